@@ -1,0 +1,60 @@
+# Every target sets up .venv first if it is missing or older than the lock. GNU make, /bin/sh, Python 3.11-3.13.
+
+PROFILE ?= quick
+PYTHON  ?= python3 python3.13 python3.12 python3.11
+BIN     := .venv/bin
+STAMP   := .venv/.stamp
+
+# Sets $$py to the first of $(PYTHON) that is of an accepted version.
+PICK_PYTHON = for py in $(PYTHON); do \
+	$$py -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && break; py=; \
+	done; \
+	[ "$$py" ] || { echo 'make: Python 3.11, 3.12 or 3.13 is needed; none of these is one: $(PYTHON)' >&2; exit 1; }
+
+NEW_VENV = "$$py" -m venv $(1) >/dev/null || \
+	{ rm -rf $(1); echo "make: '$$py -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+
+.DEFAULT_GOAL := help
+.PHONY: help reproduce test lint lab lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+reproduce: $(STAMP) ## every figure and table anew (PROFILE=smoke, quick, full or paper; default quick)
+	@$(BIN)/jsigr run --profile $(PROFILE)
+
+test: lint ## lint, then the whole test suite
+	@$(BIN)/python -m pytest
+
+lint: $(STAMP) ## ruff: rules and format, notebooks included
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+
+lab: $(STAMP) ## JupyterLab on this machine only, opened at the saliency notebook
+	@$(BIN)/jupyter-lab --ip=127.0.0.1 notebooks/04_saliency.ipynb
+
+# Keeps every pin that still satisfies pyproject.toml.
+lock: ## requirements.lock from pyproject.toml (UPGRADE=--upgrade for the newest of everything)
+	@$(PICK_PYTHON); rm -rf .venv-lock; $(call NEW_VENV,.venv-lock); \
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9 && \
+	.venv-lock/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+		--extra dev --generate-hashes --no-annotate --custom-compile-command 'make lock' \
+		$(UPGRADE) --output-file requirements.lock pyproject.toml && \
+	rm -rf .venv-lock
+
+clean: ## remove .venv and the tools' caches; keep runs/, the trained models
+	rm -rf .venv .venv-lock .pytest_cache .ruff_cache .hypothesis dist
+	find jsigr_lib notebooks tests \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+# The stamp is removed first and written last: a set-up that was cut short starts again from an empty .venv.
+# pip runs on the left of a pipe (only large downloads are shown), so the stamp also carries its verdict.
+$(STAMP): requirements.lock pyproject.toml
+	@[ -f $@ ] || { $(PICK_PYTHON); rm -rf .venv; $(call NEW_VENV,.venv); \
+		echo "Setting up .venv with $$($$py -V): on Linux, 3 GB to download and 6 GB on disk"; }
+	@rm -f $@
+	@{ PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check \
+			--require-hashes -r requirements.lock && echo 'Installing jsigr itself' && \
+	   $(BIN)/python -m pip install --disable-pip-version-check --quiet \
+			--no-deps --no-build-isolation -e . && touch $@; \
+	} | sed -n 's/^ *\(Downloading .*[0-9][0-9]\.[0-9] MB)\)$$/  \1/p; s/^\(Installing\) collected.*/\1 the pinned packages/p; /^Installing jsigr/p'; \
+	[ -f $@ ] || { echo 'make: set-up failed; fix the error above and run the same command again' >&2; exit 1; }

@@ -1,0 +1,3 @@
+from jsigr_lib.cli import main
+
+main()

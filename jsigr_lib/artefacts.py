@@ -1,0 +1,214 @@
+"""Heavy work as artefacts: each is a function of its spec, kept in one safetensors file named by the spec's hash.
+
+    runs/<kind>/<digest>.safetensors      tensors; spec and facts (seconds, versions) as JSON in the header
+
+The digest covers the spec's fields, the specs it needs and the code that makes it (without comments and docstrings).
+A file appears only when it is complete, so a second run is the resume, and nothing is ever unpickled.
+"""
+
+import ast
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import joblib
+import torch
+from pydantic import BaseModel, ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from jsigr_lib.errors import InputError
+
+
+class Spec(BaseModel):
+    """What an artefact is made from. Subclasses add fields, name their code and define `compute`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str]
+    code: ClassVar[tuple[str, ...]]  # modules of jsigr_lib whose code the result depends on
+
+    def needs(self) -> list["Spec"]:
+        """Artefacts that `compute` loads."""
+        return []
+
+    def work(self) -> float:
+        """Rough size of the computation (any unit, the same for all kinds), for progress and order."""
+        return 1.0
+
+    def compute(self, store: "Store", device: torch.device) -> tuple[dict[str, Tensor], dict]:
+        """The artefact: its tensors (on the CPU) and facts about it for the header."""
+        raise NotImplementedError
+
+    @cached_property
+    def digest(self) -> str:
+        fields = {
+            name: _plain(getattr(self, name)) for name, field in type(self).model_fields.items() if not field.exclude
+        }
+        content = {"kind": self.kind, "fields": fields, "code": [fingerprint(module) for module in self.code]}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    """A field as JSON: a spec inside a spec counts by its own digest."""
+    if isinstance(value, Spec):
+        return value.digest
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+@lru_cache
+def fingerprint(module: str) -> str:
+    """Hash of a module's code; comments, docstrings and layout do not count."""
+    tree = ast.parse(inspect.getsource(importlib.import_module(f"jsigr_lib.{module}")))
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Artefact:
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+Progress = Callable[[Spec, float, float], None]
+"""Called after each artefact with its spec, the work done and the work in all."""
+
+
+class Store:
+    """A folder of artefacts. `get` loads or makes one, `make` many, in parallel.
+
+    Args:
+        root: the folder.
+        device: where artefacts are computed.
+        jobs: processes at a time; on the CPU each has one thread, so that their number changes no result.
+    """
+
+    def __init__(self, root: Path, device: torch.device | str = "cpu", jobs: int = 1):
+        self.root, self.device, self.jobs = Path(root), torch.device(device), jobs
+
+    def path(self, spec: Spec) -> Path:
+        return self.root / spec.kind / f"{spec.digest}.safetensors"
+
+    def checkpoint(self, spec: Spec) -> Path:
+        """Where a long computation may leave its state; removed when the artefact is complete."""
+        return self.root / "checkpoints" / f"{spec.digest}.safetensors"
+
+    def __contains__(self, spec: Spec) -> bool:
+        return self.path(spec).exists()
+
+    def get(self, spec: Spec) -> Artefact:
+        if spec not in self:
+            self.save(spec, *_compute(spec, self))
+        return read(self.path(spec))
+
+    def save(self, spec: Spec, tensors: dict[str, Tensor], facts: dict) -> None:
+        write(self.path(spec), tensors, {**facts, "spec": json.loads(spec.model_dump_json())})
+        self.checkpoint(spec).unlink(missing_ok=True)
+
+    def missing(self, specs: Iterable[Spec]) -> list[list[Spec]]:
+        """What has to be made for `specs`, in waves: each wave needs only what the ones before it make."""
+        waves: list[list[Spec]] = []
+        placed: dict[str, int] = {}
+
+        def place(spec: Spec) -> int:
+            """Wave of `spec`, -1 if it exists."""
+            if spec.digest not in placed:
+                placed[spec.digest] = -1
+                if spec not in self:
+                    wave = 1 + max((place(need) for need in spec.needs()), default=-1)
+                    placed[spec.digest] = wave
+                    waves.extend([] for _ in range(wave + 1 - len(waves)))
+                    waves[wave].append(spec)
+            return placed[spec.digest]
+
+        for spec in specs:
+            place(spec)
+        return [sorted(wave, key=lambda spec: (-spec.work(), spec.digest)) for wave in waves]
+
+    def make(self, specs: Iterable[Spec], progress: Progress | None = None) -> None:
+        """Compute whatever is missing of `specs` and of what they need, the largest first."""
+        waves = self.missing(specs)
+        total = sum(spec.work() for wave in waves for spec in wave)
+        done = 0.0
+        for wave in waves:
+            for spec, (tensors, facts) in self._map(wave):
+                self.save(spec, tensors, facts)
+                done += spec.work()
+                if progress:
+                    progress(spec, done, total)
+
+    def _map(self, wave: list[Spec]) -> Iterator[tuple[Spec, tuple[dict, dict]]]:
+        if self.jobs == 1 or len(wave) == 1 or self.device.type != "cpu":
+            yield from ((spec, _compute(spec, self)) for spec in wave)
+            return
+        parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
+        tasks = (joblib.delayed(_indexed)(i, spec, self) for i, spec in enumerate(wave))
+        yield from ((wave[i], result) for i, result in parallel(tasks))
+
+
+def _indexed(i: int, spec: Spec, store: Store) -> tuple[int, tuple[dict, dict]]:
+    return i, _compute(spec, store)
+
+
+def _compute(spec: Spec, store: Store) -> tuple[dict[str, Tensor], dict]:
+    start = time.perf_counter()
+    with one_thread():
+        tensors, facts = spec.compute(store, store.device)
+    measured = {
+        "seconds": time.perf_counter() - start,
+        "torch": torch.__version__,
+        "machine": machine(store.device),
+    }
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {**facts, **measured}
+
+
+@contextmanager
+def one_thread():
+    """One CPU thread: faster than sharing where processes run side by side, and the same bytes for any of them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def machine(device: torch.device) -> str:
+    """The hardware, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+
+
+def write(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
+    """Write a safetensors file that is either complete or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read(path: Path) -> Artefact:
+    """Load a safetensors file of ours. Raises InputError if it is truncated, damaged or something else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            return Artefact({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+        raise InputError(f"{path} is no complete artefact ({error}); delete it and run again") from None

@@ -1,0 +1,144 @@
+"""Results and claims.toml -> verdicts. Nothing here knows what the answers should be."""
+
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from jsigr_lib import interpretability, statistics, theory
+from jsigr_lib.errors import InputError
+from jsigr_lib.paths import CLAIMS
+from jsigr_lib.robustness import Outcomes, correct_of, sources_of, transferred, white_box
+from jsigr_lib.study import Study
+
+
+class Test(BaseModel):
+    """difference = measure(a) - measure(b) has to be above `margin`."""
+
+    __test__ = False  # no test case of pytest's
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    measure: str
+    a: str
+    b: str
+    margin: float
+
+
+class Claim(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    id: str
+    statement: str
+    figure: str
+    architectures: int = 1
+    tests: list[Test]
+
+
+def load_claims(path: Path = CLAIMS) -> list[Claim]:
+    """The claims and their tests. Raises InputError if the file is not what it should be."""
+    try:
+        claims = [Claim(**entry) for entry in tomllib.loads(path.read_text())["claim"]]
+    except (OSError, KeyError, tomllib.TOMLDecodeError, ValidationError) as error:
+        raise InputError(f"{path} is no list of claims: {str(error).splitlines()[0]}") from None
+    return claims
+
+
+def values_per_image(study: Study, architecture: str, defence: str) -> dict[tuple[str, str], np.ndarray]:
+    """(measure, context) -> one value per seed and test image, for one defence; what the tests compare."""
+    networks = study.targets()[architecture, defence]
+    p = study.profile
+    values = {("clean accuracy", ""): correct_of(study, [Outcomes(target=network) for network in networks])}
+    values["white-box accuracy", ""] = correct_of(study, [white_box(study, network, p.eps) for network in networks])
+    for source in sources_of(study, architecture):
+        outcomes = [transferred(study, network, study.surrogate(source), p.eps) for network in networks]
+        values["transfer accuracy", f"from {source}"] = correct_of(study, outcomes)
+    maps = [interpretability.measures(study, network) for network in networks]
+    for measure, name, given in maps[0]:
+        label = f"{measure}, {given}" if given != "both" else measure
+        label = label if name == "both" else f"{label} of the {name} map"
+        values[label, ""] = np.stack([one[measure, name, given] for one in maps])
+    linearised = [theory.linearised_values(study, network)["robustness"] for network in networks]
+    values["linearised robustness", ""] = np.stack(linearised)
+    return values
+
+
+def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
+    """One row per test, architecture and context: the paired difference, its interval, the margin, the outcome."""
+    p = study.profile
+    values: dict[tuple[str, str], dict] = {}
+    rows = []
+    for claim in claims:
+        if len(p.architectures) < claim.architectures:
+            continue
+        for test in claim.tests:
+            if not {test.a, test.b} <= set(p.defences):
+                continue
+            for architecture in p.architectures:
+                for name in (test.a, test.b):
+                    if (architecture, name) not in values:
+                        values[architecture, name] = values_per_image(study, architecture, name)
+                a, b = values[architecture, test.a], values[architecture, test.b]
+                rows += [
+                    _contrast(claim, test, architecture, key, a[key], b[key], study)
+                    for key in a
+                    if key[0] == test.measure
+                ]
+    return pd.DataFrame(rows)
+
+
+def _contrast(claim: Claim, test: Test, architecture: str, key: tuple[str, str], a, b, study: Study) -> dict:
+    difference, low, high = statistics.mean(a.astype(float) - b.astype(float))
+    outcome = "holds" if low > test.margin else "fails" if high <= test.margin else "undecided"
+    context = f" {key[1]}" if key[1] else ""
+    label = f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}{context}"
+    return {
+        "claim": claim.id,
+        "test": label,
+        "architecture": architecture,
+        "measure": test.measure,
+        "context": key[1],
+        "a": test.a,
+        "b": test.b,
+        "images": a.shape[1],
+        "seeds": len(a),
+        "difference": difference,
+        "low": low,
+        "high": high,
+        "margin": test.margin,
+        "outcome": outcome,
+    }
+
+
+def verdict(claim: Claim, rows: pd.DataFrame) -> str:
+    """supported, partly supported, not supported or not tested, from the claim's contrasts."""
+    tested = {(row.measure, row.a, row.b) for row in rows.itertuples()}
+    if any((test.measure, test.a, test.b) not in tested for test in claim.tests):
+        return "not tested"
+    holding = sum(
+        (rows[(rows.measure == t.measure) & (rows.a == t.a) & (rows.b == t.b)].outcome == "holds").all()
+        for t in claim.tests
+    )
+    return "supported" if holding == len(claim.tests) else "partly supported" if holding else "not supported"
+
+
+def scorecard(study: Study, claims: list[Claim], table: pd.DataFrame) -> pd.DataFrame:
+    """One row per claim: verdict, the differences it rests on, n, figure."""
+    rows = []
+    for claim in claims:
+        own = table[table.claim == claim.id] if len(table) else pd.DataFrame(columns=["measure", "a", "b", "outcome"])
+        evidence = "; ".join(
+            f"{row.test}: {row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}], {row.outcome}"
+            for row in own.itertuples()
+        )
+        n = f"{own.images.max()} images, {own.seeds.max()} seed(s)" if len(own) else ""
+        rows.append(
+            {
+                "claim": claim.id,
+                "statement": claim.statement,
+                "verdict": verdict(claim, own),
+                "evidence": evidence or "this profile does not run what the test needs",
+                "n": n,
+                "figure": claim.figure,
+            }
+        )
+    return pd.DataFrame(rows)

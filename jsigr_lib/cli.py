@@ -1,0 +1,104 @@
+"""The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1."""
+
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from jsigr_lib import pipeline
+from jsigr_lib.artefacts import Spec
+from jsigr_lib.errors import InputError
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@app.callback()
+def jsigr() -> None:
+    """The J-SIGR companion: every figure and table of the study, regenerated."""
+
+
+@app.command()
+def run(
+    profile: Annotated[str, typer.Option(help="smoke, quick or paper, or a TOML file like theirs")] = "quick",
+    notebook: Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="where figures/ and notebooks/ go; the repository by default")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    jobs: Annotated[int, typer.Option(help="processes at a time; 0 is one per core")] = 0,
+    download: Annotated[bool, typer.Option("--download", help="fetch a data set that is missing")] = False,
+) -> None:
+    """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
+    summary = pipeline.run(
+        profile=profile,
+        notebooks=notebook,
+        settings=parse_settings(set_ or []),
+        out=out,
+        device=device,
+        jobs=jobs,
+        download=download,
+        progress=progress_lines(),
+        report=lambda line: console.print(line),
+    )
+    console.print(
+        f"{summary.outputs} files in {summary.figures} and the notebooks in {summary.notebooks}\n"
+        f"{summary.seconds / 60:.1f} minutes, {summary.made} artefacts made, "
+        f"peak memory {summary.peak_memory_gb:.1f} GB, {summary.machine}"
+    )
+
+
+def parse_settings(pairs: list[str]) -> dict:
+    """["eps=0.1", "seeds=[0, 1]", "dataset=mnist"] -> values; whatever is no TOML value is a string."""
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not (key and equals):
+            raise InputError(f"--set {pair!r}; accepted: KEY=VALUE")
+        try:
+            settings[key.strip()] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key.strip()] = value
+    return settings
+
+
+def progress_lines():
+    """A progress callback: one line per trained network or twentieth of the work, with the time that is left."""
+    start, last = time.perf_counter(), 0.0
+
+    def progress(spec: Spec, done: float, total: float) -> None:
+        nonlocal last
+        if spec.kind != "model" and done < total and done - last < total / 20:
+            return
+        last, elapsed = done, time.perf_counter() - start
+        left = elapsed * (total - done) / done
+        what = f"{spec.architecture}, {spec.objective}" if spec.kind == "model" else spec.kind
+        console.print(f"{done / total:4.0%}  {elapsed / 60:5.1f} min, about {left / 60:.1f} min left   {what}")
+
+    return progress
+
+
+def main() -> None:
+    """Entry point of `jsigr` and of `python -m jsigr_lib`."""
+    try:
+        app()
+    except InputError as error:
+        console.print(f"jsigr: {error}", markup=False)
+        sys.exit(2)
+    except RuntimeError as error:
+        console.print(f"jsigr: {error}", markup=False)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        console.print("jsigr: interrupted; nothing was published, and the same command continues where it stopped")
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

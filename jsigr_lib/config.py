@@ -1,0 +1,172 @@
+"""Profiles: one dial from a smoke test to the paper's scale. Every field is checked before anything is computed."""
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from jsigr_lib import attacks, models, objectives
+from jsigr_lib.data import DATASETS
+from jsigr_lib.errors import InputError, one_of
+from jsigr_lib.paths import PROFILES
+from jsigr_lib.saliency import Selection
+
+Fraction = Field(ge=0, le=1, allow_inf_nan=False)
+Count = Field(ge=1)
+PROFILE_NAMES = tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
+
+
+class Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Defence(Table):
+    """An objective and its options; `teacher` takes the selection from a standard network's perturbation maps."""
+
+    label: str
+    objective: str
+    options: dict[str, float | int | str | bool] = {}
+    teacher: bool = False
+
+
+class Penalty(Table):
+    """Options shared by all regularisers of the J-SIGR family; see objectives.JSIGR and saliency.Selection."""
+
+    estimator: Literal["single-pass", "double-backprop", "exact"] = "single-pass"
+    fraction: float = Field(0.25, gt=0, le=1)
+    norm: Literal["l2", "l1"] = "l2"
+    share: float = Field(0.4, ge=0, le=1)
+    kind: Literal["hard", "soft"] = "hard"
+    grid: int = Field(7, ge=1, le=64)
+    mask_sigma: float = Field(2.0, gt=0)
+    blur_sigma: float = Field(3.0, gt=0)
+
+    @property
+    def selection(self) -> Selection:
+        return Selection(**{name: getattr(self, name) for name in Selection.__dataclass_fields__})
+
+
+class Profile(Table):
+    """Everything that decides the results of a run. Units: eps and step sizes are fractions of the pixel range."""
+
+    name: str
+    # data
+    dataset: str
+    data_root: str = ""  # where it is, if not bundled; for "folder", a folder with train/ and test/
+    image_size: int = Field(32, ge=8, le=512)  # of a folder's images
+    train_images: int = Count
+    validation_images: int = Count
+    test_images: int = Count
+    # training
+    architectures: list[str] = Field(min_length=1)  # of the defended networks; figures show the first
+    surrogates: list[str] = Field(min_length=1)  # undefended networks that transfer attacks come from
+    seeds: list[int] = Field(min_length=1)
+    epochs: int = Count
+    surrogate_epochs: int = Count
+    batch_size: int = Count
+    learning_rate: float = Field(gt=0, le=10)
+    augment: bool = False
+    widths: dict[str, int] = {}
+    penalty: Penalty = Penalty()
+    defences: dict[str, Defence]
+    lambda_j_grid: list[float]
+    lambda_s_grid: list[float]
+    # attacks
+    eps: float = Fraction  # the headline budget
+    eps_grid: list[float] = Field(min_length=1)
+    transfer_attacks: list[str] = Field(min_length=1)  # the first is the headline one
+    pgd_steps: int = Count
+    # saliency
+    saliency_images: int = Count
+    gallery_images: int = Field(5, ge=1, le=12)
+
+    @model_validator(mode="after")
+    def _check(self):
+        one_of("dataset", self.dataset, DATASETS)
+        for architecture in [*self.architectures, *self.surrogates, *self.widths]:
+            one_of("architecture", architecture, models.ARCHITECTURES)
+        for name in self.transfer_attacks:
+            one_of("attack", name, attacks.ATTACKS)
+        for eps in self.eps_grid:
+            if not 0 <= eps <= 1:
+                raise InputError(f"eps_grid has {eps!r}; accepted: fractions of the pixel range, 0 to 1")
+        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
+            raise InputError(f"seeds = {self.seeds}; accepted: different whole numbers from 0")
+        for name in ("standard", "jsigr"):
+            one_of("defence needed by every comparison,", name, self.defences)
+        for name in self.defences:
+            objectives.build(self.defences[name].objective, **self.options(name))
+        if 0 not in self.lambda_j_grid or 0 not in self.lambda_s_grid:
+            raise InputError("lambda_j_grid and lambda_s_grid; accepted: lists that contain 0, the special cases")
+        if self.saliency_images > self.test_images:
+            raise InputError(
+                f"saliency_images = {self.saliency_images}; accepted: at most test_images = {self.test_images}"
+            )
+        return self
+
+    def options(self, defence: str, **changed: float) -> dict[str, Any]:
+        """The options of a defence's objective: its own, and the shared penalty's for the J-SIGR family."""
+        chosen = self.defences[defence]
+        own = {**chosen.options, **changed}
+        if chosen.objective not in ("jsigr", "input-gradient") or not (own.get("lambda_j") or own.get("lambda_s")):
+            return own  # no penalty: nothing that describes it counts
+        return {**self.penalty.model_dump(), **own}
+
+    @property
+    def budgets(self) -> list[float]:
+        """The eps grid with the headline budget in it, ascending, without 0."""
+        return sorted({*self.eps_grid, self.eps} - {0.0})
+
+
+def load_profile(name: str = "quick", **overrides: Any) -> Profile:
+    """The profile called `name`, or the TOML file of that name, with some fields replaced; None replaces nothing.
+
+    Raises InputError in one line for an unknown profile, an unknown field, a wrong type or a bad value.
+    """
+    path = PROFILES / f"{name}.toml"
+    if str(name).endswith(".toml"):
+        path = Path(name)
+        if not path.is_file():
+            raise InputError(
+                f"profile file {name!r} does not exist; accepted: {', '.join(PROFILE_NAMES)}, or a TOML file"
+            )
+    else:
+        one_of("profile", name, PROFILE_NAMES)
+    try:
+        fields = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"profile file {name!r} is no valid TOML: {error}") from None
+    fields |= {key: value for key, value in overrides.items() if value is not None}
+    try:
+        return Profile(**{"name": path.stem, **fields})
+    except ValidationError as error:
+        raise InputError(_one_line(error)) from None
+
+
+def _one_line(error: ValidationError) -> str:
+    """The first complaint of pydantic: which field, what it was given, what is accepted."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        return f"unknown field {field!r}; accepted: {', '.join(Profile.model_fields)}"
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    return f"{field} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """auto is cuda where there is one. Raises InputError for another name, or for cuda without one."""
+    one_of("device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("device 'cuda' is not available here; accepted: auto, cpu")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def resolve_jobs(jobs: int = 0) -> int:
+    """Processes at a time: 0 means one per CPU core that this process may use."""
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 0:
+        raise InputError(f"jobs = {jobs!r}; accepted: a whole number from 1, or 0 for one per core")
+    return jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1

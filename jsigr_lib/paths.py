@@ -1,0 +1,11 @@
+"""Where things live: absolute paths inside the repository, nothing else."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent
+PROFILES = PACKAGE / "profiles"
+DATA = ROOT / "data"
+NOTEBOOKS = ROOT / "notebooks"
+RUNS = ROOT / "runs"
+CLAIMS = ROOT / "claims.toml"

@@ -1,0 +1,236 @@
+"""The notebooks, end to end: check everything first, make what is missing, execute, verify, publish.
+
+Nothing that papermill writes is believed: a notebook counts when every one of its cells ran without an error and every
+output that it declares lies in the staging folder. Only then do figures, tables and notebooks replace the published
+ones, each folder by a rename, so that what is published is always one complete run.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import psutil
+
+from jsigr_lib import interpretability, robustness, theory
+from jsigr_lib.artefacts import Progress, Spec, machine
+from jsigr_lib.errors import InputError, one_of
+from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
+from jsigr_lib.study import Study
+
+NAMES = ("01_theory", "02_training", "03_transfer_attacks", "04_saliency", "05_claims")
+OWN_PARAMETERS = ("profile", "device", "out", "download")  # of every notebook, with options of their own
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a finished run says of itself."""
+
+    figures: Path
+    notebooks: Path
+    outputs: int
+    seconds: float
+    made: int
+    peak_memory_gb: float
+    machine: str
+
+
+def select(names: list[str] | None) -> list[str]:
+    """Notebooks by number ("03") or name; all of them for None. Raises InputError for an unknown one."""
+    numbers = {name[:2]: name for name in NAMES}
+    for name in names or []:
+        one_of("notebook", name, [*numbers, *NAMES])
+    chosen = {numbers.get(name, name) for name in names or NAMES}
+    return [name for name in NAMES if name in chosen]
+
+
+def check_settings(notebooks: list[str], settings: dict[str, Any]) -> None:
+    """Every setting has to be a parameter of every chosen notebook: papermill would only warn."""
+    for name in notebooks:
+        known = [
+            key for key in papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb")) if key not in OWN_PARAMETERS
+        ]
+        for key in settings:
+            one_of("setting", key, known)
+
+
+def specs(study: Study, notebook: str) -> list[Spec]:
+    """The artefacts that a notebook shows."""
+    networks: list[Spec] = [network for networks in study.targets().values() for network in networks]
+    outcomes = [one for _, many in robustness.robustness_cells(study) for one in many]
+    matrix = [one for _, many in robustness.matrix_cells(study) for one in many]
+    grid = [one for _, many in robustness.grid_cells(study) for one in many]
+    linearised, maps = theory.linearised_specs(study), interpretability.specs(study)
+    needed = {
+        "01_theory": [*linearised],
+        "02_training": [*networks, *grid],
+        "03_transfer_attacks": [*outcomes, *matrix],
+        "04_saliency": [*maps],
+        "05_claims": [*outcomes, *linearised, *maps],
+    }
+    return needed[notebook]
+
+
+def run(
+    *,
+    profile: str = "quick",
+    notebooks: list[str] | None = None,
+    settings: dict[str, Any] | None = None,
+    out: Path | None = None,
+    device: str = "auto",
+    jobs: int = 0,
+    download: bool = False,
+    progress: Progress | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Summary:
+    """Execute notebooks and publish what they made below `out`: figures/<profile>/ and notebooks/executed/<profile>/.
+
+    `out` is the repository by default, or runs/custom if settings change the profile. Raises InputError before anything
+    is computed if an argument is wrong, and RuntimeError, with nothing published, if a notebook fails.
+    """
+    start, settings, chosen = time.perf_counter(), settings or {}, select(notebooks)
+    check_settings(chosen, settings)
+    study = Study(profile, device=device, jobs=jobs, download=download, progress=progress, **settings)
+    out = out or (RUNS / "custom" if settings else ROOT)
+    targets = [out / "figures" / study.profile.name, out / "notebooks" / "executed" / study.profile.name]
+    with _PeakMemory() as memory:
+        needed = [spec for name in chosen for spec in specs(study, name)]
+        made = sum(map(len, study.store.missing(needed)))
+        study.make(needed)
+        figures, executed = (_stage(target, keep=len(chosen) < len(NAMES)) for target in targets)
+        parameters = {"profile": profile, "device": device, "out": str(figures), **settings}
+        for i, name in enumerate(chosen, 1):
+            report(f"notebook {i} of {len(chosen)}: {name}")
+            execute(name, executed / f"{name}.ipynb", parameters)
+            verify(executed / f"{name}.ipynb", figures)
+    seconds = time.perf_counter() - start
+    summary = Summary(
+        *targets, len(list(figures.iterdir())), seconds, made, memory.peak / 1e9, machine(study.store.device)
+    )
+    write_manifest(figures, summary)
+    for staged, target in zip((figures, executed), targets, strict=True):
+        _publish(staged, target)
+    return summary
+
+
+def execute(name: str, output: Path, parameters: dict[str, Any]) -> None:
+    """Run one clean source notebook through papermill. Raises RuntimeError, naming the failed copy, if it fails."""
+    source = NOTEBOOKS / f"{name}.ipynb"
+    try:
+        papermill.execute_notebook(
+            str(source), str(output), parameters, kernel_name="python3", progress_bar=False, cwd=str(ROOT)
+        )
+    except Exception as error:  # of the notebook's own, of the kernel's or of papermill's: all mean the same here
+        failed = RUNS / "failed" / output.name
+        failed.parent.mkdir(parents=True, exist_ok=True)
+        if output.exists():
+            os.replace(output, failed)
+        reason = getattr(error, "evalue", "") or str(error)
+        raise RuntimeError(f"notebook {name} failed ({type(error).__name__}: {reason}); see {failed}") from error
+
+
+def verify(executed: Path, figures: Path) -> None:
+    """Raise RuntimeError unless every cell ran without error and every declared output is there and whole."""
+    notebook = nbformat.read(executed, as_version=4)
+    for i, cell in enumerate(notebook.cells):
+        if cell.cell_type == "code" and cell.source.strip():
+            if cell.execution_count is None:
+                raise RuntimeError(f"cell {i} of {executed.name} never ran")
+            if any(output.output_type == "error" for output in cell.outputs):
+                raise RuntimeError(f"cell {i} of {executed.name} ended with an error")
+    for name in declared_outputs(notebook):
+        path = figures / name
+        if not path.is_file() or not path.stat().st_size:
+            raise RuntimeError(f"{executed.name} did not make {name}, which it declares")
+        sidecar = path.with_suffix(".json")
+        if path.suffix == ".png" and json.loads(sidecar.read_text())["sha256"]["png"] != sha256(path):
+            raise RuntimeError(f"{name} differs from what {sidecar.name} says of it")
+
+
+def declared_outputs(notebook: nbformat.NotebookNode) -> list[str]:
+    """File names from the notebook's metadata: each figure is PNG, SVG and JSON, each table CSV and Markdown."""
+    declared = notebook.metadata["jsigr"]
+    figures = [f"{name}.{kind}" for name in declared["figures"] for kind in ("png", "svg", "json")]
+    return figures + [f"{name}.{kind}" for name in declared["tables"] for kind in ("csv", "md")]
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def write_manifest(figures: Path, summary: Summary) -> None:
+    """manifest.json: the hash of every file, and the run's own account of itself."""
+    about = {
+        "minutes": round(summary.seconds / 60, 1),
+        "artefacts_made": summary.made,
+        "peak_memory_gb": round(summary.peak_memory_gb, 2),
+        "machine": summary.machine,
+    }
+    files = {path.name: sha256(path) for path in sorted(figures.iterdir()) if path.name != "manifest.json"}
+    (figures / "manifest.json").write_text(json.dumps({"run": about, "sha256": files}, indent=1) + "\n")
+
+
+def _stage(target: Path, *, keep: bool) -> Path:
+    """An empty folder beside `target`, or a copy of it; leftovers of a killed run are cleared."""
+    old = target.with_name(f".{target.name}.old")
+    if old.exists() and not target.exists():
+        os.rename(old, target)  # killed between the two renames of _publish
+    staged = target.with_name(f".{target.name}.staged")
+    shutil.rmtree(staged, ignore_errors=True)
+    if keep and target.exists():
+        shutil.copytree(target, staged)
+    else:
+        try:
+            staged.mkdir(parents=True)
+        except OSError as error:
+            raise InputError(
+                f"cannot write to {target.parent} ({error.strerror}); accepted: a writable folder"
+            ) from None
+    return staged
+
+
+def _publish(staged: Path, target: Path) -> None:
+    """Put `staged` in the place of `target`."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.rename(target, old)
+    os.rename(staged, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class _PeakMemory:
+    """Samples the memory of this process and its children, each shared page counted once where the system tells."""
+
+    def __init__(self, interval: float = 1.0):
+        self.peak, self._interval, self._done = 0, interval, threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        me = psutil.Process()
+        while not self._done.wait(self._interval):
+            self.peak = max(self.peak, sum(map(_memory, [me, *me.children(recursive=True)])))
+
+
+def _memory(process: psutil.Process) -> int:
+    try:
+        memory = process.memory_full_info()
+        return getattr(memory, "pss", 0) or memory.rss
+    except psutil.Error:
+        return 0  # it has just ended

@@ -1,0 +1,171 @@
+"""A study: one profile bound to its data, its store of artefacts and its output folder. What notebooks hold."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from jsigr_lib.artefacts import Artefact, Progress, Spec, Store
+from jsigr_lib.config import load_profile, resolve_device, resolve_jobs
+from jsigr_lib.data import Dataset, DataSpec, Split, load
+from jsigr_lib.errors import one_of
+from jsigr_lib.paths import RUNS
+from jsigr_lib.zoo import Training, trained
+
+SURROGATE_SEED = 1000  # surrogates are networks of their own: no seed of theirs is a target's
+
+
+class Study:
+    """Everything a notebook needs to state its question.
+
+    Args:
+        profile: its name, or a TOML file.
+        device: "auto", "cpu" or "cuda".
+        jobs: processes at a time; 0 is one per core.
+        out: where figures and tables go; "" is runs/figures/<profile>.
+        runs: where artefacts are kept; "" is runs/.
+        download: allow fetching a data set that is missing.
+        progress: called after each artefact that had to be made.
+        overrides: fields of the profile to replace; None replaces nothing.
+
+    Raises InputError, in one line, for whatever is wrong with any of them.
+    """
+
+    def __init__(
+        self,
+        profile: str = "quick",
+        *,
+        device: str = "auto",
+        jobs: int = 0,
+        out: str | Path = "",
+        runs: str | Path = "",
+        download: bool = False,
+        progress: Progress | None = None,
+        **overrides,
+    ):
+        self.profile = load_profile(profile, **overrides)
+        self.store = Store(Path(runs) if runs else RUNS, resolve_device(device), resolve_jobs(jobs))
+        self.out = Path(out) if out else RUNS / "figures" / self.profile.name
+        self.progress = progress
+        p = self.profile
+        self.data = DataSpec.locate(
+            p.dataset,
+            p.data_root,
+            download=download,
+            image_size=p.image_size,
+            train_images=p.train_images,
+            validation_images=p.validation_images,
+            test_images=p.test_images,
+        )
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        return load(self.data, self.store)
+
+    @property
+    def architecture(self) -> str:
+        """Of the defended networks that figures show."""
+        return self.profile.architectures[0]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """How each defence is called in figures."""
+        return {name: defence.label for name, defence in self.profile.defences.items()}
+
+    def split(self, name: str) -> Split:
+        return getattr(self.dataset, name)
+
+    def batch(self, name: str, n: int) -> tuple[Tensor, Tensor]:
+        """The first n images of a split, float in [0, 1], and their labels, on the device."""
+        return self.split(name).first(n).batch(slice(None), self.store.device)
+
+    def training(
+        self, defence: str, *, architecture: str | None = None, seed: int | None = None, **options: float
+    ) -> Training:
+        """The spec of one defended network; `options` replace the objective's."""
+        p = self.profile
+        one_of("defence", defence, p.defences)
+        architecture = architecture or self.architecture
+        seed = p.seeds[0] if seed is None else seed
+        teacher = (
+            self.training("standard", architecture=architecture, seed=seed) if p.defences[defence].teacher else None
+        )
+        return self._training(
+            architecture,
+            seed,
+            p.epochs,
+            objective=p.defences[defence].objective,
+            options=tuple(sorted(p.options(defence, **options).items())),
+            teacher=teacher,
+        )
+
+    def surrogate(self, architecture: str) -> Training:
+        """The spec of an undefended network that transfer attacks come from."""
+        standard = self.profile.defences["standard"]
+        return self._training(
+            architecture,
+            SURROGATE_SEED,
+            self.profile.surrogate_epochs,
+            objective=standard.objective,
+            options=tuple(sorted(self.profile.options("standard").items())),
+        )
+
+    def _training(self, architecture: str, seed: int, epochs: int, **objective) -> Training:
+        p = self.profile
+        return Training(
+            data=self.data,
+            architecture=architecture,
+            width=p.widths.get(architecture),
+            epochs=epochs,
+            batch_size=p.batch_size,
+            learning_rate=p.learning_rate,
+            augment=p.augment,
+            seed=seed,
+            **objective,
+        )
+
+    def targets(self) -> dict[tuple[str, str], list[Training]]:
+        """(architecture, defence) -> its networks, one per seed."""
+        p = self.profile
+        return {
+            (architecture, name): [self.training(name, architecture=architecture, seed=seed) for seed in p.seeds]
+            for architecture in p.architectures
+            for name in p.defences
+        }
+
+    def make(self, specs: list[Spec]) -> None:
+        """Make what is missing of `specs`."""
+        self.store.make(specs, self.progress)
+
+    def get(self, spec: Spec) -> Artefact:
+        return self.store.get(spec)
+
+    def model(self, spec: Training) -> nn.Module:
+        """The trained network, in evaluation mode."""
+        return trained(spec, self.store)
+
+    def generator(self, seed: int = 0) -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Write a table as CSV and Markdown, rounded to four digits; gives the rounded table back."""
+        table = table.round(4)
+        self.out.mkdir(parents=True, exist_ok=True)
+        table.to_csv(self.out / f"{name}.csv", index=False, lineterminator="\n")
+        (self.out / f"{name}.md").write_text(table.to_markdown(index=False) + "\n")
+        return table
+
+    def save_measured(self, name: str, values: dict) -> None:
+        """Write what differs from run to run, such as times: JSON, kept apart from the tables, which do not."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+
+    @property
+    def footer(self) -> str:
+        """What every figure says of its origin."""
+        p = self.profile
+        seeds = f"{len(p.seeds)} seed{'s' * (len(p.seeds) > 1)}"
+        return f"{p.name} profile: {p.dataset}, {p.train_images:,} training images, {p.epochs} epochs, {seeds}"

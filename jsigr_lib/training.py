@@ -1,0 +1,134 @@
+"""One training loop for every defence: AdamW on mini-batches, whose state is saved after each epoch.
+
+Returns a history and prints nothing. Killing it loses at most the epoch in progress.
+"""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jsigr_lib.artefacts import read, write
+from jsigr_lib.data import Split
+from jsigr_lib.jacobian import evaluation_mode, jacobian_norm
+
+MONITOR_IMAGES = 256  # validation images on which the Jacobian norm is followed, exactly
+
+
+def fit(
+    model: nn.Module,
+    objective,
+    train: Split,
+    validation: Split,
+    *,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    seed: int,
+    augment: bool = False,
+    masks: Tensor | None = None,
+    checkpoint: Path | None = None,
+) -> list[dict[str, float]]:
+    """Train `model` in place on `train`, on the device where it is.
+
+    Args:
+        objective: called as objective(model, x, y, mask, generator=...) -> loss; see `objectives`.
+        validation: follows accuracy and Jacobian norm after each epoch; never trained on.
+        learning_rate: the peak of one cosine cycle with a linear warm-up of a tenth.
+        seed: decides order, augmentation and everything the objective draws.
+        augment: random flips and 4-pixel shifts (colour images).
+        masks: a teacher's selection per training image [n, 1, H, W], or None.
+        checkpoint: file that keeps the state after each epoch; an existing one is continued.
+
+    Returns one row per epoch: epoch, the means of the objective's terms, validation_accuracy, jacobian_norm.
+    """
+    device = next(model.parameters()).device
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4)
+    generator = torch.Generator().manual_seed(seed)
+    history = _resume(checkpoint, model, optimizer, generator)
+    steps = math.ceil(len(train) / batch_size)
+    for epoch in range(len(history), epochs):
+        sums: dict[str, Tensor] = {}
+        model.train()
+        for step, index in enumerate(torch.randperm(len(train), generator=generator).split(batch_size)):
+            optimizer.param_groups[0]["lr"] = learning_rate * _cycle((epoch * steps + step) / (epochs * steps))
+            x, y = train.batch(index, device)
+            mask = None if masks is None else masks[index].to(x)
+            if augment:
+                x, mask = _shift_and_flip(x, mask, generator)
+            optimizer.zero_grad(set_to_none=True)
+            objective(model, x, y, mask, generator=generator).backward()
+            optimizer.step()
+            for name, term in objective.terms.items():
+                sums[name] = sums.get(name, 0) + term
+        terms = {name: (total / steps).item() for name, total in sums.items()}
+        history.append({"epoch": epoch + 1, **terms, **monitor(model, validation)})
+        _save(checkpoint, model, optimizer, generator, history)
+    return history
+
+
+def _cycle(progress: float) -> float:
+    """Learning rate as a share of its peak: up in the first tenth, down along a cosine."""
+    return progress / 0.1 if progress < 0.1 else (1 + math.cos(math.pi * (progress - 0.1) / 0.9)) / 2
+
+
+def _shift_and_flip(x: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    """Shift each batch by up to 4 pixels and mirror each image with chance 1/2; a mask moves with its image."""
+    joined = x if mask is None else torch.cat([x, mask], 1)
+    height, width = x.shape[-2:]
+    top, left = torch.randint(0, 9, (2,), generator=generator).tolist()
+    joined = F.pad(joined, (4, 4, 4, 4))[..., top : top + height, left : left + width]
+    mirror = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)[:, None, None, None]
+    joined = torch.where(mirror, joined.flip(3), joined)
+    channels = x.shape[1]
+    moved = joined[:, :channels].contiguous(memory_format=torch.channels_last)
+    return moved, None if mask is None else joined[:, channels:]
+
+
+def monitor(model: nn.Module, split: Split) -> dict[str, float]:
+    """Accuracy on the split, and the exact Jacobian norm on its first images."""
+    device = next(model.parameters()).device
+    with evaluation_mode(model), torch.no_grad():
+        correct = (predict(model, split) == split.labels).double().mean().item()
+        x, _ = split.first(MONITOR_IMAGES).batch(slice(None), device)
+        return {
+            "validation_accuracy": correct,
+            "jacobian_norm": jacobian_norm(model, x, projections="exact").item(),
+        }
+
+
+def predict(model: nn.Module, split: Split, batch_size: int = 1000) -> Tensor:
+    """Predicted class of every image, int64 on the CPU."""
+    device = next(model.parameters()).device
+    with evaluation_mode(model), torch.no_grad():
+        batches = (slice(i, i + batch_size) for i in range(0, len(split), batch_size))
+        return torch.cat([model(split.batch(part, device)[0]).argmax(1).cpu() for part in batches])
+
+
+def _save(checkpoint: Path | None, model, optimizer, generator, history) -> None:
+    if checkpoint is None:
+        return
+    tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
+    for i, state in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{i}.{name}": value.contiguous() for name, value in state.items()}
+    tensors["generator"] = generator.get_state()
+    write(checkpoint, tensors, {"history": history})
+
+
+def _resume(checkpoint: Path | None, model, optimizer, generator) -> list[dict[str, float]]:
+    """Continue from `checkpoint` if there is one; the history so far."""
+    if checkpoint is None or not checkpoint.exists():
+        return []
+    artefact = read(checkpoint)
+    tensors = artefact.tensors
+    model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})
+    state = optimizer.state_dict()
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, i, key = name.split(".")
+            state["state"].setdefault(int(i), {})[key] = value
+    optimizer.load_state_dict(state)
+    generator.set_state(tensors["generator"])
+    return artefact.facts["history"]

@@ -1,0 +1,96 @@
+"""Tiny models in float64 whose Jacobians can be written down."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+torch.set_num_threads(1)
+
+BATCH, CHANNELS, HEIGHT, WIDTH, CLASSES = 4, 2, 4, 5, 3
+PIXELS = CHANNELS * HEIGHT * WIDTH
+
+
+class Linear(nn.Module):
+    """z = W x, hence J = W."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(CLASSES, PIXELS, dtype=torch.double))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.T
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        return self.weight.expand(len(x), -1, -1)
+
+
+class Quadratic(nn.Module):
+    """z_k = 1/2 x^T A_k x, hence row k of J is (A_k + A_k^T) x / 2."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(CLASSES, PIXELS, PIXELS, dtype=torch.double) / PIXELS**0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bn,knm,bm->bk", x.flatten(1), self.weight, x.flatten(1)) / 2
+
+    def jacobian(self, x: Tensor) -> Tensor:
+        return torch.einsum("knm,bm->bkn", self.weight + self.weight.mT, x.flatten(1)) / 2
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def x(fixed_seed) -> Tensor:
+    return torch.rand(BATCH, CHANNELS, HEIGHT, WIDTH, dtype=torch.double)
+
+
+@pytest.fixture
+def y() -> Tensor:
+    return torch.tensor([0, 2, 1, 0])
+
+
+@pytest.fixture
+def linear(fixed_seed) -> Linear:
+    return Linear()
+
+
+@pytest.fixture
+def quadratic(fixed_seed) -> Quadratic:
+    return Quadratic()
+
+
+@pytest.fixture(params=[Linear, Quadratic])
+def analytic(request, fixed_seed) -> nn.Module:
+    """A model with its Jacobian [batch, classes, pixels] as a formula, `model.jacobian(x)`."""
+    return request.param()
+
+
+@pytest.fixture
+def net(fixed_seed) -> nn.Module:
+    """Smooth and nonlinear."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(PIXELS, 4), nn.Tanh(), nn.Linear(4, CLASSES)).double()
+
+
+@pytest.fixture
+def batch_norm_net(fixed_seed) -> nn.Module:
+    """In training mode, except for its dropout, which is in evaluation mode."""
+    model = nn.Sequential(
+        nn.Conv2d(CHANNELS, 3, 3, padding=1),
+        nn.BatchNorm2d(3),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Dropout(),
+        nn.Linear(3 * HEIGHT * WIDTH, CLASSES),
+    ).double()
+    model[4].eval()
+    return model
+
+
+@pytest.fixture
+def seeded():
+    """seeded(n): a generator with seed n."""
+    return lambda seed=0: torch.Generator().manual_seed(seed)

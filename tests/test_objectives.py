@@ -1,0 +1,371 @@
+import pytest
+import torch
+from torch.autograd import gradcheck
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from jsigr_lib.attacks import attack, pgd
+from jsigr_lib.errors import InputError
+from jsigr_lib.jacobian import jacobian_norm, sphere
+from jsigr_lib.objectives import JSIGR, AdversarialTraining, build, residual
+from jsigr_lib.saliency import Selection, linearised_saliency, selection_mask
+
+GRID = {"grid": 3, "mask_sigma": 0.8, "blur_sigma": 1.0}
+HARD, SOFT = Selection(**GRID, share=0.3), Selection(**GRID, kind="soft")
+LAMBDA_J, LAMBDA_S = 0.7, 1.3
+
+
+@pytest.fixture
+def mask(x):
+    return torch.rand_like(x[:, :1])
+
+
+def size(g, norm):
+    """||g_i||_2^2, or (||g_i||_1)^2 / N."""
+    return g.square().sum(-1) if norm == "l2" else g.abs().sum(-1) ** 2 / g.shape[-1]
+
+
+def selected(x, g, mask, selection):
+    """m of every pixel and channel: a teacher's mask, self targets, or 0."""
+    if mask is None and selection is None:
+        return torch.zeros_like(g)
+    if mask is None:
+        saliency = linearised_saliency(x, g.detach().view_as(x), **selection.perturbation)
+        mask = selection_mask(saliency, share=selection.share, kind=selection.kind)
+    return mask.expand_as(x).flatten(1)
+
+
+def by_hand(model, x, y, mask, selection, norm, v=None, residual_has_gradient=True):
+    """Cross-entropy, R_J and R_S per sample from the formula of the Jacobian, in the graph of the parameters.
+
+    R_J is exact, or the mean over projections v [draws, batch, classes].
+    """
+    z, jacobian = model(x), model.jacobian(x)
+    cotangent = z.softmax(1) - F.one_hot(y, z.shape[1])
+    g = torch.einsum("bkn,bk->bn", jacobian, cotangent if residual_has_gradient else cotangent.detach())
+    r_s = size((1 - selected(x, g, mask, selection)) * g, norm)
+    if v is None:
+        r_j = jacobian.square().sum((1, 2))
+    else:
+        r_j = z.shape[1] * size(torch.einsum("bkn,mbk->mbn", jacobian, v), norm).mean(0)
+    return F.cross_entropy(z, y, reduction="none"), r_j, r_s
+
+
+def gradient(loss, model):
+    return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("estimator", ["exact", "double-backprop"])
+@pytest.mark.parametrize(
+    ("given", "selection"),
+    [(True, HARD), (False, HARD), (False, SOFT), (False, None)],
+    ids=["teacher", "hard", "soft", "none"],
+)
+def test_loss_and_gradient_by_hand(analytic, x, y, mask, seeded, estimator, norm, given, selection):
+    """In particular, the derivative of p - onehot(y) is part of the gradient of R_S."""
+    mask = mask if given else None
+    exact = estimator == "exact"
+    lambda_j = 0.0 if exact and norm == "l1" else LAMBDA_J
+    objective = JSIGR(lambda_j, LAMBDA_S, estimator=estimator, fraction=1.0, norm=norm, selection=selection)
+    loss = objective(analytic, x, y, mask, generator=seeded())
+    v = None if exact else sphere(4, 3, like=x, generator=seeded())[None]
+    entropy, r_j, r_s = by_hand(analytic, x, y, mask, selection, norm, v)
+    expected = (entropy + lambda_j * r_j + LAMBDA_S * r_s).mean()
+    assert_close(loss, expected)
+    assert_close(gradient(loss, analytic), gradient(expected, analytic))
+    assert_close(objective.terms["cross_entropy"], entropy.mean().detach())
+    assert_close(objective.terms["selective"], r_s.mean().detach())
+    if lambda_j:
+        assert_close(objective.terms["jacobian"], r_j.mean().detach())
+
+
+@pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
+def test_residual_stays_in_the_graph(quadratic, x, y, mask, estimator):
+    objective = JSIGR(0.0, LAMBDA_S, estimator=estimator, fraction=1.0)
+    found = gradient(objective(quadratic, x, y, mask), quadratic)
+    full, detached = (
+        gradient((entropy + LAMBDA_S * r_s).mean(), quadratic)
+        for entropy, _, r_s in (
+            by_hand(quadratic, x, y, mask, None, "l2", residual_has_gradient=keep) for keep in (True, False)
+        )
+    )
+    assert_close(found, full)
+    assert (full - detached).norm() > 0.1 * full.norm()
+
+
+@pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
+def test_gradient_against_finite_differences(net, x, y, mask, seeded, estimator):
+    objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=0.5)
+
+    def loss(*_):  # gradcheck moves the parameters in place
+        return objective(net, x, y, mask, generator=seeded())
+
+    assert gradcheck(loss, tuple(net.parameters()))
+
+
+def test_residual_is_the_derivative_of_the_cross_entropy(y):
+    z = torch.randn(4, 3, dtype=torch.double, requires_grad=True)
+    (derivative,) = torch.autograd.grad(F.cross_entropy(z, y, reduction="sum"), z)
+    assert_close(residual(z, y), derivative, check_dtype=True)
+
+
+UNBIASED = {
+    "single pass": {"fraction": 1.0},
+    "tuned coin": {"fraction": 1.0, "coin": 0.2},
+    "soft": {"fraction": 1.0, "selection": SOFT},
+    "L1": {"fraction": 1.0, "norm": "l1"},
+    "fraction": {"fraction": 0.25},
+    "fraction, double backprop": {"fraction": 0.25, "estimator": "double-backprop"},
+    "fraction, exact": {"fraction": 0.25, "estimator": "exact"},
+    "Jacobian alone": {"fraction": 0.5, "lambda_s": 0.0},
+    "gradient alone": {"fraction": 0.5, "lambda_j": 0.0},
+}
+
+
+@pytest.mark.parametrize("teacher", [False, True], ids=["self", "teacher"])
+@pytest.mark.parametrize("options", UNBIASED.values(), ids=UNBIASED)
+def test_estimators_are_unbiased_in_value_and_gradient(quadratic, x, y, mask, seeded, options, teacher):
+    options = {"lambda_j": LAMBDA_J, "lambda_s": LAMBDA_S, "selection": HARD, "norm": "l2", **options}
+    mask = mask if teacher else None
+    v = sphere(20_000, 3, like=x, generator=seeded(1)).view(-1, 4, 3) if options["norm"] == "l1" else None
+    entropy, r_j, r_s = by_hand(quadratic, x, y, mask, options["selection"], options["norm"], v)
+    expected = (entropy + options["lambda_j"] * r_j + options["lambda_s"] * r_s).mean()
+    slope = gradient(expected, quadratic)
+
+    # sample 0 fifty times, then sample 1, ...: a share that is not drawn at random would show
+    x, y, mask = (t if t is None else t.repeat_interleave(50, dim=0) for t in (x, y, mask))
+    objective, generator = JSIGR(**options), seeded()
+    losses = [objective(quadratic, x, y, mask, generator=generator) for _ in range(40)]
+    slopes = torch.stack([gradient(loss, quadratic) for loss in losses])
+
+    for sample, truth, limit in [
+        (torch.stack(losses).detach(), expected.detach(), 3),
+        (slopes @ slope / slope.norm(), slope.norm(), 3),
+        (slopes, slope, 5),  # thousands of entries
+    ]:
+        error = sample.std(0) / len(sample) ** 0.5
+        assert ((sample.mean(0) - truth).abs() <= limit * error + 1e-9).all()
+        assert error.norm() < 0.06 * truth.norm()
+
+
+def test_both_weights_zero_is_standard_training(batch_norm_net, x, y):
+    objective = JSIGR(0.0, 0.0)
+    batch_norm_net[1].momentum = 0.0
+    expected = F.cross_entropy(batch_norm_net(x), y)
+    assert_close(objective(batch_norm_net, x, y), expected)
+    assert objective.terms == {"cross_entropy": expected.detach()}
+
+
+def test_jacobian_alone_is_jacobian_regularisation(net, x, y, seeded):
+    entropy = F.cross_entropy(net(x), y)
+    for estimator, projections in [("exact", "exact"), ("double-backprop", 1)]:
+        objective = JSIGR(LAMBDA_J, 0.0, estimator=estimator, fraction=1.0)
+        r_j = jacobian_norm(net, x, projections=projections, generator=seeded())
+        assert_close(objective(net, x, y, generator=seeded()), entropy + LAMBDA_J * r_j)
+        assert objective.terms.keys() == {"cross_entropy", "jacobian"}
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_without_the_jacobian_every_estimator_is_exact(net, x, y, mask, norm):
+    losses = []
+    for estimator in ("exact", "double-backprop", "single-pass"):
+        objective = JSIGR(0.0, LAMBDA_S, estimator=estimator, fraction=1.0, norm=norm)
+        losses.append(objective(net, x, y, mask))
+        assert objective.terms.keys() == {"cross_entropy", "selective"}
+    assert_close(losses, [losses[0]] * 3)
+    assert losses[0] > F.cross_entropy(net(x), y)
+
+
+def test_the_mask_frees_what_it_selects(net, x, y, mask):
+    objective = JSIGR(0.0, LAMBDA_S, fraction=1.0)
+    nothing, something, everything = (objective(net, x, y, m) for m in (0 * mask, mask, 0 * mask + 1))
+    assert_close(everything, F.cross_entropy(net(x), y))
+    assert everything < something < nothing
+    assert_close(nothing, JSIGR(0.0, LAMBDA_S, fraction=1.0, selection=None)(net, x, y))
+    assert_close(nothing, build("input-gradient", lambda_s=LAMBDA_S, fraction=1.0, share=0.9)(net, x, y))
+
+
+@pytest.mark.parametrize(
+    ("base", "change"),
+    [
+        ({}, {"lambda_j": 1.0}),
+        ({}, {"lambda_s": 2.0}),
+        ({}, {"estimator": "double-backprop"}),
+        ({}, {"estimator": "exact"}),
+        ({}, {"fraction": 0.25}),
+        ({}, {"norm": "l1"}),
+        ({}, {"coin": 0.95}),
+        ({}, {"share": 0.8}),
+        ({}, {"kind": "soft"}),
+        ({"kind": "soft"}, {"grid": 4}),
+        ({"kind": "soft"}, {"mask_sigma": 1.5}),
+        ({"kind": "soft"}, {"blur_sigma": 0.5}),
+    ],
+    ids=str,
+)
+def test_every_knob_changes_the_loss(net, x, y, seeded, base, change):
+    base = {"lambda_j": LAMBDA_J, "lambda_s": LAMBDA_S, "fraction": 1.0, **GRID, **base}
+    first, again, other = (
+        build("jsigr", **options)(net, x, y, generator=seeded())
+        for options in (base, base, {**base, **change})
+    )
+    assert first == again
+    assert abs(first - other) > 1e-6
+
+
+def test_generator_decides_every_draw_and_leaves_the_global_state(net, x, y, seeded):
+    objective = JSIGR(LAMBDA_J, LAMBDA_S, fraction=0.5)
+    state = torch.get_rng_state()
+    first, again, other = (objective(net, x, y, generator=seeded(seed)) for seed in (0, 0, 1))
+    assert first == again != other
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("fraction", [0.25, 1.0])
+@pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
+def test_terms_are_the_unweighted_parts_of_the_loss(net, x, y, estimator, fraction):
+    objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=fraction)
+    loss = objective(net, x, y)
+    terms = objective.terms
+    assert terms.keys() == {"cross_entropy", "jacobian", "selective"}
+    assert not any(term.requires_grad for term in terms.values())
+    total = terms["cross_entropy"] + LAMBDA_J * terms["jacobian"] + LAMBDA_S * terms["selective"]
+    assert_close(loss.detach(), total)
+    assert_close(terms["cross_entropy"], F.cross_entropy(net(x), y).detach())
+
+
+@pytest.mark.parametrize(("fraction", "images"), [(1e-6, 1), (0.25, 1), (0.5, 2), (1.0, 4)])
+def test_fraction_is_the_share_that_carries_the_penalty(net, x, y, fraction, images):
+    def terms(fraction, x, y):
+        objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator="exact", fraction=fraction)
+        objective(net, x, y)
+        return objective.terms["jacobian"], objective.terms["selective"]
+
+    pairs = torch.combinations(torch.arange(4), images)
+    possible = [terms(1.0, x[pair], y[pair]) for pair in pairs]
+    found = terms(fraction, x, y)
+    assert sum(torch.allclose(torch.stack(found), torch.stack(one)) for one in possible) == 1
+
+
+@pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_batch_norm_sees_each_batch_once(batch_norm_net, x, y, mask, estimator, fraction):
+    modes = [module.training for module in batch_norm_net.modules()]
+    batch_norm_net(x)
+    running = batch_norm_net[1].running_mean.clone()
+    batch_norm_net[1].reset_running_stats()
+    entropy = F.cross_entropy(batch_norm_net(x), y)
+    batch_norm_net[1].reset_running_stats()
+
+    objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=fraction)
+    loss = objective(batch_norm_net, x, y, mask)
+    loss.backward()
+    assert [module.training for module in batch_norm_net.modules()] == modes
+    assert batch_norm_net[1].num_batches_tracked == 1
+    assert_close(batch_norm_net[1].running_mean, running)
+    assert_close(objective.terms["cross_entropy"], entropy.detach())
+    assert loss.isfinite() and loss > entropy
+    assert all(p.grad.isfinite().all() for p in batch_norm_net.parameters())
+    if estimator == "exact" and fraction == 1:  # the penalty is that of the network in evaluation mode
+        norm = jacobian_norm(batch_norm_net.eval(), x, projections="exact")
+        assert_close(objective.terms["jacobian"], norm.detach())
+
+
+@pytest.mark.parametrize(
+    "objective", [JSIGR(0.1, 1.0, fraction=0.5), JSIGR(0.0, 0.0), AdversarialTraining(0.1)]
+)
+def test_images_keep_no_gradient(net, x, y, objective):
+    x.requires_grad_()
+    objective(net, x, y).backward()
+    assert x.grad is None
+
+
+def test_a_zero_gradient_is_no_nan(linear, x, y):
+    """Logits so far apart that p = onehot(y) in floating point."""
+    with torch.no_grad():
+        linear.weight.zero_()
+        linear.weight[0] = 1e4
+    for norm in ("l2", "l1"):
+        loss = JSIGR(0.0, 1.0, norm=norm, selection=SOFT, fraction=1.0)(linear, x, 0 * y)
+        assert loss == 0
+        assert gradient(loss, linear).abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "steps", "step_size"),
+    [({}, 7, 0.025), ({"steps": 1}, 1, 0.125), ({"steps": 3, "step_size": 0.01}, 3, 0.01)],
+)
+def test_adversarial_training_is_the_cross_entropy_of_attacked_images(
+    net, x, y, seeded, options, steps, step_size
+):
+    objective = AdversarialTraining(0.1, **options)
+    loss = objective(net, x, y, generator=seeded())
+    x_adv = pgd(net, x, y, eps=0.1, steps=steps, step_size=step_size, generator=seeded())
+    expected = F.cross_entropy(net(x_adv), y)
+    assert_close(loss, expected)
+    assert_close(gradient(loss, net), gradient(expected, net))
+    assert_close(objective.terms, {"cross_entropy": expected.detach()})
+    assert loss > F.cross_entropy(net(x), y)
+
+
+def test_adversarial_training_attacks_in_evaluation_mode_and_trains_in_the_models_own(
+    batch_norm_net, x, y, seeded
+):
+    loss = AdversarialTraining(0.1, steps=2)(batch_norm_net, x, y, generator=seeded())
+    assert batch_norm_net[1].num_batches_tracked == 1
+    batch_norm_net[1].reset_running_stats()
+    settings = {"eps": 0.1, "steps": 2, "step_size": 0.025, "random_start": True, "generator": seeded()}
+    x_adv = attack(batch_norm_net, x, y, **settings)
+    assert_close(loss, F.cross_entropy(batch_norm_net(x_adv), y))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lambda_j": -1.0}, "lambda_j = -1.0 is out of range; accepted: 0 to"),
+        ({"lambda_s": float("nan")}, "lambda_s = nan is out"),
+        ({"estimator": "fd"}, "unknown estimator 'fd'; accepted: exact, double-backprop, single-pass$"),
+        ({"norm": "l0"}, "unknown norm 'l0'; accepted: l2, l1$"),
+        ({"fraction": 0.0}, "fraction = 0.0 is out"),
+        ({"fraction": 1.5}, "fraction = 1.5 is out"),
+        ({"coin": 0.0}, "coin = 0.0 is out"),
+        ({"coin": 1.0}, "coin = 1.0 is out"),
+        ({"share": 2.0}, "share = 2.0 is out"),
+        ({"kind": "firm"}, "unknown selection 'firm'; accepted: hard, soft$"),
+        ({"estimator": "exact", "norm": "l1"}, "estimator = 'exact' with norm = 'l1' and lambda_j > 0"),
+        ({"tau": 2}, "objective 'jsigr': .*'tau'"),
+    ],
+    ids=str,
+)
+def test_jsigr_errors_show_the_value(options, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        build("jsigr", **{"lambda_j": 1.0, "lambda_s": 1.0, **options})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("sgd", {}, "unknown objective 'sgd'; accepted: jsigr, input-gradient, adversarial"),
+        ("jsigr", {}, "objective 'jsigr': .*lambda_j"),
+        ("input-gradient", {}, "objective 'input-gradient': .*lambda_s"),
+        ("input-gradient", {"lambda_s": 1.0, "lambda_j": 1.0}, "objective 'input-gradient': .*lambda_j"),
+        ("adversarial", {}, "objective 'adversarial': .*eps"),
+        ("adversarial", {"eps": 1.5}, "eps = 1.5 is out"),
+        ("adversarial", {"eps": 0.1, "steps": 0}, "steps = 0; accepted: a whole number from 1"),
+        ("adversarial", {"eps": 0.1, "step_size": float("nan")}, "step_size = nan is out"),
+    ],
+)
+def test_build_errors_show_the_value(name, options, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        build(name, **options)
+
+
+def test_build_passes_every_option_on():
+    selection = Selection(share=0.2, kind="soft", grid=5, mask_sigma=1.0, blur_sigma=2.0)
+    options = {"estimator": "double-backprop", "fraction": 0.5, "norm": "l1", "coin": 0.3}
+    flat = build("jsigr", lambda_j=0.1, lambda_s=2.0, **options, **vars(selection))
+    assert vars(flat) == vars(JSIGR(0.1, 2.0, **options, selection=selection))
+    assert vars(build("input-gradient", lambda_s=2.0)) == vars(JSIGR(0.0, 2.0, selection=None))
+    adversarial = build("adversarial", eps=0.1, steps=3, step_size=0.02)
+    assert vars(adversarial) == vars(AdversarialTraining(0.1, steps=3, step_size=0.02))

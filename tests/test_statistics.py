@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.stats import spearmanr
+
+from jsigr_lib.statistics import mean, proportion, rank_correlation
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(50, 100, 0.4038, 0.5962), (0, 10, 0, 0.2775), (10, 10, 0.7225, 1), (81, 263, 0.2553, 0.3662)],
+)
+def test_one_seed_has_wilsons_interval(successes, trials, low, high):
+    """The last row is the example of Newcombe 1998."""
+    outcomes = np.arange(trials) < successes
+    assert_allclose(proportion(outcomes), (successes / trials, low, high), atol=5e-5)
+    assert proportion(outcomes[None]) == proportion(outcomes)
+
+
+def test_several_seeds_are_bootstrapped():
+    outcomes = np.random.default_rng(0).random((3, 50)) < 0.7
+    assert proportion(outcomes) == mean(outcomes)
+
+
+def test_interval_is_that_of_the_normal_theory():
+    values = np.random.default_rng(0).normal(2, 3, 400)
+    average, low, high = mean(values)
+    half = 1.96 * values.std() / 20
+    assert average == pytest.approx(values.mean())
+    assert_allclose([low, high], [average - half, average + half], atol=0.1 * half)
+
+
+def test_interval_is_deterministic_and_leaves_the_global_state():
+    values = np.random.default_rng(0).random((2, 30))
+    np.random.seed(5)
+    first = mean(values)
+    drawn = np.random.random()
+    np.random.seed(5)
+    assert drawn == np.random.random()
+    assert mean(values) == first
+
+
+def test_interval_covers_the_truth_about_95_times_in_100(monkeypatch):
+    monkeypatch.setattr("jsigr_lib.statistics.DRAWS", 200)
+    samples = np.random.default_rng(0).exponential(size=(100, 60))
+    covered = [low <= 1 <= high for _, low, high in map(mean, samples)]
+    assert 0.88 <= np.mean(covered) <= 0.98
+
+
+def test_images_stay_together_across_seeds():
+    """The same row four times is no more evidence than the row once."""
+    values = np.random.default_rng(0).normal(size=200)
+    _, low, high = mean(values)
+    _, low_4, high_4 = mean(np.tile(values, (4, 1)))
+    assert high_4 - low_4 == pytest.approx(high - low, rel=0.1)
+
+
+def test_spread_between_seeds_counts():
+    assert mean(np.repeat([[0.0], [1.0]], 50, axis=1)) == (0.5, 0, 1)
+
+
+def test_rank_correlation_against_scipy():
+    rng = np.random.default_rng(0)
+    a = np.concatenate([rng.normal(size=(3, 40)), rng.integers(4, size=(3, 40))])
+    b = np.concatenate([rng.normal(size=(3, 40)) + a[:3], rng.integers(3, size=(3, 40))])
+    expected = [spearmanr(*rows).statistic for rows in zip(a, b, strict=True)]
+    assert_allclose(rank_correlation(a, b), expected, atol=1e-12)
+
+
+def test_rank_correlation_ends_and_constant_rows():
+    a = np.array([[1, 2, 3], [1, 2, 3], [5, 5, 5], [1, 2, 3], [0, 0, 0]])
+    b = np.array([[2, 4, 9], [9, 4, 2], [1, 2, 3], [7, 7, 7], [0, 0, 0]])
+    assert_allclose(rank_correlation(a, b), [1, -1, 0, 0, 0], atol=1e-15)
