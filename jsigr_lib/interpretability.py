@@ -40,7 +40,7 @@ class MapsOf(Spec):
         return [self.target, self.target.data, *([self.attacked] if self.attacked else [])]
 
     def work(self) -> float:
-        return self.images * (self.grid**2 + 4 * CURVE_STEPS) * self.target._step_flops / 3
+        return self.images * (self.grid**2 + 4 * CURVE_STEPS) * self.target.step_flops / 3
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model = trained(self.target, store)

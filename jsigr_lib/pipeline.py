@@ -19,6 +19,7 @@ from typing import Any
 import nbformat
 import papermill
 import psutil
+from traitlets.config import Config
 
 from jsigr_lib import interpretability, robustness, theory
 from jsigr_lib.artefacts import Progress, Spec, machine
@@ -28,6 +29,10 @@ from jsigr_lib.study import Study
 
 NAMES = ("01_theory", "02_training", "03_transfer_attacks", "04_saliency", "05_claims")
 OWN_PARAMETERS = ("profile", "device", "out", "download")  # of every notebook, with options of their own
+
+
+KERNEL = Config() if os.name == "nt" else Config(KernelManager={"transport": "ipc"})
+"""Kernels talk through files that only this user may open; TCP ports are open to everyone on the machine."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +112,10 @@ def run(
         study.make(needed)
         figures, executed = (_stage(target, keep=len(chosen) < len(NAMES)) for target in targets)
         parameters = {"profile": profile, "device": device, "out": str(figures), **settings}
+        static = {"04_saliency": {"live": False}}
         for i, name in enumerate(chosen, 1):
             report(f"notebook {i} of {len(chosen)}: {name}")
-            execute(name, executed / f"{name}.ipynb", parameters)
+            execute(name, executed / f"{name}.ipynb", {**parameters, **static.get(name, {})})
             verify(executed / f"{name}.ipynb", figures)
     seconds = time.perf_counter() - start
     summary = Summary(
@@ -126,7 +132,13 @@ def execute(name: str, output: Path, parameters: dict[str, Any]) -> None:
     source = NOTEBOOKS / f"{name}.ipynb"
     try:
         papermill.execute_notebook(
-            str(source), str(output), parameters, kernel_name="python3", progress_bar=False, cwd=str(ROOT)
+            str(source),
+            str(output),
+            parameters,
+            kernel_name="python3",
+            progress_bar=False,
+            cwd=str(ROOT),
+            config=KERNEL,
         )
     except Exception as error:  # of the notebook's own, of the kernel's or of papermill's: all mean the same here
         failed = RUNS / "failed" / output.name

@@ -34,7 +34,7 @@ class Attacked(Spec):
 
     def work(self) -> float:
         steps = dict(self.settings).get("steps", 10)
-        return self.source.data.test_images * steps * self.source._step_flops / 2
+        return self.source.data.test_images * steps * self.source.step_flops / 2
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model = trained(self.source, store)
@@ -61,7 +61,7 @@ class Outcomes(Spec):
         return [self.target, self.target.data, *([self.attacked] if self.attacked else [])]
 
     def work(self) -> float:
-        return self.target.data.test_images * self.target._step_flops / 3
+        return self.target.data.test_images * self.target.step_flops / 3
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         split = getattr(load(self.target.data, store), self.split)
@@ -179,3 +179,45 @@ def grid_cells(study: Study) -> list[Cell]:
             outcome = transferred(study, network, source, p.eps, split="validation")
             cells.append(({**row, "threat": "transfer", "eps": p.eps}, [outcome]))
     return cells
+
+
+def history_table(study: Study) -> pd.DataFrame:
+    """One row per defence and epoch: the objective's terms, validation accuracy, Jacobian norm (first seed)."""
+    networks = {name: study.training(name) for name in study.profile.defences}
+    study.make(list(networks.values()))
+    tables = [pd.DataFrame(study.get(spec).facts["history"]).assign(defence=name) for name, spec in networks.items()]
+    table = pd.concat(tables, ignore_index=True)
+    return table[["defence", *table.columns.drop("defence")]]
+
+
+def cost_table(study: Study) -> pd.DataFrame:
+    """What a training step of each defence costs in counted operations, standard = 1, beside what it buys at the
+    headline budget: clean accuracy, and accuracy under the headline transferred attack with its interval."""
+    source = study.surrogate(sources_of(study, study.architecture)[0])
+    base = study.training("standard").step_flops
+    rows = []
+    for name, networks in study.targets().items():
+        if name[0] == study.architecture:
+            attacked = correct_of(
+                study, [transferred(study, network, source, study.profile.eps) for network in networks]
+            )
+            clean = correct_of(study, [Outcomes(target=network) for network in networks])
+            accuracy, low, high = statistics.proportion(attacked)
+            rows.append(
+                {
+                    "defence": name[1],
+                    "cost": networks[0].step_flops / base,
+                    "clean": clean.mean(),
+                    "accuracy": accuracy,
+                    "low": low,
+                    "high": high,
+                    "images": attacked.shape[1],
+                    "seeds": len(attacked),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def training_seconds(study: Study) -> dict[str, float]:
+    """Measured time to train each defence (first seed), on the machine that trained it."""
+    return {name: study.get(study.training(name)).facts["seconds"] for name in study.profile.defences}

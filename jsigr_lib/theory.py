@@ -90,21 +90,24 @@ def linearised_robustness(model: nn.Module, x: Images) -> dict[str, Tensor]:
     }
 
 
-def linearisation_error(model: nn.Module, x: Images, radii: list[float], generator: torch.Generator) -> Tensor:
-    """How wrong the linear picture is at real distances: ||z(x + r u) - z(x) - r J u|| / ||z(x + r u) - z(x)|| for a
-    random unit direction u per image and each radius r (L2, pixel units): [radii, batch]."""
+def linearisation_error(
+    model: nn.Module, x: Images, radii: list[float], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """How wrong the linear picture is at a distance r, along one random unit direction u per image (L2, pixel units).
+
+    With e = z(x + r u) - z(x) - r J u, returns ||e|| / ||z(x + r u) - z(x)||, the error of the tangent relative to the
+    change, and ||e|| / margin(x), its error relative to what would change the decision; both [radii, batch].
+    """
     jacobian = full_jacobian(model, x)
     u = sphere(len(x), x[0].numel(), like=x, generator=generator)
     first_order = torch.einsum("bkn,bn->bk", jacobian, u)
     with torch.no_grad(), evaluation_mode(model):
         z = model(x)
-        changes = [model(x + radius * u.view_as(x)) - z for radius in radii]
-    return torch.stack(
-        [
-            (change - radius * first_order).norm(dim=1) / change.norm(dim=1).clamp_min(1e-12)
-            for radius, change in zip(radii, changes, strict=True)
-        ]
-    )
+        changes = torch.stack([model(x + radius * u.view_as(x)) - z for radius in radii])
+    errors = (changes - torch.tensor(radii).to(z)[:, None, None] * first_order).norm(dim=2)
+    top_two = z.topk(2).values
+    margin = (top_two[:, 0] - top_two[:, 1]).clamp_min(1e-12)
+    return errors / changes.norm(dim=2).clamp_min(1e-12), errors / margin
 
 
 class Linearised(Spec):
@@ -119,7 +122,7 @@ class Linearised(Spec):
         return [self.target, self.target.data]
 
     def work(self) -> float:
-        return self.images * 10 * self.target._step_flops / 3
+        return self.images * 10 * self.target.step_flops / 3
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model = trained(self.target, store)

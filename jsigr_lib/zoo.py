@@ -1,6 +1,6 @@
 """Trained models as artefacts: `Training` says what to train, the store fits it or loads it."""
 
-from functools import cached_property
+from functools import lru_cache
 from typing import ClassVar, Optional
 
 import torch
@@ -44,12 +44,14 @@ class Training(Spec):
     def build_objective(self):
         return objectives.build(self.objective, **dict(self.options))
 
-    @cached_property
-    def _step_flops(self) -> int:
-        return step_flops(self)
+    @property
+    def step_flops(self) -> int:
+        """Operations of one training step per image; see `count_flops`."""
+        size = {"fashion-mnist": 28, "mnist": 28}.get(self.data.dataset, 32)
+        return count_flops(self.architecture, self.width, self.objective, self.options, size)
 
     def work(self) -> float:
-        return self.epochs * self.data.train_images * self._step_flops
+        return self.epochs * self.data.train_images * self.step_flops
 
     def untrained(self, shape: dict) -> nn.Module:
         return models.build(self.architecture, width=self.width, seed=self.seed, **shape)
@@ -106,20 +108,19 @@ def trained(spec: Training, store: Store) -> nn.Module:
     return model.to(store.device).eval().requires_grad_(False)
 
 
-def step_flops(spec: Training, images: int = 8) -> int:
+@lru_cache
+def count_flops(architecture: str, width: int | None, objective: str, options: Options, size: int) -> int:
     """Floating-point operations of one training step per image: forward, backward and what the objective adds.
 
     Counted and not timed, hence the same on every machine. Convolutions and matrix products count, element-wise
-    work does not (torch.utils.flop_counter).
+    work does not (torch.utils.flop_counter). Images are size x size, grey if 28 pixels wide, else colour.
     """
-    size = {"fashion-mnist": 28, "mnist": 28}.get(spec.data.dataset, 32)
-    channels = 1 if size == 28 else 3
-    model = spec.untrained(
-        {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
-    )
+    channels, images = (1 if size == 28 else 3), 8
+    shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
+    model = models.build(architecture, width=width, seed=0, **shape)
     x = torch.rand(images, channels, size, size, generator=torch.Generator().manual_seed(0))
     with _Flops() as counter:
-        spec.build_objective()(model, x, torch.arange(images) % 10).backward()
+        objectives.build(objective, **dict(options))(model, x, torch.arange(images) % 10).backward()
     return counter.total // images
 
 

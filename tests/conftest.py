@@ -1,8 +1,14 @@
 """Tiny models in float64 whose Jacobians can be written down."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
+
+from jsigr_lib import pipeline
 
 torch.set_num_threads(1)
 
@@ -94,3 +100,25 @@ def batch_norm_net(fixed_seed) -> nn.Module:
 def seeded():
     """seeded(n): a generator with seed n."""
     return lambda seed=0: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="session")
+def smoke_run(tmp_path_factory) -> pipeline.Summary:
+    """All five notebooks, executed once for the whole session through the real pipeline, from nothing trained."""
+    folder = tmp_path_factory.mktemp("smoke")
+    return pipeline.run(profile="smoke", out=folder)
+
+
+@pytest.fixture(scope="session")
+def image_folder(tmp_path_factory) -> Path:
+    """Forty small colour pictures of four classes, in the ImageFolder layout."""
+    root = tmp_path_factory.mktemp("pictures")
+    generator = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for label, name in enumerate(("ant", "bee", "cat", "dog")):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for i in range(10):
+                pixels = generator.integers(0, 80, (20 + i, 24, 3)) + 40 * label
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return root

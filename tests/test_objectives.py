@@ -207,8 +207,7 @@ def test_the_mask_frees_what_it_selects(net, x, y, mask):
 def test_every_knob_changes_the_loss(net, x, y, seeded, base, change):
     base = {"lambda_j": LAMBDA_J, "lambda_s": LAMBDA_S, "fraction": 1.0, **GRID, **base}
     first, again, other = (
-        build("jsigr", **options)(net, x, y, generator=seeded())
-        for options in (base, base, {**base, **change})
+        build("jsigr", **options)(net, x, y, generator=seeded()) for options in (base, base, {**base, **change})
     )
     assert first == again
     assert abs(first - other) > 1e-6
@@ -272,9 +271,7 @@ def test_batch_norm_sees_each_batch_once(batch_norm_net, x, y, mask, estimator, 
         assert_close(objective.terms["jacobian"], norm.detach())
 
 
-@pytest.mark.parametrize(
-    "objective", [JSIGR(0.1, 1.0, fraction=0.5), JSIGR(0.0, 0.0), AdversarialTraining(0.1)]
-)
+@pytest.mark.parametrize("objective", [JSIGR(0.1, 1.0, fraction=0.5), JSIGR(0.0, 0.0), AdversarialTraining(0.1)])
 def test_images_keep_no_gradient(net, x, y, objective):
     x.requires_grad_()
     objective(net, x, y).backward()
@@ -296,9 +293,7 @@ def test_a_zero_gradient_is_no_nan(linear, x, y):
     ("options", "steps", "step_size"),
     [({}, 7, 0.025), ({"steps": 1}, 1, 0.125), ({"steps": 3, "step_size": 0.01}, 3, 0.01)],
 )
-def test_adversarial_training_is_the_cross_entropy_of_attacked_images(
-    net, x, y, seeded, options, steps, step_size
-):
+def test_adversarial_training_is_the_cross_entropy_of_attacked_images(net, x, y, seeded, options, steps, step_size):
     objective = AdversarialTraining(0.1, **options)
     loss = objective(net, x, y, generator=seeded())
     x_adv = pgd(net, x, y, eps=0.1, steps=steps, step_size=step_size, generator=seeded())
@@ -309,9 +304,7 @@ def test_adversarial_training_is_the_cross_entropy_of_attacked_images(
     assert loss > F.cross_entropy(net(x), y)
 
 
-def test_adversarial_training_attacks_in_evaluation_mode_and_trains_in_the_models_own(
-    batch_norm_net, x, y, seeded
-):
+def test_adversarial_training_attacks_in_evaluation_mode_and_trains_in_the_models_own(batch_norm_net, x, y, seeded):
     loss = AdversarialTraining(0.1, steps=2)(batch_norm_net, x, y, generator=seeded())
     assert batch_norm_net[1].num_batches_tracked == 1
     batch_norm_net[1].reset_running_stats()

@@ -1,0 +1,312 @@
+"""The figures of the study. Each reads a table or arrays of a run, computes nothing, and returns (figure, alternative
+text), the text with the figure's main numbers in it."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from jsigr_lib.plotting import MARKERS, colours, figure, heat_map, panels
+from jsigr_lib.study import Study
+
+Described = tuple[Figure, str]
+
+
+def training_curves(study: Study, history: pd.DataFrame) -> Described:
+    """Validation accuracy and Jacobian norm against the epoch, one line per defence."""
+    fig = figure(9, 3.4)
+    left, right = panels(fig, 1, 2)[0]
+    for i, (name, colour) in enumerate(colours(study).items()):
+        rows = history[history.defence == name]
+        for axes, column in ((left, "validation_accuracy"), (right, "jacobian_norm")):
+            axes.plot(
+                rows.epoch,
+                rows[column],
+                color=colour,
+                marker=MARKERS[i % len(MARKERS)],
+                label=study.labels[name],
+            )
+    left.set(title="Accuracy", xlabel="epoch", ylabel="validation accuracy")
+    right.set(title="Jacobian norm", xlabel="epoch", ylabel=r"mean $\|J\|_F^2$", yscale="log")
+    for axes in (left, right):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    fig.legend(*left.get_legend_handles_labels(), loc="outside right center")
+    last = history.groupby("defence", sort=False).last().reset_index()
+    ends = "; ".join(
+        f"{study.labels[row.defence]} ends at accuracy {row.validation_accuracy:.2f}, norm {row.jacobian_norm:.1f}"
+        for row in last.itertuples()
+    )
+    return fig, f"Validation accuracy and mean squared Jacobian norm after each epoch, one line per defence: {ends}."
+
+
+def accuracy_curves(study: Study, table: pd.DataFrame, *, architecture: str | None = None) -> Described:
+    """Accuracy against eps with its interval: white-box, and transferred from each surrogate (headline attack)."""
+    table = table[table.architecture == (architecture or study.architecture)]
+    clean = table[table.threat == "clean"]
+    attack = study.profile.transfer_attacks[0]
+    shown = {"White-box PGD": table[table.threat == "white-box"]}
+    for source in table[table.threat == "transfer"].source.unique():
+        rows = table[(table.source == source) & (table.attack == attack)]
+        shown[f"{attack.upper()} transferred from {source}"] = rows
+    fig = figure(3.3 * len(shown) + 1.3, 3.5)
+    grid = panels(fig, 1, len(shown), sharey=True)[0]
+    for axes, (title, rows) in zip(grid, shown.items(), strict=True):
+        for i, (name, colour) in enumerate(colours(study).items()):
+            line = pd.concat([clean[clean.defence == name], rows[rows.defence == name]]).sort_values("eps")
+            axes.fill_between(line.eps, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
+            axes.plot(
+                line.eps,
+                line.accuracy,
+                color=colour,
+                marker=MARKERS[i % len(MARKERS)],
+                label=study.labels[name],
+            )
+        axes.axvline(study.profile.eps, color="#999999", linestyle=":", linewidth=1)
+        axes.set(title=title, xlabel=r"$\epsilon$ (share of the pixel range)", ylim=(-0.02, 1))
+    grid[0].set_ylabel("accuracy, with 95 % interval")
+    fig.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
+    headline = rows[rows.eps == study.profile.eps]
+    values = ", ".join(f"{study.labels[row.defence]} {row.accuracy:.2f}" for row in headline.itertuples())
+    return fig, (
+        "Accuracy of each defence against the attack budget eps, with 95 percent intervals: white-box PGD, and "
+        f"transferred from each surrogate. {title} at eps {study.profile.eps:g}: {values}."
+    )
+
+
+def transfer_matrix(study: Study, table: pd.DataFrame) -> Described:
+    """Accuracy of each target (column) on images attacked through each source (row)."""
+    pivot = table.pivot(index="source", columns="target", values="accuracy")
+    pivot = pivot.loc[table.source.unique(), list(study.profile.defences)].rename(columns=study.labels)
+    prefix = f"{study.architecture}, "
+    pivot.index = [
+        f"{study.architecture}, {study.labels[row.removeprefix(prefix)]}" if row.startswith(prefix) else row
+        for row in pivot.index
+    ]
+    fig = figure(8.6, 0.42 * len(pivot) + 1.9)
+    (axes,) = panels(fig)[0]
+    heat_map(
+        axes,
+        pivot,
+        title=f"Target accuracy, {study.profile.transfer_attacks[0].upper()}, eps {study.profile.eps:g}",
+    )
+    axes.set(xlabel="target", ylabel="source")
+    return fig, (
+        "Heat map of target accuracy: rows are the networks that attacks were made on, columns the defended networks. "
+        f"Cells range from {table.accuracy.min():.2f} to {table.accuracy.max():.2f}; a network's own cell is empty."
+    )
+
+
+def lambda_grid(table: pd.DataFrame) -> Described:
+    """Validation accuracy over lambda_J x lambda_S: clean, and under transferred attack."""
+    fig = figure(8.6, 0.5 * table.lambda_j.nunique() + 1.9)
+    for axes, (threat, title) in zip(
+        panels(fig, 1, 2)[0], {"clean": "Clean", "transfer": "Transferred attack"}.items(), strict=True
+    ):
+        pivot = table[table.threat == threat].pivot(index="lambda_j", columns="lambda_s", values="accuracy")
+        pivot.index, pivot.columns = (
+            [f"{value:g}" for value in pivot.index],
+            [f"{value:g}" for value in pivot.columns],
+        )
+        low, high = pivot.to_numpy().min(), pivot.to_numpy().max()
+        heat_map(axes, pivot, title=f"{title}, validation", low=low, high=high)
+        axes.set(xlabel=r"$\lambda_S$", ylabel=r"$\lambda_J$")
+        axes.tick_params(axis="x", rotation=0)
+    best = table[table.threat == "transfer"].sort_values("accuracy").iloc[-1]
+    return fig, (
+        "Two heat maps of validation accuracy over the Jacobian weight and the selective weight: clean, and under "
+        f"transferred attack, best at lambda_J {best.lambda_j:g}, lambda_S {best.lambda_s:g}: {best.accuracy:.2f}."
+    )
+
+
+def cost_scatter(study: Study, table: pd.DataFrame, seconds: dict[str, float]) -> Described:
+    """Robustness against the cost of training, counted (operations) and measured (time on this machine)."""
+    fig = figure(9, 3.7)
+    left, right = panels(fig, 1, 2, sharey=True)[0]
+    base = seconds["standard"]
+    for i, (name, colour) in enumerate(colours(study).items()):
+        row = table[table.defence == name].iloc[0]
+        bar = [[row.accuracy - row.low], [row.high - row.accuracy]]
+        for axes, cost in ((left, row.cost), (right, seconds[name] / base)):
+            axes.errorbar(
+                cost,
+                row.accuracy,
+                bar,
+                color=colour,
+                marker=MARKERS[i % len(MARKERS)],
+                markersize=8,
+                linestyle="none",
+                label=study.labels[name],
+            )
+    left.set(
+        title="Counted operations",
+        xlabel="cost of a training step, standard = 1",
+        ylabel=f"transferred accuracy, eps {study.profile.eps:g}",
+    )
+    right.set(title="Measured time, this machine", xlabel="time to train, standard = 1")
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    fig.legend(*left.get_legend_handles_labels(), loc="outside right center")
+    values = ", ".join(
+        f"{study.labels[row.defence]} {row.cost:.2f} times, {row.accuracy:.2f}" for row in table.itertuples()
+    )
+    return fig, (
+        "Accuracy under the headline transferred attack against the cost of training relative to standard training, "
+        f"counted in operations and measured in time: {values}."
+    )
+
+
+def probability_curves(study: Study, table: pd.DataFrame) -> Described:
+    """Deletion and insertion curves of the gradient map, clean and attacked; dashed: the perturbation map."""
+    fig = figure(9, 5.6)
+    grid = panels(fig, 2, 2, sharex=True, sharey="row")
+    for i, kind in enumerate(("deletion", "insertion")):
+        for j, given in enumerate(("clean", "attacked")):
+            for name, colour in colours(study).items():
+                rows = table[(table.curve == kind) & (table.input == given) & (table.defence == name)]
+                for map_name, style in (("gradient", "-"), ("perturbation", (0, (2, 1.5)))):
+                    line = rows[rows["map"] == map_name]
+                    axes = grid[i, j]
+                    label = study.labels[name] if map_name == "gradient" else None
+                    axes.plot(
+                        line.share,
+                        line.probability,
+                        color=colour,
+                        linestyle=style,
+                        linewidth=1.4,
+                        label=label,
+                    )
+            grid[i, j].set_title(f"{kind.capitalize()}, {given} images")
+        grid[i, 0].set_ylabel("probability of the true class")
+    for axes in grid[1]:
+        axes.set_xlabel("share of the pixels changed, most salient first")
+    fig.legend(
+        *grid[0, 0].get_legend_handles_labels(),
+        loc="outside right center",
+        title="solid: gradient map\ndashed: perturbation map",
+    )
+    return fig, (
+        "Probability of the true class against the share of pixels deleted (top) or inserted (bottom), clean (left) "
+        "and attacked (right) images; solid lines for the gradient map, dashed for the perturbation map."
+    )
+
+
+def forest(study: Study, table: pd.DataFrame) -> Described:
+    """Every test behind the scorecard: the difference with its interval, and the margin it has to clear."""
+    fig = figure(9.5, 0.31 * len(table) + 1.3)
+    (axes,) = panels(fig)[0]
+    tint = {"holds": "#009e73", "fails": "#d55e00", "undecided": "#767676"}
+    for y, row in enumerate(table.itertuples()):
+        colour = tint[row.outcome]
+        axes.plot([row.low, row.high], [y, y], color=colour)
+        axes.plot(row.difference, y, marker="o", color=colour)
+        axes.plot([row.margin] * 2, [y - 0.32, y + 0.32], color="black", linewidth=1.2)
+    axes.axvline(0, color="#999999", linewidth=0.8)
+    axes.set_yticks(range(len(table)), [f"{row.claim}: {row.test}" for row in table.itertuples()], fontsize=8.5)
+    axes.invert_yaxis()
+    axes.set(
+        xlabel="difference with its 95 % interval; black bar: margin",
+        title="What the verdicts rest on",
+    )
+    handles = [mpl.lines.Line2D([], [], color=colour, marker="o", label=name) for name, colour in tint.items()]
+    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in table.outcome.value_counts().items())
+    return fig, (
+        f"The {len(table)} differences behind the scorecard with their 95 percent intervals and the margins to clear: "
+        f"{counts}."
+    )
+
+
+def agreement_bars(study: Study, table: pd.DataFrame) -> Described:
+    """Per defence: agreement of the two maps, clean and attacked, and stability of the gradient map under attack."""
+    table = table[table.architecture == study.architecture]
+    shown = {
+        "Agreement, clean": table[(table.measure == "agreement") & (table.input == "clean")],
+        "Agreement, attacked": table[(table.measure == "agreement") & (table.input == "attacked")],
+        "Stability of the gradient map": table[(table.measure == "stability") & (table["map"] == "gradient")],
+    }
+    fig = figure(9, 0.3 * len(study.labels) + 1.3)
+    grid = panels(fig, 1, len(shown), sharey=True, sharex=True)[0]
+    for axes, (title, rows) in zip(grid, shown.items(), strict=True):
+        for i, (name, colour) in enumerate(colours(study).items()):
+            row = rows[rows.defence == name].iloc[0]
+            axes.barh(i, row["mean"], color=colour, height=0.65)
+            axes.plot([row.low, row.high], [i, i], color="black", linewidth=1.2)
+        axes.set(title=title, xlabel="rank correlation")
+    grid[0].set_yticks(range(len(study.labels)), study.labels.values())
+    grid[0].invert_yaxis()
+    clean = shown["Agreement, clean"]
+    values = ", ".join(
+        f"{study.labels[name]} {value:.2f}" for name, value in zip(clean.defence, clean["mean"], strict=True)
+    )
+    return fig, (
+        "Rank correlation of gradient and perturbation map on clean and attacked images, and stability of the gradient "
+        f"map under attack, for each defence with 95 percent intervals. Agreement on clean images: {values}."
+    )
+
+
+def projection_estimator(study: Study, samples: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Described:
+    """One-projection estimates over the exact norm [draws, images], and their predicted relative spread [images]."""
+    fig = figure(9, 3.2)
+    left, right = panels(fig, 1, 2)[0]
+    for name, estimates in samples.items():
+        style = {"color": colours(study)[name], "label": study.labels[name]}
+        left.hist(estimates[:, 0], bins=60, density=True, histtype="step", linewidth=1.8, **style)
+        right.scatter(predicted[name], estimates.std(0), s=18, **style)
+    left.axvline(1, color="black", linewidth=0.8)
+    left.set(title="One image, many projections", xlabel="estimate / exact Jacobian norm", ylabel="density")
+    middle = float(np.mean([value.mean() for value in predicted.values()]))
+    right.axline((middle, middle), slope=1, color="black", linewidth=0.8)
+    right.set(title="Relative spread, per image", xlabel="predicted by the formula", ylabel="observed")
+    fig.legend(*left.get_legend_handles_labels(), loc="outside right center")
+    return fig, (
+        "Left: the one-projection estimates of one image spread around its exact Jacobian norm, two networks. Right: "
+        f"observed against predicted relative spread per image, on the diagonal, around {middle:.2f}."
+    )
+
+
+def linearised_robustness(study: Study, values: dict[str, dict[str, np.ndarray]], table: pd.DataFrame) -> Described:
+    """Linearised robustness per image against its lower bound, and its mean per defence."""
+    fig = figure(9, 3.5)
+    left, right = panels(fig, 1, 2)[0]
+    means = table[(table.architecture == study.architecture) & (table.quantity == "robustness")].set_index("defence")
+    for i, (name, colour) in enumerate(colours(study).items()):
+        shown = values[name]["robustness"] > 0
+        bound, robustness = values[name]["bound"][shown], values[name]["robustness"][shown]
+        left.scatter(bound, robustness, s=7, alpha=0.6, color=colour, linewidths=0)
+        row = means.loc[name]
+        right.barh(i, row["mean"], color=colour, height=0.65)
+        right.plot([row.low, row.high], [i, i], color="black", linewidth=1.2)
+    left.set(title="Per image", xscale="log", yscale="log")
+    left.set(xlabel="margin / (√2 Jacobian norm)", ylabel="linearised robustness")
+    left.axline((1, 1), (2, 2), color="black", linewidth=0.8)
+    right.set_yticks(range(len(study.labels)), study.labels.values())
+    right.invert_yaxis()
+    right.set(title="Mean", xlabel="linearised robustness (L2 distance, pixel units)")
+    listed = ", ".join(f"{study.labels[name]} {value:.2f}" for name, value in means["mean"].items())
+    return fig, (
+        "Left: linearised robustness against its lower bound, one dot per image and defence, and the diagonal. Right: "
+        f"mean linearised robustness with its 95 percent interval: {listed}."
+    )
+
+
+def linearisation_error(study: Study, radii: list[float], errors: dict, attack_size: float) -> Described:
+    """Error of the tangent against the distance, relative to the change and to the margin: median and quartiles."""
+    fig = figure(9, 3.5)
+    grid = panels(fig, 1, 2)[0]
+    for name, both in errors.items():
+        for axes, error in zip(grid, both, strict=True):
+            low, middle, high = np.quantile(error, [0.25, 0.5, 0.75], axis=1)
+            axes.fill_between(radii, low, high, color=colours(study)[name], alpha=0.2, linewidth=0)
+            axes.plot(radii, middle, color=colours(study)[name], label=study.labels[name])
+    for axes in grid:
+        axes.axvline(attack_size, color="#767676", linestyle=":", label="size of the headline attack")
+        axes.set(xscale="log", xlabel="distance from the image (L2, pixel units)")
+    grid[0].set(title="Relative to the change", ylim=(0, None), ylabel="error of the tangent / change")
+    grid[1].set(title="Relative to the margin", yscale="log", ylabel="error of the tangent / margin")
+    fig.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig, (
+        "Error of the first-order prediction of the logits against the distance from the image in random directions, "
+        "for a standard and a J-SIGR network: relative to the change itself, and to the margin; a dotted line marks the "
+        "size of the headline attack."
+    )

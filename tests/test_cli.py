@@ -1,0 +1,97 @@
+"""The command as a user types it: bad input ends in one line and exit code 2, before anything is computed."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from jsigr_lib import cli
+from jsigr_lib.errors import InputError
+
+
+def jsigr(*arguments: str) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "PYTHONWARNINGS": "error::UserWarning"}
+    return subprocess.run(
+        [sys.executable, "-m", "jsigr_lib", *arguments], capture_output=True, text=True, env=environment, timeout=120
+    )
+
+
+def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
+    """The same in this process: exit code and what was said."""
+    monkeypatch.setattr(sys, "argv", ["jsigr", *arguments])
+    monkeypatch.setattr(cli.console, "file", sys.stderr)
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    return exit_.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--profile", "quik"], ["'quik'", "smoke", "quick", "paper"]),
+        (["--profile", "nowhere.toml"], ["nowhere.toml"]),
+        (["--notebook", "06"], ["'06'", "01", "05"]),
+        (["--notebook", "saliency"], ["'saliency'"]),
+        (["--set", "epz=0.1"], ["'epz'", "eps"]),
+        (["--set", "profile=smoke"], ["'profile'"]),
+        (["--set", "eps"], ["'eps'", "KEY=VALUE"]),
+        (["--set", "eps=1.5"], ["eps", "1.5"]),
+        (["--set", "eps=-0.1"], ["eps", "-0.1"]),
+        (["--set", "eps=nan"], ["eps"]),
+        (["--set", "eps=big"], ["eps", "'big'"]),
+        (["--set", "epochs=0"], ["epochs", "0"]),
+        (["--set", "epochs=1.5"], ["epochs", "1.5"]),
+        (["--set", "seeds=[0, 0]"], ["seeds"]),
+        (["--set", "seeds=[]"], ["seeds"]),
+        (["--set", "train_images=0"], ["train_images"]),
+        (["--set", "train_images=60000"], ["train_images", "60000"]),
+        (["--set", "dataset=imagenet"], ["'imagenet'", "fashion-mnist"]),
+        (["--set", "dataset=cifar10", "--set", "data_root=/nowhere"], ["cifar10", "/nowhere", "--download"]),
+        (["--set", "dataset=folder", "--set", "data_root=/nowhere"], ["/nowhere", "train"]),
+        (["--set", "dataset=folder"], ["train"]),
+        (["--device", "tpu"], ["'tpu'", "auto", "cpu", "cuda"]),
+        (["--jobs", "-1"], ["jobs", "-1"]),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, arguments, named):
+    profile = [] if "--profile" in arguments else ["--profile", "smoke"]
+    code, said = call(monkeypatch, capsys, "run", *profile, "--out", str(tmp_path / "out"), *arguments)
+    assert code == 2
+    assert len(said.strip().splitlines()) == 1
+    for word in named:
+        assert word in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_cuda_without_a_gpu_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    code, said = call(monkeypatch, capsys, "run", "--profile", "smoke", "--device", "cuda")
+    assert code == 2
+    assert "cuda" in said
+
+
+def test_module_and_help_work_from_the_shell():
+    finished = jsigr("run", "--help")
+    assert finished.returncode == 0
+    assert "--profile" in finished.stdout
+    refused = jsigr("run", "--profile", "quik")
+    assert refused.returncode == 2
+    assert refused.stderr.count("\n") == 1
+    assert "Traceback" not in refused.stderr
+
+
+def test_unwritable_output_is_refused(monkeypatch, capsys, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("in the way")
+    code, said = call(monkeypatch, capsys, "run", "--profile", "smoke", "--out", str(file))
+    assert code == 2
+    assert "file" in said
+    assert file.read_text() == "in the way"
+
+
+def test_settings_are_toml_values_or_strings():
+    parsed = cli.parse_settings(["eps=0.1", "seeds=[0, 1]", "dataset=mnist", "data_root=/a=b"])
+    assert parsed == {"eps": 0.1, "seeds": [0, 1], "dataset": "mnist", "data_root": "/a=b"}
+    with pytest.raises(InputError):
+        cli.parse_settings(["=1"])

@@ -1,0 +1,103 @@
+"""The source notebooks: clean, parameterised the same way, thin; and each runs alone through plain papermill."""
+
+import ast
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from jsigr_lib import pipeline
+from jsigr_lib.config import Profile
+from jsigr_lib.paths import NOTEBOOKS, ROOT
+
+SOURCES = [NOTEBOOKS / f"{name}.ipynb" for name in pipeline.NAMES]
+each_notebook = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    return notebook
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+def parameters(path: Path) -> str:
+    tagged = [cell for cell in code_cells(path) if "parameters" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 1
+    return tagged[0].source
+
+
+def test_every_notebook_is_in_the_pipeline():
+    assert sorted(NOTEBOOKS.glob("*.ipynb")) == SOURCES
+
+
+@each_notebook
+def test_source_carries_no_outputs(path):
+    assert all(not cell.outputs and cell.execution_count is None for cell in code_cells(path))
+
+
+@each_notebook
+def test_parameters_are_commented_literals(path):
+    lines = parameters(path).splitlines()
+    assert lines[0].startswith('profile = "quick"')
+    for statement in ast.parse(parameters(path)).body:
+        assert isinstance(statement, ast.Assign)
+        ast.literal_eval(statement.value)
+        assert "#" in lines[statement.lineno - 1]
+
+
+@each_notebook
+def test_parameters_are_the_same_everywhere(path):
+    own = [line for line in parameters(path).splitlines() if not line.startswith("live")]
+    assert own == parameters(SOURCES[0]).splitlines()
+
+
+@each_notebook
+def test_settings_are_fields_of_the_profile(path):
+    known = papermill.inspect_notebook(str(path))
+    settings = set(known) - set(pipeline.OWN_PARAMETERS) - {"live"}
+    assert settings and settings <= set(Profile.model_fields)
+
+
+@each_notebook
+def test_cells_are_short_and_define_nothing_long(path):
+    for cell in code_cells(path):
+        assert len(cell.source.splitlines()) <= 30
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 10
+
+
+@each_notebook
+def test_every_figure_and_table_is_declared(path):
+    source = "\n".join(cell.source for cell in code_cells(path))
+    declared = read(path).metadata["jsigr"]
+    for name in [*declared["figures"], *declared["tables"]]:
+        assert f'"{name}"' in source
+    assert source.count("plotting.save(") == len(declared["figures"])
+    assert source.count("study.save_table(") == len(declared["tables"])
+
+
+@each_notebook
+def test_tells_its_story(path):
+    text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    for part in ("**Question.**", "**What would change our mind.**", "abstract only"):
+        assert part in text
+
+
+@pytest.mark.slow
+def test_plain_papermill_runs_a_notebook_alone(tmp_path, smoke_run):
+    """From another working directory, into another folder, on what the smoke run trained."""
+    papermill.execute_notebook(
+        str(SOURCES[4]),
+        str(tmp_path / "out.ipynb"),
+        {"profile": "smoke", "out": str(tmp_path / "figures")},
+        progress_bar=False,
+        cwd=str(ROOT),
+        config=pipeline.KERNEL,
+    )
+    assert (tmp_path / "figures" / "scorecard.png").stat().st_size > 10_000

@@ -1,0 +1,169 @@
+"""The real pipeline at smoke scale: five notebooks through papermill, verified and published."""
+
+import json
+import shutil
+import threading
+import time
+
+import nbformat
+import pandas as pd
+import pytest
+
+from jsigr_lib import pipeline
+from jsigr_lib.errors import InputError
+from jsigr_lib.study import Study
+
+pytestmark = pytest.mark.slow
+
+
+def figures(smoke_run):
+    return smoke_run.figures
+
+
+def test_everything_declared_is_published(smoke_run):
+    for name in pipeline.NAMES:
+        executed = nbformat.read(smoke_run.notebooks / f"{name}.ipynb", as_version=4)
+        for file in pipeline.declared_outputs(executed):
+            assert (smoke_run.figures / file).stat().st_size > 0
+    manifest = json.loads((smoke_run.figures / "manifest.json").read_text())
+    on_disk = {path.name for path in smoke_run.figures.iterdir()} - {"manifest.json"}
+    assert set(manifest["sha256"]) == on_disk
+    assert all(pipeline.sha256(smoke_run.figures / name) == sha for name, sha in manifest["sha256"].items())
+
+
+def test_run_accounts_for_itself(smoke_run):
+    assert 0.1 < smoke_run.peak_memory_gb < 3
+    assert smoke_run.seconds > 0
+    assert "CPU" in smoke_run.machine
+
+
+def test_executed_notebooks_show_every_figure_with_alt_text(smoke_run):
+    for name in pipeline.NAMES:
+        executed = nbformat.read(smoke_run.notebooks / f"{name}.ipynb", as_version=4)
+        images = [
+            output.metadata["image/png"]
+            for cell in executed.cells
+            if cell.cell_type == "code"
+            for output in cell.outputs
+            if "image/png" in output.get("data", {})
+        ]
+        assert len(images) == len(executed.metadata["jsigr"]["figures"])
+        assert all(len(image["alt"]) > 40 for image in images)
+
+
+def test_tables_hold_numbers_that_can_be_true(smoke_run):
+    robustness = pd.read_csv(smoke_run.figures / "robustness.csv")
+    assert ((robustness.low <= robustness.accuracy) & (robustness.accuracy <= robustness.high)).all()
+    assert robustness.images.eq(200).all()
+    assert set(robustness.threat) == {"clean", "white-box", "transfer"}
+    card = pd.read_csv(smoke_run.figures / "scorecard.csv")
+    assert set(card.verdict) <= {"supported", "partly supported", "not supported", "not tested"}
+    assert pd.read_csv(smoke_run.figures / "theory_checks.csv").holds.all()
+
+
+def test_second_run_is_byte_identical_and_makes_nothing(smoke_run, tmp_path):
+    again = pipeline.run(profile="smoke", out=tmp_path)
+    assert again.made == 0
+    for path in sorted(smoke_run.figures.glob("*.csv")):
+        assert path.read_bytes() == (again.figures / path.name).read_bytes(), path.name
+    for path in sorted(smoke_run.figures.glob("*.png")):
+        if path.stem != "cost_vs_robustness":
+            assert path.read_bytes() == (again.figures / path.name).read_bytes(), path.name
+
+
+def test_failing_notebook_publishes_nothing(smoke_run, tmp_path, monkeypatch):
+    broken = tmp_path / "notebooks"
+    shutil.copytree(pipeline.NOTEBOOKS, broken, ignore=shutil.ignore_patterns("executed"))
+    source = nbformat.read(broken / "05_claims.ipynb", as_version=4)
+    source.cells.append(nbformat.v4.new_code_cell("raise ArithmeticError('planted')"))
+    nbformat.write(source, broken / "05_claims.ipynb")
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", broken)
+    monkeypatch.setattr(pipeline, "RUNS", tmp_path / "runs")
+    published = tmp_path / "out"
+    shutil.copytree(smoke_run.figures, published / "figures" / "smoke")
+    before = {path.name: path.read_bytes() for path in (published / "figures" / "smoke").iterdir()}
+    with pytest.raises(RuntimeError, match=r"05_claims failed.*planted.*05_claims.ipynb"):
+        pipeline.run(profile="smoke", notebooks=["05"], out=published)
+    assert {path.name: path.read_bytes() for path in (published / "figures" / "smoke").iterdir()} == before
+    assert (tmp_path / "runs" / "failed" / "05_claims.ipynb").exists()
+
+
+def test_verify_does_not_believe_papermill(smoke_run, tmp_path):
+    path = tmp_path / "02_training.ipynb"
+    executed = nbformat.read(smoke_run.notebooks / path.name, as_version=4)
+    nbformat.write(executed, path)
+    pipeline.verify(path, smoke_run.figures)
+    with pytest.raises(RuntimeError, match="did not make"):
+        pipeline.verify(path, tmp_path)
+    executed.cells[-2].execution_count = None
+    nbformat.write(executed, path)
+    with pytest.raises(RuntimeError, match="never ran"):
+        pipeline.verify(path, smoke_run.figures)
+
+
+def test_killed_between_renames_is_recovered(tmp_path):
+    target = tmp_path / "smoke"
+    old = tmp_path / ".smoke.old"
+    old.mkdir()
+    (old / "table.csv").write_text("the last complete run")
+    pipeline._stage(target, keep=False)
+    assert (target / "table.csv").read_text() == "the last complete run"
+
+
+def test_settings_never_touch_the_published_run(monkeypatch, tmp_path):
+    """A run with other settings goes to runs/custom unless told where."""
+    monkeypatch.setattr(pipeline, "RUNS", tmp_path)
+    monkeypatch.setattr(pipeline, "execute", lambda name, output, parameters: output.write_text("{}"))
+    monkeypatch.setattr(pipeline, "verify", lambda executed, figures: None)
+    monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
+    summary = pipeline.run(profile="smoke", settings={"eps": 0.05})
+    assert tmp_path / "custom" in summary.figures.parents
+
+
+def test_selection_of_notebooks():
+    assert pipeline.select(None) == list(pipeline.NAMES)
+    assert pipeline.select(["03", "01_theory", "03"]) == ["01_theory", "03_transfer_attacks"]
+    with pytest.raises(InputError, match="'6'"):
+        pipeline.select(["6"])
+
+
+def test_peak_memory_counts_children():
+    with pipeline._PeakMemory(interval=0.05) as memory:
+        block = bytearray(200_000_000)
+        time.sleep(0.3)
+    assert memory.peak > len(block)
+    assert threading.active_count() >= 1
+
+
+@pytest.mark.parametrize("architecture", ["resnet8", "wrn28-10"])
+def test_paper_profile_at_tiny_scale_on_an_image_folder(tmp_path, image_folder, architecture):
+    """The paper profile's own code path: colour images, residual networks with batch norm, several seeds."""
+    profile = tmp_path / "tiny.toml"
+    text = (pipeline.ROOT / "jsigr_lib" / "profiles" / "paper.toml").read_text()
+    text = text.replace('["resnet18", "wrn28-10"]', f'["{architecture}", "resnet18"]')
+    text = text.replace(
+        "widths = { vgg = 64, resnet8 = 32 }", 'widths = { vgg = 4, resnet8 = 4, resnet18 = 4, "wrn28-10" = 4 }'
+    )
+    profile.write_text(text)
+    study = Study(
+        str(profile),
+        dataset="folder",
+        data_root=str(image_folder),
+        train_images=16,
+        validation_images=8,
+        test_images=8,
+        saliency_images=4,
+        seeds=[0, 1],
+        epochs=1,
+        surrogate_epochs=1,
+        runs=tmp_path / "runs",
+        jobs=1,
+    )
+    networks = [study.training("jsigr", seed=seed) for seed in study.profile.seeds]
+    study.make(networks)
+    from jsigr_lib import robustness
+
+    cells = [cell for cell in robustness.robustness_cells(study) if cell[0]["defence"] == "jsigr"][:3]
+    table = robustness.accuracy_table(study, cells)
+    assert table.seeds.eq(2).all()
+    assert table.accuracy.between(0, 1).all()
