@@ -31,13 +31,15 @@ def attack(
         x, y: images in [0, 1] and their true labels.
         eps, step_size: fractions of the pixel range; eps = 0 gives x back.
         steps: gradient steps, from 1.
-        momentum: mu of MI-FGSM; 0 is plain sign descent.
+        momentum: mu of MI-FGSM; 0 is plain sign ascent.
         random_start: begin at a uniformly random point of the ball, drawn with `generator`.
 
     Returns x_adv, float, without graph. Raises ValueError for a value outside what is accepted.
     """
-    _check(x, y, eps, steps, step_size)
-    x, lower, upper = x.detach(), (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
+    check_settings(eps, steps, step_size, momentum)
+    _check_batch(x, y)
+    x = x.detach()
+    lower, upper = (x - eps).clamp(0, 1), (x + eps).clamp(0, 1)
     x_adv = x.clone()
     if random_start:
         device = generator.device if generator else x.device
@@ -65,11 +67,20 @@ def _unit_mean(gradient: Images) -> Images:
     return gradient / mean.clamp_min(torch.finfo(gradient.dtype).tiny)
 
 
-def _check(x: Tensor, y: Tensor, eps: float, steps: int, step_size: float) -> None:
+def check_settings(eps: float, steps: int, step_size: float, momentum: float = 0.0) -> None:
+    """Raise InputError unless an attack can run with these settings."""
     between("eps", eps, 0, 1)
-    between("step_size", step_size, 0, 2)
+    check_steps(steps)
+    between("step_size", step_size, 0, 2.5)
+    between("momentum", momentum, 0, 100)
+
+
+def check_steps(steps: int) -> None:
     if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
         raise InputError(f"steps = {steps!r}; accepted: a whole number from 1")
+
+
+def _check_batch(x: Tensor, y: Tensor) -> None:
     if x.numel() and not (x.min() >= 0 and x.max() <= 1):
         raise InputError(f"images span {x.min():g} to {x.max():g}; accepted: 0 to 1")
     if y.numel() and y.min() < 0:
@@ -92,12 +103,14 @@ def pgd(
     generator: torch.Generator | None = None,
 ) -> Images:
     """Random start, then `steps` steps of 2.5 eps / steps unless told otherwise (Madry et al. 2018)."""
+    check_steps(steps)
     step_size = 2.5 * eps / steps if step_size is None else step_size
     return attack(model, x, y, eps=eps, steps=steps, step_size=step_size, random_start=True, generator=generator)
 
 
 def mi_fgsm(model: nn.Module, x: Images, y: Tensor, *, eps: float, steps: int = 10, momentum: float = 1.0) -> Images:
     """Momentum iterative FGSM: steps of eps / steps, mu = 1, T = 10 (Dong et al. 2018)."""
+    check_steps(steps)
     return attack(model, x, y, eps=eps, steps=steps, step_size=eps / steps, momentum=momentum)
 
 

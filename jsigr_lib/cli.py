@@ -78,9 +78,13 @@ def progress_lines():
         if spec.kind != "model" and done < total and done - last < total / 20:
             return
         last, elapsed = done, time.perf_counter() - start
-        left = elapsed * (total - done) / done
+        left = (
+            f"about {elapsed * (total - done) / done / 60:.1f} min left"
+            if done > total / 6
+            else "estimating what is left"
+        )
         what = f"{spec.architecture}, {spec.objective}" if spec.kind == "model" else spec.kind
-        console.print(f"{done / total:4.0%}  {elapsed / 60:5.1f} min, about {left / 60:.1f} min left   {what}")
+        console.print(f"{done / total:4.0%}  {elapsed / 60:5.1f} min, {left}   {what}")
 
     return progress
 

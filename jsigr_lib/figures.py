@@ -65,11 +65,12 @@ def accuracy_curves(study: Study, table: pd.DataFrame, *, architecture: str | No
         axes.set(title=title, xlabel=r"$\epsilon$ (share of the pixel range)", ylim=(-0.02, 1))
     grid[0].set_ylabel("accuracy, with 95 % interval")
     fig.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
-    headline = rows[rows.eps == study.profile.eps]
+    title = next(title for title in shown if "transferred" in title)
+    headline = shown[title][shown[title].eps == study.profile.eps]
     values = ", ".join(f"{study.labels[row.defence]} {row.accuracy:.2f}" for row in headline.itertuples())
     return fig, (
         "Accuracy of each defence against the attack budget eps, with 95 percent intervals: white-box PGD, and "
-        f"transferred from each surrogate. {title} at eps {study.profile.eps:g}: {values}."
+        f"transferred from each surrogate. {title}, eps {study.profile.eps:g}: {values}."
     )
 
 
@@ -307,6 +308,6 @@ def linearisation_error(study: Study, radii: list[float], errors: dict, attack_s
     fig.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return fig, (
         "Error of the first-order prediction of the logits against the distance from the image in random directions, "
-        "for a standard and a J-SIGR network: relative to the change itself, and to the margin; a dotted line marks the "
-        "size of the headline attack."
+        "for a standard and a J-SIGR network: relative to the change itself, and to the margin; a dotted line marks "
+        "the size of the headline attack."
     )

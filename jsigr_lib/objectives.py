@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from jsigr_lib.attacks import attack
+from jsigr_lib.attacks import attack, check_settings, check_steps
 from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.jacobian import Images, evaluation_mode, jacobian_norms, sphere, squared_norm, vjp
 from jsigr_lib.saliency import Selection, linearised_saliency, selection_mask
@@ -24,7 +24,7 @@ class JSIGR:
     Args:
         lambda_j, lambda_s: weights of the Jacobian and of the selective input-gradient term (pixel units, x in
             [0, 1]; means over samples of squared norms, without 1/2).
-        estimator: how the two terms are computed, from the same value in expectation:
+        estimator: how the two terms are computed, with the same value in expectation:
             "exact"           every class's gradient for R_J, one more for R_S;
             "double-backprop" one random projection for R_J, one gradient for R_S;
             "single-pass"     a coin per sample decides which of the two its one gradient serves.
@@ -73,6 +73,7 @@ class JSIGR:
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
+        x = x.detach()
         if self.lambda_j == self.lambda_s == 0:
             loss = F.cross_entropy(model(x), y)
             self.terms = {"cross_entropy": loss.detach()}
@@ -92,9 +93,9 @@ class JSIGR:
             return torch.arange(batch)
         return torch.randperm(batch, generator=generator, device=_device_of(generator))[:size].cpu()
 
-    def _forward(self, model: nn.Module, x: Images, y: Tensor, chosen: Tensor) -> tuple[Tensor, Images, Tensor]:
+    def _forward(self, model: nn.Module, x: Images, y: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mean cross-entropy of the batch; the chosen images and, in one graph with them, their logits."""
-        x_share = x[chosen].detach().requires_grad_()
+        x_share = x[chosen].requires_grad_()
         if any(isinstance(module, _BatchNorm) and module.training for module in model.modules()):
             loss = F.cross_entropy(model(x), y)  # batch norm mixes samples: the penalty needs a forward of its own
             with evaluation_mode(model):
@@ -186,9 +187,10 @@ class AdversarialTraining:
     """
 
     def __init__(self, eps: float, *, steps: int = 7, step_size: float | None = None):
-        between("eps", eps, 0, 1)
+        check_steps(steps)
         self.eps, self.steps = eps, steps
         self.step_size = (1.25 * eps if steps == 1 else eps / 4) if step_size is None else step_size
+        check_settings(eps, steps, self.step_size)
         self.terms: dict[str, Tensor] = {}
 
     def __call__(

@@ -43,6 +43,8 @@ class Selection:
 
 
 def check_grid(grid: int, mask_sigma: float, blur_sigma: float) -> None:
+    if isinstance(grid, bool) or not isinstance(grid, int):
+        raise InputError(f"grid = {grid!r}; accepted: a whole number from 1 to 64")
     between("grid", grid, 1, 64)
     between("mask_sigma", mask_sigma, 0.1, 100)
     between("blur_sigma", blur_sigma, 0.1, 100)
@@ -100,6 +102,7 @@ def perturbation_saliency(
     one_of("score", score, ("class", "vector"))
     one_of("method", method, ("exact", "linearised"))
     check_grid(grid, mask_sigma, blur_sigma)
+    x = x.detach()
     if method == "linearised":
         if score != "class":
             raise InputError(f"score = {score!r} with method = 'linearised'; accepted: 'class'")
@@ -108,7 +111,7 @@ def perturbation_saliency(
 
     masks = bumps(grid, *x.shape[-2:], mask_sigma).to(x)
     blurred = blur(x, blur_sigma)
-    at_once = max(1, IMAGES_PER_FORWARD // len(x))
+    at_once = max(1, IMAGES_PER_FORWARD // max(1, len(x)))
     with evaluation_mode(model), torch.no_grad():
         z = model(x)
         changes = [model(_perturb(x, blurred, some)).unflatten(0, (len(some), -1)) - z for some in masks.split(at_once)]
@@ -118,7 +121,7 @@ def perturbation_saliency(
     return upsample(change.square().sum(2).T / 2, grid, x.shape[-2:])
 
 
-def _perturb(x: Images, blurred: Images, masks: Tensor) -> Images:
+def _perturb(x: Images, blurred: Images, masks: Tensor) -> Tensor:
     """Phi_k(x) of every image for some masks, flattened to one batch: [masks * batch, C, H, W]."""
     perturbed = torch.lerp(x[None], blurred[None], masks[:, None, None])
     return perturbed.flatten(0, 1).contiguous(memory_format=torch.channels_last)

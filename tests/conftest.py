@@ -1,5 +1,6 @@
-"""Tiny models in float64 whose Jacobians can be written down."""
+"""Tiny models in float64 whose Jacobians can be written down, and a tiny study."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from jsigr_lib import pipeline
+from jsigr_lib import claims, interpretability, pipeline, robustness, statistics, theory
+from jsigr_lib.study import Study
 
 torch.set_num_threads(1)
 
@@ -122,3 +124,53 @@ def image_folder(tmp_path_factory) -> Path:
                 pixels = generator.integers(0, 80, (20 + i, 24, 3)) + 40 * label
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
     return root
+
+
+TINY = {
+    "jobs": 1,
+    "train_images": 256,
+    "validation_images": 64,
+    "test_images": 32,
+    "saliency_images": 8,
+    "epochs": 1,
+    "surrogate_epochs": 1,
+    "batch_size": 16,
+    "eps_grid": [0.0, 0.1],
+    "widths": {"small-cnn": 4, "vgg": 4, "mlp": 8},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny():
+    """tiny(runs, **overrides): a study of the smoke profile that trains a network in a tenth of a second."""
+    return lambda runs, **overrides: Study("smoke", **{"runs": runs, "out": runs / "figures", **TINY, **overrides})
+
+
+@pytest.fixture(scope="session")
+def study(tiny, tmp_path_factory) -> Study:
+    """One tiny study for all tests; they may add artefacts to it, and not damage those it has."""
+    return tiny(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def table(study):
+    """table(name): a table of the tiny study, made once, with few bootstrap draws."""
+    makers = {
+        "history": lambda: robustness.history_table(study),
+        "accuracy": lambda: robustness.accuracy_table(study, robustness.robustness_cells(study)),
+        "matrix": lambda: robustness.accuracy_table(study, robustness.matrix_cells(study)),
+        "grid": lambda: robustness.accuracy_table(study, robustness.grid_cells(study)),
+        "cost": lambda: robustness.cost_table(study),
+        "measures": lambda: interpretability.measures_table(study),
+        "curves": lambda: interpretability.curves_table(study),
+        "linearised": lambda: theory.linearised_table(study),
+        "contrasts": lambda: claims.contrasts(study, claims.load_claims()),
+    }
+
+    @cache
+    def made(name: str):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(statistics, "DRAWS", 50)
+            return makers[name]()
+
+    return lambda name: made(name).copy()

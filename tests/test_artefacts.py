@@ -1,0 +1,373 @@
+import inspect
+import json
+import os
+import subprocess
+import sys
+from typing import ClassVar
+
+import pytest
+import torch
+from joblib.externals.loky import get_reusable_executor
+
+from jsigr_lib import artefacts
+from jsigr_lib.artefacts import Spec, Store, fingerprint, one_thread, read, write
+from jsigr_lib.errors import InputError
+
+
+class Toy(Spec):
+    """Its tensor is `n` plus those of its parents."""
+
+    kind: ClassVar[str] = "toy"
+    code: ClassVar[tuple[str, ...]] = ("errors",)
+    computed: ClassVar[list[str]] = []
+    name: str
+    n: float = 1.0
+    parents: tuple["Toy", ...] = ()
+
+    def needs(self):
+        return list(self.parents)
+
+    def work(self):
+        return self.n
+
+    def compute(self, store, device):
+        self.computed.append(self.name)
+        if self.n < 0:
+            raise KeyboardInterrupt
+        inherited = sum(store.get(parent).tensors["x"] for parent in self.parents)
+        return {"x": torch.full((2,), self.n) + inherited}, {"name": self.name}
+
+
+class Other(Toy):
+    kind: ClassVar[str] = "other"
+
+
+@pytest.fixture(autouse=True)
+def nothing_computed():
+    Toy.computed.clear()
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "runs")
+
+
+# digests
+
+
+def test_digest_is_the_same_in_another_process(study):
+    """Whatever Python's hash seed, and in a process that gets the fields as JSON."""
+    spec = study.training("jsigr")
+    program = (
+        "import sys; from jsigr_lib.zoo import Training; print(Training.model_validate_json(sys.stdin.read()).digest)"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": "12"}
+    told = subprocess.run(
+        [sys.executable, "-c", program], input=spec.model_dump_json(), capture_output=True, text=True, env=environment
+    )
+    assert told.stdout.strip() == spec.digest, told.stderr
+    assert len(spec.digest) == 16
+
+
+def test_digest_counts_kind_fields_nested_specs_and_order():
+    base = Toy(name="a")
+    changed = [
+        Other(name="a"),
+        Toy(name="b"),
+        Toy(name="a", n=2),
+        Toy(name="a", parents=(Toy(name="p"),)),
+        Toy(name="a", parents=(Toy(name="q"),)),
+        Toy(name="a", parents=(Toy(name="p"), Toy(name="q"))),
+        Toy(name="a", parents=(Toy(name="q"), Toy(name="p"))),
+        Toy(name="a", parents=(Toy(name="p", parents=(Toy(name="q"),)),)),
+    ]
+    digests = {spec.digest for spec in [base, *changed]}
+    assert len(digests) == len(changed) + 1
+    assert Toy(name="a", n=1.0, parents=()).digest == base.digest
+
+
+@pytest.mark.parametrize("module", ["a", "b"])
+def test_digest_counts_the_code_of_every_module(monkeypatch, module):
+    class Coded(Toy):
+        code: ClassVar[tuple[str, ...]] = ("a", "b")
+
+    versions = {"a": "1", "b": "1"}
+    monkeypatch.setattr(artefacts, "fingerprint", versions.__getitem__)
+    before = Coded(name="x").digest
+    assert Coded(name="x").digest == before
+    versions[module] = "2"
+    assert Coded(name="x").digest != before
+
+
+SOURCE = '''
+"""What it is."""
+import math
+
+class A:
+    """Doc."""
+
+    def area(self, r):
+        """Doc."""
+        return math.pi * r**2
+'''
+SAME = {
+    "no docstrings": "import math\nclass A:\n    def area(self, r):\n        return math.pi * r**2\n",
+    "comments": SOURCE.replace("import math", "# why\nimport math  # what for"),
+    "layout": SOURCE.replace("math.pi * r**2", "(\n            math.pi\n            * r ** 2\n        )"),
+    "another docstring": SOURCE.replace("Doc.", "Something else entirely."),
+}
+DIFFERENT = {
+    "constant": SOURCE.replace("r**2", "r**3"),
+    "name": SOURCE.replace("area", "surface"),
+    "operator": SOURCE.replace("* r", "/ r"),
+    "new line": SOURCE + "\nx = 1\n",
+    "string that is no docstring": SOURCE.replace("return", "r = 'Doc.'\n        return"),
+}
+
+
+def fingerprint_of(monkeypatch, source: str) -> str:
+    monkeypatch.setattr(inspect, "getsource", lambda module: source)
+    return fingerprint.__wrapped__("errors")
+
+
+@pytest.mark.parametrize("changed", SAME)
+def test_fingerprint_ignores_what_does_not_run(monkeypatch, changed):
+    assert fingerprint_of(monkeypatch, SAME[changed]) == fingerprint_of(monkeypatch, SOURCE)
+
+
+@pytest.mark.parametrize("changed", DIFFERENT)
+def test_fingerprint_counts_what_runs(monkeypatch, changed):
+    assert fingerprint_of(monkeypatch, DIFFERENT[changed]) != fingerprint_of(monkeypatch, SOURCE)
+
+
+@pytest.mark.parametrize("module", ["errors", "artefacts", "zoo"])
+def test_fingerprint_reads_the_module(module):
+    assert fingerprint(module) == fingerprint.__wrapped__(module)
+    assert fingerprint(module) != fingerprint("paths")
+
+
+# files
+
+
+TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([True, False]), "c": torch.tensor(7)}
+FACTS = {"seconds": 0.5, "list": [1, "two", None], "spec": {"n": 1}}
+
+
+def test_file_round_trip(tmp_path):
+    path = tmp_path / "new" / "folder" / "x.safetensors"
+    write(path, TENSORS, FACTS)
+    artefact = read(path)
+    assert artefact.facts == FACTS
+    assert artefact.tensors.keys() == TENSORS.keys()
+    for name, tensor in TENSORS.items():
+        assert artefact.tensors[name].dtype == tensor.dtype
+        assert torch.equal(artefact.tensors[name], tensor)
+    assert os.listdir(path.parent) == ["x.safetensors"]
+
+
+@pytest.mark.parametrize("failure", [OSError("disk full"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("step", ["save_file", "fsync", "replace"])
+def test_write_is_atomic(monkeypatch, tmp_path, step, failure):
+    """Whenever it fails, what was at the path stays, and nothing new appears there."""
+
+    def fail(*args, **kwargs):
+        if step == "save_file":
+            args[1].write_bytes(b"half of it")
+        raise failure
+
+    old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
+    write(old, {"x": torch.zeros(3)}, {"version": 1})
+    content = old.read_bytes()
+    monkeypatch.setattr(artefacts if step == "save_file" else artefacts.os, step, fail)
+    for path in (old, new):
+        with pytest.raises(type(failure)):
+            write(path, {"x": torch.ones(3)}, {"version": 2})
+    monkeypatch.undo()
+    assert old.read_bytes() == content
+    assert not new.exists()
+    write(new, {"x": torch.ones(3)}, {"version": 2})  # what the failure left is in nobody's way
+    assert read(new).facts == {"version": 2}
+
+
+def test_write_replaces(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write(path, {"x": torch.zeros(3)}, {"version": 1})
+    write(path, {"y": torch.ones(5)}, {"version": 2})
+    assert read(path).facts == {"version": 2}
+    assert list(read(path).tensors) == ["y"]
+
+
+BAD = {
+    "empty": lambda raw: b"",
+    "first byte": lambda raw: raw[:1],
+    "header only": lambda raw: raw[:40],
+    "one byte short": lambda raw: raw[:-1],
+    "one byte more": lambda raw: raw + b"\0",
+    "garbage": lambda raw: b"not what it says it is, but long enough to be a header" * 3,
+    "header length": lambda raw: bytes([raw[0] ^ 255]) + raw[1:],
+    "no facts": lambda raw: raw.replace(b'"facts"', b'"fakts"'),
+    "facts that are no JSON": lambda raw: raw.replace(b'{\\"seconds', b'(\\"seconds'),
+    "pickle": lambda raw: b"\x80\x04\x95" + bytes(60),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_damaged_file_is_named(tmp_path, bad):
+    path = tmp_path / "x.safetensors"
+    write(path, TENSORS, FACTS)
+    good = path.read_bytes()
+    path.write_bytes(BAD[bad](good))
+    assert path.read_bytes() != good
+    with pytest.raises(InputError) as error:
+        read(path)
+    assert str(error.value).startswith(f"{path} is no complete artefact (")
+    assert str(error.value).endswith("; delete it and run again")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.xfail(reason="artefacts.read checks no hash of the tensors, so it does not see a flipped bit in them")
+def test_flipped_bit_in_a_tensor_is_found(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write(path, TENSORS, FACTS)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-9] + bytes([raw[-9] ^ 64]) + raw[-8:])
+    with pytest.raises(InputError):
+        read(path)
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "nothing.safetensors", tmp_path):
+        with pytest.raises(InputError, match="is no complete artefact"):
+            read(path)
+
+
+# the store
+
+
+def test_get_computes_once_and_says_how(store):
+    spec = Toy(name="a", n=3, parents=(Toy(name="p", n=2),))
+    assert spec not in store
+    first = store.get(spec)
+    assert first.tensors["x"].tolist() == [5, 5]
+    assert spec in store and spec.parents[0] in store
+    assert Toy.computed == ["a", "p"]
+    assert torch.equal(store.get(spec).tensors["x"], first.tensors["x"])
+    assert Toy.computed == ["a", "p"]
+    assert first.facts["spec"] == json.loads(spec.model_dump_json())
+    assert (first.facts["name"], first.facts["torch"]) == ("a", torch.__version__)
+    assert first.facts["seconds"] >= 0
+    assert str(os.cpu_count()) in first.facts["machine"]
+
+
+def test_path_is_kind_and_digest(store):
+    spec = Other(name="a")
+    assert store.path(spec) == store.root / "other" / f"{spec.digest}.safetensors"
+    assert store.checkpoint(spec).parent == store.root / "checkpoints"
+
+
+def test_damaged_artefact_is_named_and_left_alone(store):
+    spec = Toy(name="a")
+    store.get(spec)
+    path = store.path(spec)
+    path.write_bytes(path.read_bytes()[:-3])
+    damaged = path.read_bytes()
+    with pytest.raises(InputError, match=str(path)):
+        store.get(spec)
+    assert path.read_bytes() == damaged
+    path.unlink()
+    assert store.get(spec).tensors["x"].tolist() == [1, 1]
+
+
+def test_make_goes_in_waves_largest_first(store):
+    roots = [Toy(name="small", n=1), Toy(name="large", n=9), Toy(name="middle", n=5)]
+    child = Toy(name="child", n=100, parents=tuple(roots))
+    grandchild = Toy(name="grandchild", n=2, parents=(child, roots[0]))
+    lone = Toy(name="lone", n=7)
+    assert [[spec.name for spec in wave] for wave in store.missing([grandchild, lone, grandchild])] == [
+        ["large", "lone", "middle", "small"],
+        ["child"],
+        ["grandchild"],
+    ]
+    store.make([grandchild, lone, grandchild])
+    assert Toy.computed == ["large", "lone", "middle", "small", "child", "grandchild"]
+    assert store.missing([grandchild, lone, child, *roots]) == []
+    assert store.get(grandchild).tensors["x"].tolist() == [118, 118]
+
+
+def test_make_skips_what_exists(store):
+    parent = Toy(name="parent")
+    child, new = Toy(name="child", parents=(parent,)), Toy(name="new", parents=(parent,))
+    store.make([child])
+    Toy.computed.clear()
+    store.path(parent).unlink()
+    store.make([child])
+    assert Toy.computed == []  # a parent is made for a child that is missing, and for no other reason
+    store.make([child, new])
+    assert Toy.computed == ["parent", "new"]
+
+
+def test_progress_reaches_the_total(store):
+    made = []
+    parent = Toy(name="parent", n=4)
+    specs = [Toy(name="a", n=1, parents=(parent,)), Toy(name="b", n=3, parents=(parent,))]
+    store.make(specs, lambda spec, done, total: made.append((spec.name, done, total)))
+    assert made == [("parent", 4, 8), ("b", 7, 8), ("a", 8, 8)]
+    store.make(specs, lambda *args: pytest.fail("nothing was missing"))
+
+
+def test_killed_computation_leaves_no_artefact(store):
+    specs = [Toy(name="first", n=2), Toy(name="killed", n=-1), Toy(name="never", n=-2)]
+    with pytest.raises(KeyboardInterrupt):
+        store.make(specs)
+    assert Toy.computed == ["first", "killed"]
+    assert [path.name for path in store.root.rglob("*") if path.is_file()] == [f"{specs[0].digest}.safetensors"]
+    assert [spec in store for spec in specs] == [True, False, False]
+
+
+def test_leftovers_of_a_killed_run_are_harmless(store):
+    spec = Toy(name="a")
+    path = store.path(spec)
+    path.parent.mkdir(parents=True)
+    leftovers = [path.with_suffix(f".{pid}.tmp") for pid in (1, os.getpid())]
+    for leftover in leftovers:
+        leftover.write_bytes(b"half")
+    assert spec not in store
+    assert store.missing([spec]) == [[spec]]
+    store.make([spec])
+    assert store.get(spec).tensors["x"].tolist() == [1, 1]
+
+
+def test_complete_artefact_drops_its_checkpoint(store):
+    spec = Toy(name="a")
+    write(store.checkpoint(spec), {}, {})
+    write(store.checkpoint(Toy(name="b")), {}, {})
+    store.get(spec)
+    assert not store.checkpoint(spec).exists()
+    assert store.checkpoint(Toy(name="b")).exists()
+
+
+def test_one_thread_gives_the_others_back(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    monkeypatch.setattr(torch, "set_num_threads", calls.append)
+    with pytest.raises(ZeroDivisionError), one_thread():
+        assert calls == [1]
+        raise ZeroDivisionError
+    assert calls == [1, 5]
+
+
+def test_two_processes_make_the_same_bytes(tiny, study, tmp_path):
+    other = tiny(tmp_path / "runs", jobs=2)
+    specs = [other.training("jsigr"), other.training("pgd")]
+    seen = []
+    try:
+        other.store.make(specs, lambda spec, done, total: seen.append(done / total))
+    finally:
+        get_reusable_executor().shutdown(wait=True)
+    assert seen[-1] == pytest.approx(1)
+    assert len(seen) == 3  # the data, then the two networks
+    for spec in specs:
+        parallel, serial = other.get(spec), study.get(spec)
+        assert parallel.tensors.keys() == serial.tensors.keys()
+        assert all(torch.equal(parallel.tensors[name], serial.tensors[name]) for name in serial.tensors)
+        assert parallel.facts["history"] == serial.facts["history"]
