@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 
 import joblib
 import torch
+from joblib.externals.loky import get_reusable_executor
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -150,6 +151,8 @@ class Store:
                 done += spec.work()
                 if progress:
                     progress(spec, done, total)
+        if waves:
+            get_reusable_executor().shutdown()  # idle workers would keep their memory for minutes
 
     def _map(self, wave: list[Spec]) -> Iterator[tuple[Spec, tuple[dict, dict]]]:
         if self.jobs == 1 or len(wave) == 1 or self.device.type != "cpu":
@@ -198,7 +201,7 @@ def write(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
     """Write a safetensors file that is either complete or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(tensors, temporary, metadata={"facts": json.dumps(facts)})
+    save_file(tensors, temporary, metadata={"facts": json.dumps(facts), "sha256": _checksum(tensors)})
     with open(temporary, "rb") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -208,7 +211,19 @@ def read(path: Path) -> Artefact:
     """Load a safetensors file of ours. Raises InputError if it is truncated, damaged or something else."""
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads(file.metadata()["facts"])
-            return Artefact({name: file.get_tensor(name) for name in file.keys()}, facts)  # noqa: SIM118
+            facts, expected = json.loads(file.metadata()["facts"]), file.metadata()["sha256"]
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if _checksum(tensors) != expected:
+            raise ValueError("its tensors do not match their SHA-256")
+        return Artefact(tensors, facts)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path} is no complete artefact ({error}); delete it and run again") from None
+
+
+def _checksum(tensors: dict[str, Tensor]) -> str:
+    """SHA-256 of all tensors: safetensors checks their sizes, not their bytes."""
+    total = hashlib.sha256()
+    for name in sorted(tensors):
+        total.update(name.encode())
+        total.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
+    return total.hexdigest()

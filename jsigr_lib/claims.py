@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from jsigr_lib import interpretability, statistics, theory
 from jsigr_lib.errors import InputError
@@ -31,16 +31,19 @@ class Claim(BaseModel):
     statement: str
     figure: str
     architectures: int = 1
-    tests: list[Test]
+    tests: list[Test] = Field(min_length=1)
 
 
 def load_claims(path: Path = CLAIMS) -> list[Claim]:
     """The claims and their tests. Raises InputError if the file is not what it should be."""
     try:
-        claims = [Claim(**entry) for entry in tomllib.loads(path.read_text())["claim"]]
-    except (OSError, KeyError, tomllib.TOMLDecodeError, ValidationError) as error:
-        raise InputError(f"{path} is no list of claims: {str(error).splitlines()[0]}") from None
-    return claims
+        return [Claim(**entry) for entry in tomllib.loads(path.read_text())["claim"]]
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except (OSError, KeyError, TypeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+    raise InputError(f"{path} is no list of claims: {reason.splitlines()[0]}")
 
 
 def values_per_image(study: Study, architecture: str, defence: str) -> dict[tuple[str, str], np.ndarray]:

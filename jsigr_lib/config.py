@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from jsigr_lib import attacks, models, objectives
 from jsigr_lib.data import DATASETS
-from jsigr_lib.errors import InputError, one_of
+from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.paths import PROFILES
 from jsigr_lib.saliency import Selection
 
@@ -20,7 +20,7 @@ PROFILE_NAMES = tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
 
 
 class Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Defence(Table):
@@ -69,7 +69,7 @@ class Profile(Table):
     batch_size: int = Count
     learning_rate: float = Field(gt=0, le=10)
     augment: bool = False
-    widths: dict[str, int] = {}
+    widths: dict[str, int] = {}  # of an architecture; its own default otherwise
     penalty: Penalty = Penalty()
     defences: dict[str, Defence]
     lambda_j_grid: list[float]
@@ -80,23 +80,33 @@ class Profile(Table):
     transfer_attacks: list[str] = Field(min_length=1)  # the first is the headline one
     pgd_steps: int = Count
     # saliency
-    saliency_images: int = Count
+    saliency_images: int = Field(ge=2)
     gallery_images: int = Field(5, ge=1, le=12)
 
     @model_validator(mode="after")
     def _check(self):
         one_of("dataset", self.dataset, DATASETS)
         for architecture in [*self.architectures, *self.surrogates, *self.widths]:
-            one_of("architecture", architecture, models.ARCHITECTURES)
+            models.check_width(architecture, self.widths.get(architecture))
+        for field in ("architectures", "surrogates", "seeds", "transfer_attacks", "lambda_j_grid", "lambda_s_grid"):
+            values = getattr(self, field)
+            if len(set(values)) < len(values):
+                raise InputError(f"{field} = {values}; accepted: different values")
+        if len({*self.architectures, *self.surrogates}) == 1:
+            raise InputError(f"surrogates = {self.surrogates}; accepted: at least one other than {self.architectures}")
         for name in self.transfer_attacks:
             one_of("attack", name, attacks.ATTACKS)
         for eps in self.eps_grid:
             if not 0 <= eps <= 1:
                 raise InputError(f"eps_grid has {eps!r}; accepted: fractions of the pixel range, 0 to 1")
-        if len(set(self.seeds)) < len(self.seeds) or min(self.seeds) < 0:
-            raise InputError(f"seeds = {self.seeds}; accepted: different whole numbers from 0")
+        for seed in self.seeds:
+            between("seed", seed, 0, 2**62)
+        for weight in [*self.lambda_j_grid, *self.lambda_s_grid]:
+            between("weight of a lambda grid", weight, 0, 1e6)
         for name in ("standard", "jsigr"):
             one_of("defence needed by every comparison,", name, self.defences)
+        if self.defences["standard"].teacher:
+            raise InputError("teacher = True of defence 'standard'; accepted: False, as it is the others' teacher")
         for name in self.defences:
             objectives.build(self.defences[name].objective, **self.options(name))
         if 0 not in self.lambda_j_grid or 0 not in self.lambda_s_grid:
@@ -104,6 +114,10 @@ class Profile(Table):
         if self.saliency_images > self.test_images:
             raise InputError(
                 f"saliency_images = {self.saliency_images}; accepted: at most test_images = {self.test_images}"
+            )
+        if self.gallery_images > self.saliency_images:
+            raise InputError(
+                f"gallery_images = {self.gallery_images}; accepted: at most saliency_images = {self.saliency_images}"
             )
         return self
 
@@ -154,6 +168,8 @@ def _one_line(error: ValidationError) -> str:
         return f"unknown field {field!r}; accepted: {', '.join(Profile.model_fields)}"
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
+    if first["type"] == "missing":
+        return f"{field} is missing; accepted: a value"
     return f"{field} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
 
 

@@ -182,7 +182,9 @@ def _content(dataset: str, root: str, download: bool, image_size: int) -> str:
         ]
         return _sha256("\n".join([*files, str(image_size)]).encode())
     train, test = (_torchvision(dataset, root, part, download) for part in ("train", "test"))
-    return _sha256(np.ascontiguousarray(train.data).tobytes() + np.ascontiguousarray(test.data).tobytes())
+    sources = [_from_torchvision(split) for split in (train, test)]
+    arrays = [array for source in sources for array in (source.pixels(slice(None)), source.labels)]
+    return _sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
 
 
 def _sources(dataset: str, root: str, image_size: int) -> tuple[Source, Source]:
@@ -226,7 +228,7 @@ def _torchvision(dataset: str, root: str, part: str, download: bool):
     arguments = {"split": part} if dataset == "svhn" else {"train": part == "train"}
     try:
         return getattr(torchvision.datasets, TORCHVISION[dataset])(folder, download=download, **arguments)
-    except (RuntimeError, OSError, EOFError) as error:
+    except Exception as error:  # torchvision's readers raise whatever a damaged file leads them to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"dataset {dataset!r} is not in {folder} or could not be read ({reason}); "

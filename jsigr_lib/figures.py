@@ -65,7 +65,7 @@ def accuracy_curves(study: Study, table: pd.DataFrame, *, architecture: str | No
         axes.set(title=title, xlabel=r"$\epsilon$ (share of the pixel range)", ylim=(-0.02, 1))
     grid[0].set_ylabel("accuracy, with 95 % interval")
     fig.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
-    title = next(title for title in shown if "transferred" in title)
+    title = next((title for title in shown if "transferred" in title), "White-box PGD")
     headline = shown[title][shown[title].eps == study.profile.eps]
     values = ", ".join(f"{study.labels[row.defence]} {row.accuracy:.2f}" for row in headline.itertuples())
     return fig, (

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from jsigr_lib import statistics
 from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.data import load
+from jsigr_lib.errors import one_of
 from jsigr_lib.jacobian import Images, evaluation_mode
 from jsigr_lib.robustness import Attacked, attacked_split, sources_of
 from jsigr_lib.saliency import Maps, blur, gradient_map, perturbation_saliency
@@ -77,6 +78,7 @@ def probability_curve(
     "deletion" sets them to 0; "insertion" restores them on the blurred image. Returns [batch, steps + 1], from none
     to all of the pixels. A faithful map falls fast under deletion and rises fast under insertion.
     """
+    one_of("curve", kind, ("deletion", "insertion"))
     start, end = (x, torch.zeros_like(x)) if kind == "deletion" else (blur(x, blur_sigma), x)
     pixels = saliency[0].numel()
     rank = saliency.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view_as(saliency)

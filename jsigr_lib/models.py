@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from jsigr_lib.errors import one_of
+from jsigr_lib.errors import InputError, one_of
 
 
 class Normalise(nn.Module):
@@ -118,6 +118,18 @@ ARCHITECTURES = {
 }
 
 
+def check_width(architecture: str, width: int | None) -> None:
+    """Raise InputError unless `architecture` exists and can be as wide; None is its own default.
+
+    Residual networks take multiples of 8 only: the backward pass of a narrower strided 1x1 convolution, channels last,
+    corrupts memory on the CPU (torch 2.14.1).
+    """
+    one_of("architecture", architecture, ARCHITECTURES)
+    step = 8 if architecture.startswith(("resnet", "wrn")) else 1
+    if width is not None and (width < step or width % step):
+        raise InputError(f"width = {width!r} of {architecture}; accepted: multiples of {step} from {step}")
+
+
 def build(
     architecture: str,
     *,
@@ -134,7 +146,7 @@ def build(
     The weights are a function of `seed` alone; the global random state is left as it was.
     Raises InputError for an unknown architecture.
     """
-    one_of("architecture", architecture, ARCHITECTURES)
+    check_width(architecture, width)
     options = {} if width is None else {"width": width}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

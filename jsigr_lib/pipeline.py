@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -104,19 +105,22 @@ def run(
     start, settings, chosen = time.perf_counter(), settings or {}, select(notebooks)
     check_settings(chosen, settings)
     study = Study(profile, device=device, jobs=jobs, download=download, progress=progress, **settings)
-    out = out or (RUNS / "custom" if settings else ROOT)
+    out = Path(out) if out else (RUNS / "custom" if settings else ROOT)
     targets = [out / "figures" / study.profile.name, out / "notebooks" / "executed" / study.profile.name]
+    for target in targets:
+        _writable(target.parent)
     with _PeakMemory() as memory:
         needed = [spec for name in chosen for spec in specs(study, name)]
         made = sum(map(len, study.store.missing(needed)))
         study.make(needed)
         figures, executed = (_stage(target, keep=len(chosen) < len(NAMES)) for target in targets)
-        parameters = {"profile": profile, "device": device, "out": str(figures), **settings}
+        parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
         static = {"04_saliency": {"live": False}}
         for i, name in enumerate(chosen, 1):
             report(f"notebook {i} of {len(chosen)}: {name}")
             execute(name, executed / f"{name}.ipynb", {**parameters, **static.get(name, {})})
             verify(executed / f"{name}.ipynb", figures)
+            forget_times(executed / f"{name}.ipynb")
     seconds = time.perf_counter() - start
     summary = Summary(
         *targets, len(list(figures.iterdir())), seconds, made, memory.peak / 1e9, machine(study.store.device)
@@ -167,6 +171,15 @@ def verify(executed: Path, figures: Path) -> None:
             raise RuntimeError(f"{name} differs from what {sidecar.name} says of it")
 
 
+def forget_times(executed: Path) -> None:
+    """Drop what papermill notes of this machine and moment (paths, times), so that equal runs leave equal notebooks."""
+    notebook = nbformat.read(executed, as_version=4)
+    for part in (notebook, *notebook.cells):
+        for key in ("papermill", "execution"):
+            part.metadata.pop(key, None)
+    nbformat.write(notebook, executed)
+
+
 def declared_outputs(notebook: nbformat.NotebookNode) -> list[str]:
     """File names from the notebook's metadata: each figure is PNG, SVG and JSON, each table CSV and Markdown."""
     declared = notebook.metadata["jsigr"]
@@ -190,6 +203,12 @@ def write_manifest(figures: Path, summary: Summary) -> None:
     (figures / "manifest.json").write_text(json.dumps({"run": about, "sha256": files}, indent=1) + "\n")
 
 
+def _from_root(path: Path) -> str:
+    """Relative to the repository, where notebooks run, if it lies inside."""
+    path = path.resolve()
+    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
+
+
 def _stage(target: Path, *, keep: bool) -> Path:
     """An empty folder beside `target`, or a copy of it; leftovers of a killed run are cleared."""
     old = target.with_name(f".{target.name}.old")
@@ -200,13 +219,18 @@ def _stage(target: Path, *, keep: bool) -> Path:
     if keep and target.exists():
         shutil.copytree(target, staged)
     else:
-        try:
-            staged.mkdir(parents=True)
-        except OSError as error:
-            raise InputError(
-                f"cannot write to {target.parent} ({error.strerror}); accepted: a writable folder"
-            ) from None
+        staged.mkdir(parents=True)
     return staged
+
+
+def _writable(folder: Path) -> None:
+    """Raise InputError unless files can be put into `folder`, which is made if it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}); accepted: a writable folder") from None
 
 
 def _publish(staged: Path, target: Path) -> None:

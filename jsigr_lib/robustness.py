@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import pandas as pd
 import torch
+from pydantic import model_validator
 from torch import Tensor
 
 from jsigr_lib import attacks, statistics
@@ -56,6 +57,14 @@ class Outcomes(Spec):
     target: Training
     attacked: Attacked | None = None
     split: Literal["validation", "test"] = "test"
+
+    @model_validator(mode="after")
+    def _same_split(self):
+        if self.attacked and self.attacked.split != self.split:
+            raise ValueError(
+                f"split = {self.split!r} with attacked images of {self.attacked.split!r}; accepted: the same"
+            )
+        return self
 
     def needs(self) -> list[Spec]:
         return [self.target, self.target.data, *([self.attacked] if self.attacked else [])]

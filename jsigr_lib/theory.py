@@ -104,7 +104,7 @@ def linearisation_error(
     with torch.no_grad(), evaluation_mode(model):
         z = model(x)
         changes = torch.stack([model(x + radius * u.view_as(x)) - z for radius in radii])
-    errors = (changes - torch.tensor(radii).to(z)[:, None, None] * first_order).norm(dim=2)
+    errors = (changes - torch.tensor(radii, dtype=z.dtype, device=z.device)[:, None, None] * first_order).norm(dim=2)
     top_two = z.topk(2).values
     margin = (top_two[:, 0] - top_two[:, 1]).clamp_min(1e-12)
     return errors / changes.norm(dim=2).clamp_min(1e-12), errors / margin

@@ -58,7 +58,9 @@ class SaliencyExplorer:
                 options=list(self.models), value=study.labels["jsigr"], description="defence", **narrow
             ),
             "attack": w.Dropdown(options=[transferred, "PGD, white-box"], description="attack", **narrow),
-            "eps": w.FloatSlider(p.eps, min=0, max=0.4, step=0.01, description="eps", readout_format=".2f", **wide),
+            "eps": w.FloatSlider(
+                p.eps, min=0, max=max(0.4, p.eps), step=0.01, description="eps", readout_format=".2f", **wide
+            ),
             "blur_sigma": w.FloatSlider(
                 p.penalty.blur_sigma, min=0.5, max=8, step=0.5, description="blur sigma", readout_format=".1f", **wide
             ),

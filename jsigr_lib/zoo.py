@@ -47,7 +47,7 @@ class Training(Spec):
     @property
     def step_flops(self) -> int:
         """Operations of one training step per image; see `count_flops`."""
-        size = {"fashion-mnist": 28, "mnist": 28}.get(self.data.dataset, 32)
+        size = {"fashion-mnist": 28, "mnist": 28, "folder": self.data.image_size}.get(self.data.dataset, 32)
         return count_flops(self.architecture, self.width, self.objective, self.options, size)
 
     def work(self) -> float:
@@ -118,9 +118,10 @@ def count_flops(architecture: str, width: int | None, objective: str, options: O
     channels, images = (1 if size == 28 else 3), 8
     shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
     model = models.build(architecture, width=width, seed=0, **shape)
-    x = torch.rand(images, channels, size, size, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    x, y = torch.rand(images, channels, size, size, generator=generator), torch.arange(images) % 10
     with _Flops() as counter:
-        objectives.build(objective, **dict(options))(model, x, torch.arange(images) % 10).backward()
+        objectives.build(objective, **dict(options))(model, x, y, generator=generator).backward()
     return counter.total // images
 
 

@@ -128,7 +128,7 @@ def image_folder(tmp_path_factory) -> Path:
 
 TINY = {
     "jobs": 1,
-    "train_images": 256,
+    "train_images": 512,
     "validation_images": 64,
     "test_images": 32,
     "saliency_images": 8,
@@ -136,7 +136,7 @@ TINY = {
     "surrogate_epochs": 1,
     "batch_size": 16,
     "eps_grid": [0.0, 0.1],
-    "widths": {"small-cnn": 4, "vgg": 4, "mlp": 8},
+    "widths": {"small-cnn": 8, "vgg": 4, "mlp": 32},
 }
 
 

@@ -1,17 +1,17 @@
 import inspect
 import json
 import os
-import subprocess
-import sys
+from operator import attrgetter
 from typing import ClassVar
 
 import pytest
 import torch
-from joblib.externals.loky import get_reusable_executor
+from joblib import Parallel, delayed
 
 from jsigr_lib import artefacts
 from jsigr_lib.artefacts import Spec, Store, fingerprint, one_thread, read, write
 from jsigr_lib.errors import InputError
+from jsigr_lib.zoo import Training
 
 
 class Toy(Spec):
@@ -55,18 +55,10 @@ def store(tmp_path) -> Store:
 # digests
 
 
-def test_digest_is_the_same_in_another_process(study):
-    """Whatever Python's hash seed, and in a process that gets the fields as JSON."""
-    spec = study.training("jsigr")
-    program = (
-        "import sys; from jsigr_lib.zoo import Training; print(Training.model_validate_json(sys.stdin.read()).digest)"
-    )
-    environment = {**os.environ, "PYTHONHASHSEED": "12"}
-    told = subprocess.run(
-        [sys.executable, "-c", program], input=spec.model_dump_json(), capture_output=True, text=True, env=environment
-    )
-    assert told.stdout.strip() == spec.digest, told.stderr
-    assert len(spec.digest) == 16
+def test_digest_is_what_it_always_was(monkeypatch):
+    """The same in every process, whatever Python's hash seed; a change here discards everything ever trained."""
+    monkeypatch.setattr(artefacts, "fingerprint", lambda module: f"code of {module}")
+    assert Toy(name="a", n=2, parents=(Toy(name="p"),)).digest == "dce5ebf7c0197318"
 
 
 def test_digest_counts_kind_fields_nested_specs_and_order():
@@ -225,7 +217,6 @@ def test_damaged_file_is_named(tmp_path, bad):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.xfail(reason="artefacts.read checks no hash of the tensors, so it does not see a flipped bit in them")
 def test_flipped_bit_in_a_tensor_is_found(tmp_path):
     path = tmp_path / "x.safetensors"
     write(path, TENSORS, FACTS)
@@ -356,16 +347,17 @@ def test_one_thread_gives_the_others_back(monkeypatch):
     assert calls == [1, 5]
 
 
-def test_two_processes_make_the_same_bytes(tiny, study, tmp_path):
+def test_other_processes_agree(tiny, study, tmp_path):
+    """On every digest, whatever their hash seed, and on every byte of what they make."""
     other = tiny(tmp_path / "runs", jobs=2)
     specs = [other.training("jsigr"), other.training("pgd")]
+    fresh = [Training.model_validate_json(spec.model_dump_json()) for spec in specs]
     seen = []
-    try:
-        other.store.make(specs, lambda spec, done, total: seen.append(done / total))
-    finally:
-        get_reusable_executor().shutdown(wait=True)
-    assert seen[-1] == pytest.approx(1)
+    digests = Parallel(n_jobs=2)(delayed(attrgetter("digest"))(spec) for spec in fresh)
+    other.store.make(specs, lambda spec, done, total: seen.append(done / total))
+    assert digests == [spec.digest for spec in specs]
     assert len(seen) == 3  # the data, then the two networks
+    assert seen[-1] == pytest.approx(1)
     for spec in specs:
         parallel, serial = other.get(spec), study.get(spec)
         assert parallel.tensors.keys() == serial.tensors.keys()

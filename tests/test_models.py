@@ -31,7 +31,7 @@ def test_logits_are_finite_and_every_parameter_is_used(architecture, data):
 
 @every_architecture
 def test_weights_are_a_function_of_the_seed_alone(architecture):
-    options = {**GREY, "width": 2}
+    options = {**GREY, "width": 8}
     state = torch.get_rng_state()
     first = build(architecture, **options, seed=3).state_dict()
     assert torch.equal(torch.get_rng_state(), state)
@@ -96,7 +96,7 @@ def test_wide_resnet_by_the_formula(width):
 
 @pytest.mark.parametrize(("architecture", "cells"), [("resnet8", 8), ("wrn28-10", 8), ("resnet18", 4)])
 def test_residual_stages_halve_the_image(architecture, cells):
-    model = build(architecture, **COLOUR, seed=0, width=4)
+    model = build(architecture, **COLOUR, seed=0, width=8)
     sizes = []
     pool = next(module for module in model if isinstance(module, nn.AdaptiveAvgPool2d))
     pool.register_forward_pre_hook(lambda _, inputs: sizes.append(inputs[0].shape[-2:]))
@@ -117,7 +117,7 @@ def test_preactivation_block_adds_to_its_identity():
 
 @every_architecture
 def test_width_changes_the_size(architecture):
-    narrow, wide = (build(architecture, **GREY, seed=0, width=width) for width in (2, 4))
+    narrow, wide = (build(architecture, **GREY, seed=0, width=width) for width in (8, 16))
     assert count(narrow) < count(wide)
 
 

@@ -9,15 +9,11 @@ import nbformat
 import pandas as pd
 import pytest
 
-from jsigr_lib import pipeline
+from jsigr_lib import pipeline, robustness
 from jsigr_lib.errors import InputError
 from jsigr_lib.study import Study
 
 pytestmark = pytest.mark.slow
-
-
-def figures(smoke_run):
-    return smoke_run.figures
 
 
 def test_everything_declared_is_published(smoke_run):
@@ -69,6 +65,13 @@ def test_second_run_is_byte_identical_and_makes_nothing(smoke_run, tmp_path):
     for path in sorted(smoke_run.figures.glob("*.png")):
         if path.stem != "cost_vs_robustness":
             assert path.read_bytes() == (again.figures / path.name).read_bytes(), path.name
+
+
+def test_executed_notebooks_are_equal_between_runs_and_name_no_machine(smoke_run):
+    for name in pipeline.NAMES:
+        text = (smoke_run.notebooks / f"{name}.ipynb").read_text()
+        assert '"papermill"' not in text
+        assert str(pipeline.ROOT) not in text
 
 
 def test_failing_notebook_publishes_nothing(smoke_run, tmp_path, monkeypatch):
@@ -142,7 +145,7 @@ def test_paper_profile_at_tiny_scale_on_an_image_folder(tmp_path, image_folder, 
     text = (pipeline.ROOT / "jsigr_lib" / "profiles" / "paper.toml").read_text()
     text = text.replace('["resnet18", "wrn28-10"]', f'["{architecture}", "resnet18"]')
     text = text.replace(
-        "widths = { vgg = 64, resnet8 = 32 }", 'widths = { vgg = 4, resnet8 = 4, resnet18 = 4, "wrn28-10" = 4 }'
+        "widths = { vgg = 64, resnet8 = 32 }", "widths = { vgg = 8, resnet8 = 8, resnet18 = 8, wrn28-10 = 8 }"
     )
     profile.write_text(text)
     study = Study(
@@ -161,8 +164,6 @@ def test_paper_profile_at_tiny_scale_on_an_image_folder(tmp_path, image_folder, 
     )
     networks = [study.training("jsigr", seed=seed) for seed in study.profile.seeds]
     study.make(networks)
-    from jsigr_lib import robustness
-
     cells = [cell for cell in robustness.robustness_cells(study) if cell[0]["defence"] == "jsigr"][:3]
     table = robustness.accuracy_table(study, cells)
     assert table.seeds.eq(2).all()

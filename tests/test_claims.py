@@ -1,0 +1,292 @@
+import json
+import tomllib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jsigr_lib import claims
+from jsigr_lib.claims import Claim, contrasts, load_claims, scorecard, values_per_image, verdict
+from jsigr_lib.config import load_profile
+from jsigr_lib.errors import InputError
+from jsigr_lib.paths import CLAIMS, NOTEBOOKS
+from jsigr_lib.robustness import Outcomes, correct_of
+
+LEDGER = load_claims()
+TESTS = [(claim, test) for claim in LEDGER for test in claim.tests]
+
+
+def claim_of(*tests: tuple, **fields) -> Claim:
+    """A claim with tests (measure, a, b, margin)."""
+    made = [dict(zip(("measure", "a", "b", "margin"), test, strict=True)) for test in tests]
+    return Claim(**{"id": "c", "statement": "It is so.", "figure": "f", **fields}, tests=made)
+
+
+def rows_of(*rows: tuple) -> pd.DataFrame:
+    """Contrasts (measure, a, b, outcome)."""
+    return pd.DataFrame(rows, columns=["measure", "a", "b", "outcome"])
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """measured({defence: {(measure, context): values}}): what the networks are said to have done."""
+
+    def say(values: dict) -> None:
+        monkeypatch.setattr(claims, "values_per_image", lambda study, architecture, defence: values[defence])
+        monkeypatch.setattr("jsigr_lib.statistics.DRAWS", 200)
+
+    return say
+
+
+# the file
+
+
+def test_ledger_is_what_the_file_says():
+    entries = tomllib.loads(CLAIMS.read_text())["claim"]
+    assert [claim.id for claim in LEDGER] == [entry["id"] for entry in entries]
+    assert len({claim.id for claim in LEDGER}) == len(LEDGER)
+    assert all(claim.tests and claim.statement.endswith(".") for claim in LEDGER)
+
+
+def test_every_figure_of_a_claim_is_declared_by_a_notebook():
+    declared = set()
+    for path in NOTEBOOKS.glob("*.ipynb"):
+        declared |= set(json.loads(path.read_text())["metadata"]["jsigr"]["figures"])
+    assert {claim.figure for claim in LEDGER} - declared == set()
+
+
+def test_every_test_compares_defences_that_the_profiles_have():
+    for name in ("quick", "smoke", "paper"):
+        defences = load_profile(name).defences
+        assert {d for _, test in TESTS for d in (test.a, test.b)} - set(defences) == set()
+
+
+def test_every_measure_is_one_that_is_computed(study, table):
+    """A misspelt measure would only ever be "not tested"."""
+    table("contrasts")
+    computed = {measure for measure, _ in values_per_image(study, "small-cnn", "jsigr")}
+    assert {test.measure for _, test in TESTS} - computed == set()
+
+
+ENTRY = "[[claim]]\nid = 'a'\nstatement = 's'\nfigure = 'f'\n"
+TEST = "{ measure = 'm', a = 'x', b = 'y', margin = 0.1 }"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(None, id="missing"),
+        pytest.param("claim = ", id="no TOML"),
+        pytest.param("", id="empty"),
+        pytest.param("claims = []", id="another key"),
+        pytest.param(ENTRY, id="no tests"),
+        pytest.param(f"{ENTRY}tests = [{TEST}]\ncolour = 3", id="unknown field"),
+        pytest.param(f"{ENTRY}tests = [{TEST.replace('0.1', 'true and false')}]", id="bad value"),
+        pytest.param(f"{ENTRY}tests = [{TEST.replace('0.1', '[]')}]", id="wrong type"),
+        pytest.param(f"{ENTRY}tests = [{TEST.replace('margin', 'limit')}]", id="unknown field of a test"),
+        pytest.param("[[claim]]\nid = 'a'\ntests = []", id="fields missing"),
+        pytest.param("claim = [1]", id="numbers"),
+        pytest.param("claim = 'x'", id="a string"),
+        pytest.param("claim = 3", id="a number"),
+        pytest.param(b"\xff\xfe", id="bytes"),
+        pytest.param(f"{ENTRY}tests = []", id="no test"),
+    ],
+)
+def test_malformed_file(tmp_path, content):
+    path = tmp_path / "claims.toml"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(InputError) as error:
+        load_claims(path)
+    assert str(error.value).startswith(f"{path} is no list of claims: ")
+    assert "\n" not in str(error.value)
+
+
+def test_malformed_file_names_the_field(tmp_path):
+    path = tmp_path / "claims.toml"
+    path.write_text(f"{ENTRY}tests = [{TEST}]\ncolour = 3")
+    with pytest.raises(InputError, match="colour"):
+        load_claims(path)
+
+
+def test_well_formed_file(tmp_path):
+    path = tmp_path / "claims.toml"
+    path.write_text(f"{ENTRY}architectures = 2\ntests = [{TEST}]\n")
+    (claim,) = load_claims(path)
+    assert claim == claim_of(("m", "x", "y", 0.1), id="a", statement="s", figure="f", architectures=2)
+
+
+# verdicts
+
+
+ONE, TWO = ("m", "a", "b", 0.0), ("n", "a", "b", 0.0)
+
+
+@pytest.mark.parametrize(
+    ("tests", "rows", "expected"),
+    [
+        ([ONE], [("m", "a", "b", "holds")], "supported"),
+        ([ONE], [("m", "a", "b", "undecided")], "not supported"),
+        ([ONE], [("m", "a", "b", "fails")], "not supported"),
+        ([ONE], [], "not tested"),
+        ([ONE], [("m", "b", "a", "holds")], "not tested"),
+        ([ONE], [("n", "a", "b", "holds")], "not tested"),
+        ([ONE], [("m", "a", "c", "holds")], "not tested"),
+        # several contexts or architectures: each has to hold
+        ([ONE], [("m", "a", "b", "holds"), ("m", "a", "b", "holds")], "supported"),
+        ([ONE], [("m", "a", "b", "holds"), ("m", "a", "b", "undecided")], "not supported"),
+        ([ONE], [("m", "a", "b", "fails"), ("m", "a", "b", "holds")], "not supported"),
+        # several tests
+        ([ONE, TWO], [("m", "a", "b", "holds"), ("n", "a", "b", "holds")], "supported"),
+        ([ONE, TWO], [("m", "a", "b", "holds"), ("n", "a", "b", "undecided")], "partly supported"),
+        ([ONE, TWO], [("m", "a", "b", "fails"), ("n", "a", "b", "holds")], "partly supported"),
+        ([ONE, TWO], [("m", "a", "b", "fails"), ("n", "a", "b", "undecided")], "not supported"),
+        ([ONE, TWO], [("m", "a", "b", "holds")], "not tested"),
+        (
+            [ONE, TWO],
+            [("m", "a", "b", "holds"), ("m", "a", "b", "fails"), ("n", "a", "b", "holds")],
+            "partly supported",
+        ),
+    ],
+)
+def test_verdict(tests, rows, expected):
+    assert verdict(claim_of(*tests), rows_of(*rows)) == expected
+
+
+# contrasts
+
+
+def pair(a: np.ndarray, b: np.ndarray, measure: str = "m", context: str = "") -> dict:
+    return {"jsigr": {(measure, context): np.atleast_2d(a)}, "standard": {(measure, context): np.atleast_2d(b)}}
+
+
+NOISE = np.random.default_rng(0).normal(size=40)
+
+
+def test_difference_is_a_minus_b_and_paired(study, measured):
+    """The same noise on both sides cancels: an interval of no width."""
+    measured(pair(NOISE + 0.3, NOISE))
+    row = contrasts(study, [claim_of(("m", "jsigr", "standard", 0.1))]).iloc[0]
+    assert (row.difference, row.low, row.high) == pytest.approx((0.3, 0.3, 0.3))
+    assert (row.outcome, row.images, row.seeds, row.margin) == ("holds", 40, 1, 0.1)
+    assert row.test == "J-SIGR − standard, m"
+    assert (row.claim, row.architecture, row.measure, row.a, row.b) == ("c", "small-cnn", "m", "jsigr", "standard")
+    turned = contrasts(study, [claim_of(("m", "standard", "jsigr", 0.1))]).iloc[0]
+    assert (turned.difference, turned.outcome) == (pytest.approx(-0.3), "fails")
+
+
+@pytest.mark.parametrize(
+    ("shift", "margin", "outcome"),
+    [
+        (0.5, 0.25, "holds"),
+        (0.5, 0.5, "fails"),  # it has to be above the margin
+        (0.5, 0.75, "fails"),
+        (-0.5, -0.75, "holds"),
+        (0.0, 0.0, "fails"),
+    ],
+)
+def test_outcome_of_a_sure_difference(study, measured, shift, margin, outcome):
+    measured(pair(np.ones(8) * shift, np.zeros(8)))
+    assert contrasts(study, [claim_of(("m", "jsigr", "standard", margin))]).outcome.tolist() == [outcome]
+
+
+def test_outcome_of_an_unsure_difference(study, measured):
+    values = NOISE - NOISE.mean() + 0.2  # 0.2 with a standard error of 0.16
+    measured(pair(values, np.zeros(40)))
+    outcomes = [
+        contrasts(study, [claim_of(("m", "jsigr", "standard", margin))]).outcome.item() for margin in (-0.5, 0.2, 0.9)
+    ]
+    assert outcomes == ["holds", "undecided", "fails"]
+
+
+def test_truth_values_are_subtracted_as_numbers(study, measured):
+    measured(pair(np.array([True, True, False, True]), np.array([False, True, True, False])))
+    assert contrasts(study, [claim_of(("m", "jsigr", "standard", 0.0))]).difference.item() == 0.25
+
+
+def test_each_context_is_a_row(study, measured):
+    values = {
+        name: {
+            ("t", "from mlp"): np.full((1, 4), level),
+            ("t", "from vgg"): np.zeros((1, 4)),
+            ("u", ""): np.ones((1, 4)),
+        }
+        for name, level in (("jsigr", 1.0), ("standard", 0.0))
+    }
+    measured(values)
+    claim = claim_of(("t", "jsigr", "standard", 0.5))
+    rows = contrasts(study, [claim])
+    assert rows.context.tolist() == ["from mlp", "from vgg"]
+    assert rows.outcome.tolist() == ["holds", "fails"]
+    assert rows.test.tolist() == ["J-SIGR − standard, t from mlp", "J-SIGR − standard, t from vgg"]
+    assert verdict(claim, rows) == "not supported"
+
+
+def test_what_the_profile_lacks_is_left_out(study, measured):
+    measured(pair(NOISE + 1, NOISE))
+    tests = [("m", "jsigr", "standard", 0.0)]
+    assert len(contrasts(study, [claim_of(*tests, architectures=2)])) == 0
+    assert len(contrasts(study, [claim_of(("m", "jsigr", "unheard-of", 0.0))])) == 0
+    assert len(contrasts(study, [claim_of(("unheard-of", "jsigr", "standard", 0.0))])) == 0
+    two = study.profile.model_copy(update={"architectures": ["small-cnn", "vgg"]})
+    other = type("Two", (), {"profile": two, "labels": study.labels})
+    assert contrasts(other, [claim_of(*tests, architectures=2)]).architecture.tolist() == ["small-cnn", "vgg"]
+
+
+def test_values_per_image_are_those_of_the_outcomes(study, table):
+    table("contrasts")
+    values = values_per_image(study, "small-cnn", "jsigr")
+    assert {value.shape for value in values.values()} == {(1, 32), (1, 8)}
+    correct = correct_of(study, [Outcomes(target=study.training("jsigr"))])
+    assert (values["clean accuracy", ""] == correct).all()
+    assert {context for measure, context in values if measure == "transfer accuracy"} == {"from mlp", "from vgg"}
+    accuracy = table("accuracy").query("defence == 'jsigr' and (attack == 'mi-fgsm' or attack == 'pgd') and eps == 0.1")
+    for row in accuracy.itertuples():
+        key = ("white-box accuracy", "") if row.threat == "white-box" else ("transfer accuracy", f"from {row.source}")
+        assert values[key].mean() == row.accuracy
+
+
+def test_contrasts_of_the_real_claims(study, table):
+    rows, accuracy = table("contrasts"), table("accuracy")
+    tested = [(claim, test) for claim, test in TESTS if claim.architectures == 1]
+    assert len(rows) == sum(2 if test.measure == "transfer accuracy" else 1 for _, test in tested)
+    assert set(rows.outcome) <= {"holds", "fails", "undecided"}
+    assert (rows.low <= rows.difference).all() and (rows.difference <= rows.high).all()
+    transfer = accuracy.query("source == 'mlp' and attack == 'mi-fgsm' and eps == 0.1").set_index("defence").accuracy
+    row = rows[(rows.claim == "transfer") & (rows.context == "from mlp")].iloc[0]
+    assert row.difference == pytest.approx(transfer["jsigr"] - transfer["standard"])
+
+
+# the scorecard
+
+
+def test_scorecard(study, table):
+    card = scorecard(study, LEDGER, table("contrasts"))
+    assert list(card) == ["claim", "statement", "verdict", "evidence", "n", "figure"]
+    assert card.claim.tolist() == [claim.id for claim in LEDGER]
+    card = card.set_index("claim")
+    assert card.verdict["architectures"] == "not tested"
+    assert card.evidence["architectures"] == "this profile does not run what the test needs"
+    assert card.n["architectures"] == ""
+    assert card.n["transfer"] == "32 images, 1 seed(s)"
+    assert card.n["linearised"] == "8 images, 1 seed(s)"
+    assert set(card.verdict) <= {"supported", "partly supported", "not supported", "not tested"}
+
+
+def test_scorecard_shows_the_differences(study, measured):
+    measured(pair(NOISE + 0.5, NOISE))
+    claim = claim_of(("m", "jsigr", "standard", 0.1), figure="g")
+    row = scorecard(study, [claim], contrasts(study, [claim])).iloc[0]
+    assert row.to_dict() == {
+        "claim": "c",
+        "statement": "It is so.",
+        "verdict": "supported",
+        "evidence": "J-SIGR − standard, m: +0.500 [+0.500, +0.500], holds",
+        "n": "40 images, 1 seed(s)",
+        "figure": "g",
+    }
+
+
+def test_scorecard_without_any_contrast(study):
+    card = scorecard(study, LEDGER, contrasts(study, []))
+    assert set(card.verdict) == {"not tested"}

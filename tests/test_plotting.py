@@ -1,0 +1,490 @@
+import copy
+import hashlib
+import io
+import json
+import xml.etree.ElementTree as ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+from matplotlib.figure import Figure
+from numpy.testing import assert_allclose
+from PIL import Image
+
+import jsigr_lib
+from jsigr_lib import figures, gallery, interpretability, plotting, robustness, theory
+from jsigr_lib.plotting import MARKERS, PALETTE, colours, figure, heat_map, map_grid, panels, save, show_image, show_map
+
+ALT = "Three dots; the last is the highest, at 9."
+
+
+@pytest.fixture(autouse=True)
+def shown(monkeypatch) -> list:
+    """What is displayed in the notebook."""
+    calls = []
+    monkeypatch.setattr(plotting, "display", lambda data, **options: calls.append((data, options)))
+    return calls
+
+
+@pytest.fixture
+def desk(study, tmp_path):
+    """desk(name): the tiny study, under the name of some profile, with an output folder of its own."""
+
+    def named(name: str = "smoke"):
+        other = copy.copy(study)
+        other.profile = study.profile.model_copy(update={"name": name})
+        other.out = tmp_path / name
+        return other
+
+    return named
+
+
+def dots(width: float = 3, height: float = 2) -> Figure:
+    fig = figure(width, height)
+    (axes,) = panels(fig)[0]
+    axes.plot([1, 2, 3], [1, 4, 9], marker="o")
+    axes.set(title="dots", xlabel="x", ylabel="y")
+    return fig
+
+
+def picture(content: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
+def drawn(fig: Figure) -> np.ndarray:
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=40)
+    return picture(buffer.getvalue())
+
+
+# saving
+
+
+def test_save_writes_picture_drawing_and_sidecar(desk, shown):
+    study = desk()
+    save(study, "dots", dots(), ALT)
+    assert sorted(path.name for path in study.out.iterdir()) == ["dots.json", "dots.png", "dots.svg"]
+    sidecar = json.loads((study.out / "dots.json").read_text())
+    assert sidecar["alt"] == ALT
+    assert sidecar["sha256"] == {
+        kind: hashlib.sha256((study.out / f"dots.{kind}").read_bytes()).hexdigest() for kind in ("png", "svg")
+    }
+    assert (sidecar["data"], sidecar["jsigr"]) == (study.data.content, jsigr_lib.__version__)
+    assert sidecar["profile"]["eps"] == study.profile.eps
+    assert "data_root" not in sidecar["profile"]
+    with Image.open(study.out / "dots.png") as image:
+        assert image.size == (450, 300)
+        assert image.text["Description"] == ALT
+    svg = ElementTree.parse(study.out / "dots.svg").getroot()
+    assert svg.tag == "{http://www.w3.org/2000/svg}svg"
+    assert ALT in ElementTree.tostring(svg, encoding="unicode")
+
+
+def test_save_shows_the_picture_with_its_alternative_text(desk, shown):
+    study = desk()
+    save(study, "dots", dots(), ALT)
+    ((data, options),) = shown
+    assert data == {"image/png": (study.out / "dots.png").read_bytes()}
+    assert options == {"raw": True, "metadata": {"image/png": {"alt": ALT, "width": 300}}}
+
+
+@pytest.mark.parametrize("alt", ["", "   ", "\n\t"])
+def test_alternative_text_is_not_optional(desk, shown, alt):
+    study = desk()
+    with pytest.raises(ValueError, match="figure 'dots' has an empty alt text; accepted: "):
+        save(study, "dots", dots(), alt)
+    assert not study.out.exists()
+    assert shown == []
+
+
+def test_saved_twice_is_the_same_to_the_byte(desk, table):
+    names = {}
+    for _ in range(2):
+        study = desk()
+        save(study, "curves", *figures.training_curves(study, table("history")))
+        for path in study.out.iterdir():
+            names.setdefault(path.name, []).append(path.read_bytes())
+            path.unlink()
+    assert sorted(names) == ["curves.json", "curves.png", "curves.svg"]
+    assert all(first == second for first, second in names.values())
+
+
+def test_save_replaces_an_older_figure(desk):
+    study = desk()
+    save(study, "dots", dots(), "An older figure.")
+    save(study, "dots", dots(4, 3), ALT)
+    with Image.open(study.out / "dots.png") as image:
+        assert (image.size, image.text["Description"]) == ((600, 450), ALT)
+    assert json.loads((study.out / "dots.json").read_text())["alt"] == ALT
+
+
+def test_only_smoke_is_stamped(desk):
+    """An empty figure, above its footer: blank, unless it is a smoke run's."""
+    shades = {}
+    for name in ("smoke", "quick", "mine"):
+        study = desk(name)
+        save(study, "empty", figure(4, 3), ALT)
+        image = picture((study.out / "empty.png").read_bytes())
+        shades[name] = int(image[:-40].min())
+        assert image[-40:].min() < 200  # the footer
+    assert shades["quick"] == shades["mine"] == 255
+    assert 150 < shades["smoke"] < 240  # visible, and what lies below it too
+
+
+def test_footer_names_the_profile(desk):
+    images = []
+    for name in ("quick", "quack"):
+        study = desk(name)
+        save(study, "empty", figure(4, 3), ALT)
+        images.append(picture((study.out / "empty.png").read_bytes()))
+    assert np.array_equal(images[0][:-40], images[1][:-40])
+    assert not np.array_equal(images[0][-40:], images[1][-40:])
+
+
+def test_figures_stay_out_of_pyplot():
+    dots()
+    assert pyplot.get_fignums() == []
+
+
+def test_panels_are_always_a_grid():
+    fig = figure(5, 5)
+    assert panels(fig).shape == (1, 1)
+    assert panels(fig, 2, 3).shape == (2, 3)
+    assert (fig.get_figwidth(), fig.get_figheight()) == (5, 5)
+
+
+def test_each_defence_has_its_colour(study):
+    assert list(colours(study)) == list(study.profile.defences)
+    assert list(colours(study).values()) == list(PALETTE[: len(study.profile.defences)])
+    assert len(set(PALETTE)) == len(PALETTE) == len(set(MARKERS)) == len(MARKERS)
+
+
+# images, maps, tables
+
+
+def axes_of(fig: Figure):
+    return panels(fig)[0, 0]
+
+
+def test_heat_map_writes_every_number():
+    rows = pd.DataFrame({"x": [0.0, np.nan], "y": [0.456, 1.0]}, index=["first", "second"])
+    axes = axes_of(figure(3, 3))
+    heat_map(axes, rows, title="t")
+    assert {text.get_text(): (text.get_position(), text.get_color()) for text in axes.texts} == {
+        "0.00": ((0, 0), "white"),
+        "0.46": ((1, 0), "white"),
+        "1.00": ((1, 1), "black"),
+    }
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["first", "second"]
+    assert axes.get_title("left") == "t"
+    assert axes.images[0].get_clim() == (0, 1)
+
+
+@pytest.mark.parametrize(("channels", "shape"), [(1, (4, 5)), (3, (4, 5, 3))])
+def test_images_grey_and_colour(channels, shape):
+    array = np.random.default_rng(0).random((channels, 4, 5))
+    axes = axes_of(figure(2, 2))
+    show_image(axes, array, title="here")
+    shown = np.asarray(axes.images[0].get_array())
+    assert shown.shape == shape
+    assert_allclose(shown, array[0] if channels == 1 else array.transpose(1, 2, 0))
+    assert axes.get_title() == "here"
+    assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
+
+
+def test_maps_are_scaled_by_their_own_peak():
+    axes = axes_of(figure(2, 2))
+    show_map(axes, np.linspace(0, 7, 1001).reshape(7, 143))
+    assert axes.images[0].get_clim() == (0, pytest.approx(6.965))
+    axes = axes_of(figure(2, 2))
+    show_map(axes, np.zeros((3, 3)))
+    assert axes.images[0].get_clim() == (0, 1)
+
+
+def test_map_grid_tells_right_from_wrong():
+    image, saliency = np.zeros((1, 4, 4)), np.ones((4, 4))
+    fig = map_grid(
+        [[(image, "cat", None), (saliency, "cat", True), (saliency, "dog", False)]] * 2,
+        columns=["image", "A", "B"],
+        names=["one", "two"],
+    )
+    assert len(fig.axes) == 6
+    assert [axes.get_xlabel() for axes in fig.axes] == ["cat", "cat", "dog"] * 2
+    assert [axes.get_title() for axes in fig.axes] == ["image", "A", "B", "", "", ""]
+    assert [fig.axes[i].get_ylabel() for i in (0, 3)] == ["one", "two"]
+    neutral, right, wrong = (axes.xaxis.label.get_color() for axes in fig.axes[:3])
+    assert len({neutral, right, wrong}) == 3
+    assert [axes.xaxis.label.get_color() for axes in fig.axes[3:]] == [neutral, right, wrong]
+
+
+# the figures of the study
+
+
+def estimator_figure(study, table):
+    rng = np.random.default_rng(0)
+    names = ("standard", "jsigr")
+    samples = {name: rng.normal(1, 0.3, (500, 6)) for name in names}
+    return figures.projection_estimator(study, samples, {name: np.full(6, 0.3) for name in names})
+
+
+def tangent_figure(study, table):
+    radii = [0.1, 1.0, 3.0]
+    error = np.outer([0.01, 0.1, 0.4], np.linspace(0.5, 1.5, 9))
+    errors = {name: [error, 2 * error] for name in ("standard", "jsigr")}
+    return figures.linearisation_error(study, radii, errors, 2.8)
+
+
+def linearised_figure(study, table):
+    values = {name: theory.linearised_values(study, study.training(name)) for name in study.profile.defences}
+    return figures.linearised_robustness(study, values, table("linearised"))
+
+
+def cost_figure(study, table):
+    table("history")
+    return figures.cost_scatter(study, table("cost"), robustness.training_seconds(study))
+
+
+FIGURES = {
+    "training curves": lambda study, table: figures.training_curves(study, table("history")),
+    "accuracy": lambda study, table: figures.accuracy_curves(study, table("accuracy")),
+    "matrix": lambda study, table: figures.transfer_matrix(study, table("matrix")),
+    "grid": lambda study, table: figures.lambda_grid(table("grid")),
+    "cost": cost_figure,
+    "deletion and insertion": lambda study, table: figures.probability_curves(study, table("curves")),
+    "forest": lambda study, table: figures.forest(study, table("contrasts")),
+    "agreement": lambda study, table: figures.agreement_bars(study, table("measures")),
+    "projections": estimator_figure,
+    "linearised": linearised_figure,
+    "tangent": tangent_figure,
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_and_its_words(study, table, name):
+    """A figure that can be drawn, whose panels have titles and axes that say what they are, and a sentence."""
+    fig, alt = FIGURES[name](study, table)
+    assert isinstance(fig, Figure)
+    assert len(alt.split()) > 10 and alt.strip().endswith(".")
+    assert "nan" not in alt and "\n" not in alt
+    assert fig.axes
+    for axes in fig.axes:
+        assert axes.get_title("left")
+        assert axes.lines or axes.images or axes.collections or axes.patches
+    assert all(axes.get_xlabel() for axes in fig.axes if axes.get_subplotspec().is_last_row())
+    for axes in fig.axes:
+        if axes.get_subplotspec().is_first_col():
+            assert axes.get_ylabel() or all(label.get_text() for label in axes.get_yticklabels())
+    assert drawn(fig).std() > 5
+
+
+def test_training_curves_plot_the_history(study, table):
+    history = pd.concat([table("history"), table("history").assign(epoch=2, validation_accuracy=0.875)])
+    fig, alt = figures.training_curves(study, history)
+    left, right = fig.axes
+    for i, (name, colour) in enumerate(colours(study).items()):
+        rows = history[history.defence == name]
+        assert_allclose(left.lines[i].get_ydata(), rows.validation_accuracy)
+        assert_allclose(right.lines[i].get_ydata(), rows.jacobian_norm)
+        assert left.lines[i].get_xdata().tolist() == [1, 2]
+        assert left.lines[i].get_color() == colour
+        assert (
+            f"{study.labels[name]} ends at accuracy 0.88" in alt or f"{study.labels[name]} ends at accuracy 0.87" in alt
+        )
+    assert right.get_yscale() == "log"
+
+
+def test_accuracy_curves_plot_the_table(study, table):
+    accuracy = table("accuracy")
+    fig, alt = figures.accuracy_curves(study, accuracy)
+    assert [axes.get_title("left") for axes in fig.axes] == [
+        "White-box PGD",
+        "MI-FGSM transferred from mlp",
+        "MI-FGSM transferred from vgg",
+    ]
+    for axes, source in zip(fig.axes, ("itself", "mlp", "vgg"), strict=True):
+        attack = "pgd" if source == "itself" else "mi-fgsm"
+        for i, name in enumerate(study.profile.defences):
+            rows = accuracy[accuracy.defence == name]
+            rows = rows[(rows.threat == "clean") | ((rows.source == source) & (rows.attack == attack))]
+            assert axes.lines[i].get_xdata().tolist() == [0.0, 0.1]
+            assert_allclose(axes.lines[i].get_ydata(), rows.sort_values("eps").accuracy)
+    headline = accuracy.query("source == 'mlp' and attack == 'mi-fgsm' and eps == 0.1")
+    assert len(headline) == len(study.profile.defences)
+    for row in headline.itertuples():
+        assert f"{study.labels[row.defence]} {row.accuracy:.2f}" in alt
+
+
+def test_accuracy_without_any_attack(study, table):
+    """A profile with eps = 0 and eps_grid = [0.0] is accepted, and has clean rows only."""
+    fig, _ = figures.accuracy_curves(study, table("accuracy").query("threat == 'clean'"))
+    assert fig.axes[0].lines
+
+
+def test_transfer_matrix_leaves_a_networks_own_cell_empty(study, table):
+    matrix = table("matrix")
+    fig, alt = figures.transfer_matrix(study, matrix)
+    (axes,) = fig.axes
+    values = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
+    defences = list(study.profile.defences)
+    assert values.shape == (2 + len(defences), len(defences))
+    assert np.isnan(values[2:].diagonal()).all() and np.isfinite(values).sum() == len(matrix)
+    at = {(row.source, row.target): row.accuracy for row in matrix.itertuples()}
+    assert values[0, 1] == at["mlp, standard", defences[1]]
+    assert values[2, 1] == at["small-cnn, standard", defences[1]]
+    assert axes.get_yticklabels()[2].get_text() == f"small-cnn, {study.labels['standard']}"
+    assert f"from {matrix.accuracy.min():.2f} to {matrix.accuracy.max():.2f}" in alt
+
+
+def test_lambda_grid_shows_both_tables_and_names_the_best(study, table):
+    grid = table("grid")
+    fig, alt = figures.lambda_grid(grid)
+    for axes, threat in zip(fig.axes, ("clean", "transfer"), strict=True):
+        rows = grid[grid.threat == threat].pivot(index="lambda_j", columns="lambda_s", values="accuracy")
+        assert_allclose(axes.images[0].get_array(), rows)
+    best = grid[grid.threat == "transfer"].accuracy.max()
+    assert alt.endswith(f": {best:.2f}.")
+
+
+def test_cost_is_relative_to_standard(study, table):
+    seconds = {name: 2.0 + i for i, name in enumerate(study.profile.defences)}
+    fig, alt = figures.cost_scatter(study, table("cost"), seconds)
+    left, right = fig.axes
+    cost = table("cost").set_index("defence")
+    for i, name in enumerate(study.profile.defences):
+        points = [axes.containers[i].lines[0].get_xydata()[0] for axes in (left, right)]
+        assert points[0].tolist() == [cost.cost[name], cost.accuracy[name]]
+        assert points[1].tolist() == [(2 + i) / 2, cost.accuracy[name]]
+    assert f"{study.labels['jsigr']} {cost.cost['jsigr']:.2f} times, {cost.accuracy['jsigr']:.2f}" in alt
+
+
+def test_probability_curves_plot_both_maps(study, table):
+    curves = table("curves")
+    fig, _ = figures.probability_curves(study, curves)
+    assert [axes.get_title("left") for axes in fig.axes] == [
+        "Deletion, clean images",
+        "Deletion, attacked images",
+        "Insertion, clean images",
+        "Insertion, attacked images",
+    ]
+    lines = fig.axes[3].lines
+    assert len(lines) == 2 * len(study.profile.defences)
+    last = curves.query("curve == 'insertion' and input == 'attacked'")
+    name = list(study.profile.defences)[-1]
+    for line, kind in zip(lines[-2:], interpretability.MAPS, strict=True):
+        expected = last[(last.defence == name) & (last["map"] == kind)]
+        assert_allclose(line.get_ydata(), expected.probability)
+    assert lines[-2].get_linestyle() == "-" and lines[-1].get_linestyle() == "--"
+
+
+def test_forest_has_a_row_per_contrast(study, table):
+    contrasts = table("contrasts")
+    fig, alt = figures.forest(study, contrasts)
+    (axes,) = fig.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == (contrasts.claim + ": " + contrasts.test).tolist()
+    first = contrasts.iloc[0]
+    assert axes.lines[0].get_xdata().tolist() == [first.low, first.high]
+    assert axes.lines[1].get_xdata() == [first.difference]
+    assert axes.lines[2].get_xdata().tolist() == [first.margin, first.margin]
+    assert alt.startswith(f"The {len(contrasts)} differences")
+    for outcome, count in contrasts.outcome.value_counts().items():
+        assert f"{count} {outcome}" in alt
+
+
+def test_agreement_bars_are_the_means(study, table):
+    measures = table("measures")
+    fig, alt = figures.agreement_bars(study, measures)
+    wanted = [("agreement", "both", "clean"), ("agreement", "both", "attacked"), ("stability", "gradient", "both")]
+    for axes, (measure, name, given) in zip(fig.axes, wanted, strict=True):
+        rows = measures[(measures.measure == measure) & (measures["map"] == name) & (measures.input == given)]
+        bars = [patch.get_width() for patch in axes.patches]
+        assert bars == rows.set_index("defence")["mean"][list(study.profile.defences)].tolist()
+    assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == list(study.labels.values())
+    clean = measures.query("measure == 'agreement' and input == 'clean' and defence == 'jsigr'")["mean"].item()
+    assert f"J-SIGR {clean:.2f}" in alt
+
+
+def test_linearised_bars_are_the_means(study, table):
+    fig, alt = linearised_figure(study, table)
+    means = table("linearised").query("quantity == 'robustness'").set_index("defence")["mean"]
+    assert [patch.get_width() for patch in fig.axes[1].patches] == means[list(study.profile.defences)].tolist()
+    for name, value in means.items():
+        assert f"{study.labels[name]} {value:.2f}" in alt
+    values = theory.linearised_values(study, study.training("standard"))
+    shown = fig.axes[0].collections[0].get_offsets()
+    right = values["robustness"] > 0
+    assert_allclose(shown, np.stack([values["bound"][right], values["robustness"][right]], 1))
+
+
+def test_tangent_curves_are_medians(study, table):
+    fig, _ = tangent_figure(study, table)
+    for axes, factor in zip(fig.axes, (1, 2), strict=True):
+        assert_allclose(axes.lines[0].get_ydata(), factor * np.array([0.01, 0.1, 0.4]))
+        assert axes.lines[-1].get_xdata() == [2.8, 2.8]
+
+
+# the galleries
+
+
+@pytest.fixture(scope="module")
+def galleries(study) -> dict:
+    return {"glance": gallery.glance(study), "in full": gallery.in_full(study)}
+
+
+@pytest.mark.parametrize("name", ["glance", "in full"])
+def test_gallery_and_its_words(study, galleries, name):
+    fig, alt = galleries[name]
+    assert len(alt.split()) > 10 and alt.endswith(".")
+    assert all(len(axes.images) == 1 for axes in fig.axes)
+    titles = [axes.get_title() for axes in fig.axes if axes.get_subplotspec().is_first_row()]
+    assert all(titles)
+    assert [title.replace("\n", " ") for title in titles][-len(study.labels) :] == list(study.labels.values())
+    assert drawn(fig).std() > 20
+
+
+def cells(fig: Figure) -> np.ndarray:
+    rows, columns = fig.axes[0].get_gridspec().get_geometry()
+    return np.array(fig.axes, dtype=object).reshape(rows, columns)
+
+
+def test_glance_shows_images_attacked_images_and_gradient_maps(study, galleries):
+    fig, alt = galleries["glance"]
+    grid = cells(fig)
+    defences = list(study.profile.defences)
+    assert grid.shape == (study.profile.gallery_images, 2 + len(defences))
+    attacked = interpretability.maps_spec(study, study.training("standard"), attacked=True).attacked
+    for i, row in enumerate(grid):
+        label = study.dataset.classes[study.dataset.test.labels[i]]
+        assert row[0].get_xlabel() == label and label in alt
+        image, changed = (np.asarray(axes.images[0].get_array()) for axes in row[:2])
+        assert_allclose(image, study.dataset.test.images[i, 0] / 255, atol=1e-6)
+        assert_allclose(changed, study.get(attacked).tensors["images"][i, 0])
+        for axes, name in zip(row[2:], defences, strict=True):
+            network = study.training(name)
+            maps = study.get(interpretability.maps_spec(study, network, attacked=True)).tensors
+            assert_allclose(axes.images[0].get_array(), maps["gradient"][i, 0])
+            outcome = study.get(robustness.Outcomes(target=network, attacked=attacked)).tensors["correct"][i]
+            assert (axes.get_xlabel() == label) == bool(outcome)
+
+
+def test_full_gallery_has_four_rows_per_image(study, galleries):
+    fig, _ = galleries["in full"]
+    grid = cells(fig)
+    defences = list(study.profile.defences)
+    assert grid.shape == (4 * gallery.IMAGES_IN_FULL, 1 + len(defences))
+    names = ["gradient,\nclean", "perturbation,\nclean", "gradient,\nattacked", "perturbation,\nattacked"]
+    assert [row[0].get_ylabel() for row in grid] == names * gallery.IMAGES_IN_FULL
+    for i, row in enumerate(grid):
+        attacked, name = i % 4 >= 2, interpretability.MAPS[i % 2]
+        for axes, defence in zip(row[1:], defences, strict=True):
+            maps = study.get(interpretability.maps_spec(study, study.training(defence), attacked=attacked)).tensors
+            assert_allclose(axes.images[0].get_array(), maps[name][i // 4, 0])
+
+
+def test_style_is_ours():
+    assert {name: mpl.rcParams[name] for name in ("svg.hashsalt", "svg.fonttype")} == {
+        "svg.hashsalt": "jsigr",
+        "svg.fonttype": "path",
+    }
