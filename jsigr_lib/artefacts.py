@@ -151,11 +151,14 @@ class Store:
                 done += spec.work()
                 if progress:
                     progress(spec, done, total)
-        if waves:
+        if any(self._in_parallel(wave) for wave in waves):
             get_reusable_executor().shutdown()  # idle workers would keep their memory for minutes
 
+    def _in_parallel(self, wave: list[Spec]) -> bool:
+        return self.jobs > 1 and len(wave) > 1 and self.device.type == "cpu"
+
     def _map(self, wave: list[Spec]) -> Iterator[tuple[Spec, tuple[dict, dict]]]:
-        if self.jobs == 1 or len(wave) == 1 or self.device.type != "cpu":
+        if not self._in_parallel(wave):
             yield from ((spec, _compute(spec, self)) for spec in wave)
             return
         parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)

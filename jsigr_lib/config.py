@@ -92,8 +92,9 @@ class Profile(Table):
             values = getattr(self, field)
             if len(set(values)) < len(values):
                 raise InputError(f"{field} = {values}; accepted: different values")
-        if len({*self.architectures, *self.surrogates}) == 1:
-            raise InputError(f"surrogates = {self.surrogates}; accepted: at least one other than {self.architectures}")
+        for architecture in self.architectures:
+            if {architecture} == set(self.surrogates):
+                raise InputError(f"surrogates = {self.surrogates}; accepted: at least one other than {architecture!r}")
         for name in self.transfer_attacks:
             one_of("attack", name, attacks.ATTACKS)
         for eps in self.eps_grid:

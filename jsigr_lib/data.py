@@ -100,7 +100,8 @@ class Dataset:
 
 
 class DataSpec(Spec):
-    """A fixed choice of images of a data set; `content` is a hash of its files."""
+    """A fixed choice of images of a data set; `content` is a hash of it: of the pixels and labels, or of
+    the names, sizes and times of a folder's files."""
 
     kind: ClassVar[str] = "data"
     code: ClassVar[tuple[str, ...]] = ("data",)
@@ -119,7 +120,8 @@ class DataSpec(Spec):
         """Find and check the files; fetch them only if `download`. Raises InputError if they are missing or bad."""
         one_of("dataset", dataset, DATASETS)
         content = _content(dataset, root, download, image_size)
-        return cls(dataset=dataset, content=content, root=root, image_size=image_size, **sizes)
+        sizes["image_size"] = image_size if dataset == "folder" else cls.model_fields["image_size"].default
+        return cls(dataset=dataset, content=content, root=root, **sizes)
 
     def work(self) -> float:
         return 1e10
@@ -268,10 +270,11 @@ def _image_folder(folder: Path, image_size: int) -> Source:
     def decode(i: int) -> Tensor:
         path = found.samples[i][0]
         try:
-            image = Image.open(path).convert("RGB").resize((image_size, image_size), Image.Resampling.BILINEAR)
+            with Image.open(path) as image:
+                square = image.convert("RGB").resize((image_size, image_size), Image.Resampling.BILINEAR)
         except OSError as error:
             raise InputError(f"{path} is no readable image ({error})") from None
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        return torch.from_numpy(np.array(square)).permute(2, 0, 1)
 
     def pixels(index: Tensor) -> Tensor:
         return torch.stack([decode(i) for i in index.tolist()])

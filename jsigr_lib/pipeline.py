@@ -132,7 +132,8 @@ def run(
 
 
 def execute(name: str, output: Path, parameters: dict[str, Any]) -> None:
-    """Run one clean source notebook through papermill. Raises RuntimeError, naming the failed copy, if it fails."""
+    """Run one clean source notebook through papermill. Raises RuntimeError, naming the failed copy, if it fails, and
+    InputError if the notebook did."""
     source = NOTEBOOKS / f"{name}.ipynb"
     try:
         papermill.execute_notebook(
@@ -150,6 +151,8 @@ def execute(name: str, output: Path, parameters: dict[str, Any]) -> None:
         if output.exists():
             os.replace(output, failed)
         reason = getattr(error, "evalue", "") or str(error)
+        if getattr(error, "ename", "") == InputError.__name__:  # such as a damaged artefact
+            raise InputError(reason) from error
         raise RuntimeError(f"notebook {name} failed ({type(error).__name__}: {reason}); see {failed}") from error
 
 

@@ -169,6 +169,11 @@ def test_refused_before_anything_is_computed(overrides):
         load_profile("smoke", **overrides)
 
 
+def test_every_architecture_needs_a_source_of_another():
+    with pytest.raises(InputError):
+        load_profile("smoke", architectures=["small-cnn", "mlp"], surrogates=["mlp"])
+
+
 def test_missing_field_shows_no_other_fields():
     assert "'label'" not in message_of(defences=defences())
 

@@ -91,6 +91,27 @@ def test_failing_notebook_publishes_nothing(smoke_run, tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "failed" / "05_claims.ipynb").exists()
 
 
+def test_input_error_in_a_notebook_stays_one(tmp_path, monkeypatch):
+    """A damaged artefact is found when a notebook reads it; the user did that, so the exit code is 2."""
+    source = nbformat.v4.new_notebook(
+        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+    )
+    source.cells = [
+        nbformat.v4.new_code_cell("profile = 'smoke'", metadata={"tags": ["parameters"]}),
+        nbformat.v4.new_code_cell(
+            "from pathlib import Path\nfrom jsigr_lib.artefacts import read\n"
+            "Path('FILE').write_bytes(b'half')\nread(Path('FILE'))".replace(
+                "FILE", str(tmp_path / "weights.safetensors")
+            )
+        ),
+    ]
+    nbformat.write(source, tmp_path / "01_theory.ipynb")
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(pipeline, "RUNS", tmp_path / "runs")
+    with pytest.raises(InputError, match=r"weights.safetensors is no complete artefact"):
+        pipeline.execute("01_theory", tmp_path / "out.ipynb", {})
+
+
 def test_verify_does_not_believe_papermill(smoke_run, tmp_path):
     path = tmp_path / "02_training.ipynb"
     executed = nbformat.read(smoke_run.notebooks / path.name, as_version=4)
