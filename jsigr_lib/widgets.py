@@ -38,8 +38,8 @@ def progress_display() -> Progress:
 class SaliencyExplorer:
     """Pick an image, a defence, an attack, its eps and the blur; the maps follow.
 
-    `widget` is what a notebook displays. Each change redraws one picture; while it is drawn, later changes wait and
-    only the last of them counts. A bad combination shows its message in the caption.
+    `widget` is what a notebook displays. Sliders report when they are released, and each change redraws one picture. A
+    bad combination shows its message in the caption and leaves the picture.
     """
 
     def __init__(self, study: Study):
