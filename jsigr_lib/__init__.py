@@ -14,12 +14,4 @@ from jsigr_lib.objectives import JSIGR
 from jsigr_lib.saliency import Selection, perturbation_saliency, selection_mask
 
 __version__ = version("jsigr")
-__all__ = [
-    "JSIGR",
-    "InputError",
-    "Selection",
-    "attacks",
-    "jacobian_norm",
-    "perturbation_saliency",
-    "selection_mask",
-]
+__all__ = ["JSIGR", "InputError", "Selection", "attacks", "jacobian_norm", "perturbation_saliency", "selection_mask"]

@@ -174,11 +174,7 @@ def _compute(spec: Spec, store: Store) -> tuple[dict[str, Tensor], dict]:
     start = time.perf_counter()
     with one_thread():
         tensors, facts = spec.compute(store, store.device)
-    measured = {
-        "seconds": time.perf_counter() - start,
-        "torch": torch.__version__,
-        "machine": machine(store.device),
-    }
+    measured = {"seconds": time.perf_counter() - start, "torch": torch.__version__, "machine": machine(store.device)}
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {**facts, **measured}
 
 

@@ -186,4 +186,5 @@ def resolve_jobs(jobs: int = 0) -> int:
     """Processes at a time: 0 means one per CPU core that this process may use."""
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 0:
         raise InputError(f"jobs = {jobs!r}; accepted: a whole number from 1, or 0 for one per core")
-    return jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return jobs or cores or 1

@@ -4,12 +4,27 @@ text), the text with the figure's main numbers in it."""
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jsigr_lib.plotting import MARKERS, colours, figure, heat_map, panels
 from jsigr_lib.study import Study
 
 Described = tuple[Figure, str]
+
+
+def _bars(axes: Axes, study: Study, rows: pd.DataFrame) -> None:
+    """One bar per defence, from the columns mean, low and high."""
+    for i, (name, colour) in enumerate(colours(study).items()):
+        row = rows[rows.defence == name].iloc[0]
+        axes.barh(i, row["mean"], color=colour, height=0.65)
+        axes.plot([row.low, row.high], [i, i], color="black", linewidth=1.2)
+
+
+def _name_bars(axes: Axes, study: Study) -> None:
+    """The defences down the side, the first on top."""
+    axes.set_yticks(range(len(study.labels)), study.labels.values())
+    axes.invert_yaxis()
 
 
 def training_curves(study: Study, history: pd.DataFrame) -> Described:
@@ -19,13 +34,8 @@ def training_curves(study: Study, history: pd.DataFrame) -> Described:
     for i, (name, colour) in enumerate(colours(study).items()):
         rows = history[history.defence == name]
         for axes, column in ((left, "validation_accuracy"), (right, "jacobian_norm")):
-            axes.plot(
-                rows.epoch,
-                rows[column],
-                color=colour,
-                marker=MARKERS[i % len(MARKERS)],
-                label=study.labels[name],
-            )
+            style = {"color": colour, "marker": MARKERS[i % len(MARKERS)], "label": study.labels[name]}
+            axes.plot(rows.epoch, rows[column], **style)
     left.set(title="Accuracy", xlabel="epoch", ylabel="validation accuracy")
     right.set(title="Jacobian norm", xlabel="epoch", ylabel=r"mean $\|J\|_F^2$", yscale="log")
     for axes in (left, right):
@@ -54,13 +64,8 @@ def accuracy_curves(study: Study, table: pd.DataFrame, *, architecture: str | No
         for i, (name, colour) in enumerate(colours(study).items()):
             line = pd.concat([clean[clean.defence == name], rows[rows.defence == name]]).sort_values("eps")
             axes.fill_between(line.eps, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-            axes.plot(
-                line.eps,
-                line.accuracy,
-                color=colour,
-                marker=MARKERS[i % len(MARKERS)],
-                label=study.labels[name],
-            )
+            style = {"color": colour, "marker": MARKERS[i % len(MARKERS)], "label": study.labels[name]}
+            axes.plot(line.eps, line.accuracy, **style)
         axes.axvline(study.profile.eps, color="#999999", linestyle=":", linewidth=1)
         axes.set(title=title, xlabel=r"$\epsilon$ (share of the pixel range)", ylim=(-0.02, 1))
     grid[0].set_ylabel("accuracy, with 95 % interval")
@@ -86,9 +91,7 @@ def transfer_matrix(study: Study, table: pd.DataFrame) -> Described:
     fig = figure(8.6, 0.42 * len(pivot) + 1.9)
     (axes,) = panels(fig)[0]
     heat_map(
-        axes,
-        pivot,
-        title=f"Target accuracy, {study.profile.transfer_attacks[0].upper()}, eps {study.profile.eps:g}",
+        axes, pivot, title=f"Target accuracy, {study.profile.transfer_attacks[0].upper()}, eps {study.profile.eps:g}"
     )
     axes.set(xlabel="target", ylabel="source")
     return fig, (
@@ -167,25 +170,15 @@ def probability_curves(study: Study, table: pd.DataFrame) -> Described:
                 rows = table[(table.curve == kind) & (table.input == given) & (table.defence == name)]
                 for map_name, style in (("gradient", "-"), ("perturbation", (0, (2, 1.5)))):
                     line = rows[rows["map"] == map_name]
-                    axes = grid[i, j]
+                    look = {"color": colour, "linestyle": style, "linewidth": 1.4}
                     label = study.labels[name] if map_name == "gradient" else None
-                    axes.plot(
-                        line.share,
-                        line.probability,
-                        color=colour,
-                        linestyle=style,
-                        linewidth=1.4,
-                        label=label,
-                    )
+                    grid[i, j].plot(line.share, line.probability, label=label, **look)
             grid[i, j].set_title(f"{kind.capitalize()}, {given} images")
         grid[i, 0].set_ylabel("probability of the true class")
     for axes in grid[1]:
         axes.set_xlabel("share of the pixels changed, most salient first")
-    fig.legend(
-        *grid[0, 0].get_legend_handles_labels(),
-        loc="outside right center",
-        title="solid: gradient map\ndashed: perturbation map",
-    )
+    title = "solid: gradient map\ndashed: perturbation map"
+    fig.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", title=title)
     return fig, (
         "Probability of the true class against the share of pixels deleted (top) or inserted (bottom), clean (left) "
         "and attacked (right) images; solid lines for the gradient map, dashed for the perturbation map."
@@ -205,10 +198,7 @@ def forest(study: Study, table: pd.DataFrame) -> Described:
     axes.axvline(0, color="#999999", linewidth=0.8)
     axes.set_yticks(range(len(table)), [f"{row.claim}: {row.test}" for row in table.itertuples()], fontsize=8.5)
     axes.invert_yaxis()
-    axes.set(
-        xlabel="difference with its 95 % interval; black bar: margin",
-        title="What the verdicts rest on",
-    )
+    axes.set(xlabel="difference with its 95 % interval; black bar: margin", title="What the verdicts rest on")
     handles = [mpl.lines.Line2D([], [], color=colour, marker="o", label=name) for name, colour in tint.items()]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
     counts = ", ".join(f"{n} {outcome}" for outcome, n in table.outcome.value_counts().items())
@@ -229,13 +219,9 @@ def agreement_bars(study: Study, table: pd.DataFrame) -> Described:
     fig = figure(9, 0.3 * len(study.labels) + 1.3)
     grid = panels(fig, 1, len(shown), sharey=True, sharex=True)[0]
     for axes, (title, rows) in zip(grid, shown.items(), strict=True):
-        for i, (name, colour) in enumerate(colours(study).items()):
-            row = rows[rows.defence == name].iloc[0]
-            axes.barh(i, row["mean"], color=colour, height=0.65)
-            axes.plot([row.low, row.high], [i, i], color="black", linewidth=1.2)
+        _bars(axes, study, rows)
         axes.set(title=title, xlabel="rank correlation")
-    grid[0].set_yticks(range(len(study.labels)), study.labels.values())
-    grid[0].invert_yaxis()
+    _name_bars(grid[0], study)
     clean = shown["Agreement, clean"]
     values = ", ".join(
         f"{study.labels[name]} {value:.2f}" for name, value in zip(clean.defence, clean["mean"], strict=True)
@@ -270,21 +256,20 @@ def linearised_robustness(study: Study, values: dict[str, dict[str, np.ndarray]]
     """Linearised robustness per image against its lower bound, and its mean per defence."""
     fig = figure(9, 3.5)
     left, right = panels(fig, 1, 2)[0]
-    means = table[(table.architecture == study.architecture) & (table.quantity == "robustness")].set_index("defence")
-    for i, (name, colour) in enumerate(colours(study).items()):
+    means = table[(table.architecture == study.architecture) & (table.quantity == "robustness")]
+    for name, colour in colours(study).items():
         shown = values[name]["robustness"] > 0
         bound, robustness = values[name]["bound"][shown], values[name]["robustness"][shown]
         left.scatter(bound, robustness, s=7, alpha=0.6, color=colour, linewidths=0)
-        row = means.loc[name]
-        right.barh(i, row["mean"], color=colour, height=0.65)
-        right.plot([row.low, row.high], [i, i], color="black", linewidth=1.2)
+    _bars(right, study, means)
     left.set(title="Per image", xscale="log", yscale="log")
     left.set(xlabel="margin / (√2 Jacobian norm)", ylabel="linearised robustness")
     left.axline((1, 1), (2, 2), color="black", linewidth=0.8)
-    right.set_yticks(range(len(study.labels)), study.labels.values())
-    right.invert_yaxis()
+    _name_bars(right, study)
     right.set(title="Mean", xlabel="linearised robustness (L2 distance, pixel units)")
-    listed = ", ".join(f"{study.labels[name]} {value:.2f}" for name, value in means["mean"].items())
+    listed = ", ".join(
+        f"{study.labels[name]} {value:.2f}" for name, value in zip(means.defence, means["mean"], strict=True)
+    )
     return fig, (
         "Left: linearised robustness against its lower bound, one dot per image and defence, and the diagonal. Right: "
         f"mean linearised robustness with its 95 percent interval: {listed}."

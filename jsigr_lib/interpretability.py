@@ -64,14 +64,7 @@ class MapsOf(Spec):
 
 
 def probability_curve(
-    model: nn.Module,
-    x: Images,
-    y: Tensor,
-    saliency: Maps,
-    *,
-    kind: str,
-    blur_sigma: float,
-    steps: int = CURVE_STEPS,
+    model: nn.Module, x: Images, y: Tensor, saliency: Maps, *, kind: str, blur_sigma: float, steps: int = CURVE_STEPS
 ) -> Tensor:
     """Probability of class y as pixels are deleted, or inserted, the most salient first (RISE, Petsiuk et al. 2018).
 
@@ -130,10 +123,7 @@ def specs(study: Study) -> list[MapsOf]:
 def measures(study: Study, target: Training) -> dict[tuple[str, str, str], np.ndarray]:
     """(measure, map, input) -> one value per image, for one network."""
     values: dict[tuple[str, str, str], np.ndarray] = {}
-    both = {
-        "clean": maps_of(study, target, attacked=False),
-        "attacked": maps_of(study, target, attacked=True),
-    }
+    both = {"clean": maps_of(study, target, attacked=False), "attacked": maps_of(study, target, attacked=True)}
     for given, maps in both.items():
         for name in MAPS:
             values["deletion AUC", name, given] = area(maps[f"deletion_{name}"])
@@ -154,22 +144,9 @@ def measures_table(study: Study) -> pd.DataFrame:
         for measure, name, given in per_seed[0]:
             values = np.stack([one[measure, name, given] for one in per_seed])
             average, low, high = statistics.mean(values)
-            row = {
-                "architecture": architecture,
-                "defence": defence,
-                "measure": measure,
-                "map": name,
-                "input": given,
-            }
+            row = {"architecture": architecture, "defence": defence, "measure": measure, "map": name, "input": given}
             rows.append(
-                {
-                    **row,
-                    "images": values.shape[1],
-                    "seeds": len(values),
-                    "mean": average,
-                    "low": low,
-                    "high": high,
-                }
+                {**row, "images": values.shape[1], "seeds": len(values), "mean": average, "low": low, "high": high}
             )
     return pd.DataFrame(rows)
 

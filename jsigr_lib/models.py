@@ -85,13 +85,7 @@ def resnet(channels: int, size: int, classes: int, *, widths: Sequence[int], blo
         for block in range(blocks):
             layers.append(PreactivationBlock(inputs, outputs, stride=2 if stage and not block else 1))
             inputs = outputs
-    head = [
-        nn.BatchNorm2d(inputs),
-        nn.ReLU(),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(inputs, classes),
-    ]
+    head = [nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
     return nn.Sequential(*layers, *head)
 
 

@@ -194,13 +194,7 @@ class AdversarialTraining:
         self.terms: dict[str, Tensor] = {}
 
     def __call__(
-        self,
-        model: nn.Module,
-        x: Images,
-        y: Tensor,
-        mask: None = None,
-        *,
-        generator: torch.Generator | None = None,
+        self, model: nn.Module, x: Images, y: Tensor, mask: None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         x_adv = attack(
             model,
@@ -229,11 +223,7 @@ def input_gradient(*, lambda_s: float, **options) -> JSIGR:
     return JSIGR(0.0, lambda_s, selection=None, **options)
 
 
-OBJECTIVES = {
-    "jsigr": regulariser,
-    "input-gradient": input_gradient,
-    "adversarial": AdversarialTraining,
-}
+OBJECTIVES = {"jsigr": regulariser, "input-gradient": input_gradient, "adversarial": AdversarialTraining}
 
 
 def build(name: str, **options) -> JSIGR | AdversarialTraining:

@@ -63,22 +63,9 @@ def save(study: Study, name: str, fig: Figure, alt: str) -> None:
     fig.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
     fig.text(0.005, 0.004, study.footer, fontsize=7, color="#767676")
     if study.profile.name == "smoke":
-        fig.text(
-            0.5,
-            0.5,
-            "SMOKE",
-            fontsize=60,
-            color="#d55e00",
-            alpha=0.16,
-            ha="center",
-            va="center",
-            rotation=20,
-        )
+        fig.text(0.5, 0.5, "SMOKE", fontsize=60, color="#d55e00", alpha=0.16, ha="center", va="center", rotation=20)
     files = {}
-    for kind, metadata in {
-        "png": {"Description": alt},
-        "svg": {"Date": None, "Description": alt},
-    }.items():
+    for kind, metadata in {"png": {"Description": alt}, "svg": {"Date": None, "Description": alt}}.items():
         buffer = io.BytesIO()
         fig.savefig(buffer, format=kind, metadata=metadata)
         files[kind] = buffer.getvalue()

@@ -90,13 +90,7 @@ def white_box(study: Study, target: Training, eps: float) -> Outcomes:
 
 
 def transferred(
-    study: Study,
-    target: Training,
-    source: Training,
-    eps: float,
-    *,
-    attack: str | None = None,
-    split: str = "test",
+    study: Study, target: Training, source: Training, eps: float, *, attack: str | None = None, split: str = "test"
 ) -> Outcomes:
     """Attack images made on `source`, never the target itself."""
     if source == target:
@@ -158,14 +152,7 @@ def accuracy_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
         correct = correct_of(study, outcomes)
         accuracy, low, high = statistics.proportion(correct)
         rows.append(
-            {
-                **row,
-                "images": correct.shape[1],
-                "seeds": len(correct),
-                "accuracy": accuracy,
-                "low": low,
-                "high": high,
-            }
+            {**row, "images": correct.shape[1], "seeds": len(correct), "accuracy": accuracy, "low": low, "high": high}
         )
     return pd.DataFrame(rows)
 

@@ -28,10 +28,12 @@ def mean(values: np.ndarray) -> tuple[float, float, float]:
     values = np.atleast_2d(values).astype(float)
     seeds, images = values.shape
     rng = np.random.default_rng(SEED)
-    draws = np.empty(DRAWS)
-    for i in range(DRAWS):
-        rows = rng.integers(seeds, size=seeds) if seeds > 1 else [0]
-        draws[i] = values[rows].mean(0)[rng.integers(images, size=images)].mean()
+    chosen = rng.integers(images, size=(DRAWS, images))
+    if seeds == 1:
+        draws = values[0][chosen].mean(1)
+    else:
+        over_seeds = values[rng.integers(seeds, size=(DRAWS, seeds))].mean(1)
+        draws = np.take_along_axis(over_seeds, chosen, axis=1).mean(1)
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(values.mean()), float(low), float(high)
 

@@ -166,13 +166,6 @@ def linearised_table(study: Study) -> pd.DataFrame:
             average, low, high = statistics.mean(values)
             row = {"architecture": architecture, "defence": defence, "quantity": name}
             rows.append(
-                {
-                    **row,
-                    "images": values.shape[1],
-                    "seeds": len(values),
-                    "mean": average,
-                    "low": low,
-                    "high": high,
-                }
+                {**row, "images": values.shape[1], "seeds": len(values), "mean": average, "low": low, "high": high}
             )
     return pd.DataFrame(rows)

@@ -93,10 +93,7 @@ def monitor(model: nn.Module, split: Split) -> dict[str, float]:
     with evaluation_mode(model), torch.no_grad():
         correct = (predict(model, split) == split.labels).double().mean().item()
         x, _ = split.first(MONITOR_IMAGES).batch(slice(None), device)
-        return {
-            "validation_accuracy": correct,
-            "jacobian_norm": jacobian_norm(model, x, projections="exact").item(),
-        }
+        return {"validation_accuracy": correct, "jacobian_norm": jacobian_norm(model, x, projections="exact").item()}
 
 
 def predict(model: nn.Module, split: Split, batch_size: int = 1000) -> Tensor:

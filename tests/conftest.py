@@ -106,7 +106,7 @@ def seeded():
 
 @pytest.fixture(scope="session")
 def smoke_run(tmp_path_factory) -> pipeline.Summary:
-    """All five notebooks, executed once for the whole session through the real pipeline, from nothing trained."""
+    """All five notebooks, executed once for the whole session through the real pipeline."""
     folder = tmp_path_factory.mktemp("smoke")
     return pipeline.run(profile="smoke", out=folder)
 

@@ -161,8 +161,7 @@ WOULD_FAIL_LATER = [
 
 
 @pytest.mark.parametrize(
-    "overrides",
-    [pytest.param(overrides, id=f"{overrides}: {reason}"[:60]) for overrides, reason in WOULD_FAIL_LATER],
+    "overrides", [pytest.param(overrides, id=f"{overrides}: {reason}"[:60]) for overrides, reason in WOULD_FAIL_LATER]
 )
 def test_refused_before_anything_is_computed(overrides):
     with pytest.raises(InputError):

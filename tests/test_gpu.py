@@ -6,10 +6,7 @@ import torch
 from jsigr_lib.robustness import accuracy_table, robustness_cells
 from jsigr_lib.study import Study
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
 def test_smoke_study_agrees_with_the_cpu(tmp_path):
