@@ -107,6 +107,7 @@ def run(
     study = Study(profile, device=device, jobs=jobs, download=download, progress=progress, **settings)
     out = Path(out) if out else (RUNS / "custom" if settings else ROOT)
     targets = [out / "figures" / study.profile.name, out / "notebooks" / "executed" / study.profile.name]
+    report(f"{study.profile.name} profile: {len(study.dataset.train):,} training images, {study.store.jobs} processes")
     for target in targets:
         _writable(target.parent)
     with _PeakMemory() as memory:

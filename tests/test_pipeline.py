@@ -139,6 +139,7 @@ def test_settings_never_touch_the_published_run(monkeypatch, tmp_path):
     monkeypatch.setattr(pipeline, "RUNS", tmp_path)
     monkeypatch.setattr(pipeline, "execute", lambda name, output, parameters: output.write_text("{}"))
     monkeypatch.setattr(pipeline, "verify", lambda executed, figures: None)
+    monkeypatch.setattr(pipeline, "forget_times", lambda executed: None)
     monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
     summary = pipeline.run(profile="smoke", settings={"eps": 0.05})
     assert tmp_path / "custom" in summary.figures.parents
