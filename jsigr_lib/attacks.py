@@ -6,10 +6,9 @@ mode, and asks autograd for the input's gradient only, so that parameters keep t
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from jsigr_lib.errors import InputError, between, one_of
-from jsigr_lib.jacobian import Images, evaluation_mode
+from jsigr_lib.jacobian import Images, loss_gradient
 
 
 def attack(
@@ -44,21 +43,14 @@ def attack(
     if random_start:
         device = generator.device if generator else x.device
         noise = torch.rand(x.shape, generator=generator, device=device, dtype=x.dtype).to(x.device)
-        x_adv = (x + eps * (2 * noise - 1)).clamp(lower, upper)
+        x_adv = (x + eps * (2 * noise - 1)).clamp_(lower, upper)
     direction = torch.zeros_like(x)
-    with evaluation_mode(model):
-        for _ in range(steps):
-            # g <- mu g + grad / mean|grad|, each sample by its own mean (Dong et al. 2018)
-            direction = momentum * direction + _unit_mean(_loss_gradient(model, x_adv, y))
-            x_adv = (x_adv + step_size * direction.sign()).clamp(lower, upper)
+    for _ in range(steps):
+        gradient = loss_gradient(model, x_adv, y)
+        # g <- mu g + grad / mean|grad|, each sample by its own mean (Dong et al. 2018); without mu only signs count
+        direction = direction.mul_(momentum).add_(_unit_mean(gradient)) if momentum else gradient
+        x_adv = x_adv.add_(direction.sign(), alpha=step_size).clamp_(lower, upper)
     return x_adv
-
-
-def _loss_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        loss = F.cross_entropy(model(x), y, reduction="sum")  # a sum: no sample's gradient depends on its batch
-        return torch.autograd.grad(loss, x)[0]
 
 
 def _unit_mean(gradient: Images) -> Images:

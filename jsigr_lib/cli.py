@@ -1,9 +1,11 @@
 """The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1."""
 
+import importlib
 import sys
 import time
 import tomllib
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
@@ -12,6 +14,7 @@ from rich.console import Console
 from jsigr_lib import pipeline
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.errors import InputError
+from jsigr_lib.paths import ROOT
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -53,6 +56,50 @@ def run(
         f"{summary.seconds / 60:.1f} minutes, {summary.made} artefacts made, "
         f"peak memory {summary.peak_memory_gb:.1f} GB, {summary.machine}"
     )
+
+
+@app.command()
+def bench(
+    only: Annotated[
+        list[str] | None, typer.Option(help="steps, attacks, maps, fidelity or workers; all by default; repeatable")
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="of interleaved timing; 2 or 3 for a first look")] = 10,
+    threads: Annotated[int, typer.Option(help="of the CPU")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    profile: Annotated[str, typer.Option(help="whose trained networks the fidelity part looks at")] = "quick",
+    jacobian_regularizer: Annotated[
+        Path | None, typer.Option(help="a clone of github.com/facebookresearch/jacobian_regularizer")
+    ] = None,
+    torchattacks: Annotated[
+        Path | None, typer.Option(help="the Python of an environment with torchattacks and torch")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="where the tables go; benchmarks/results by default")] = None,
+) -> None:
+    """Measure speed against named peers, as ratios from interleaved runs; see benchmarks/README.md."""
+    folder = benchmarks().main(
+        only,
+        rounds=rounds,
+        threads=threads,
+        device=device,
+        profile=profile,
+        jacobian_regularizer=jacobian_regularizer,
+        torchattacks=torchattacks,
+        out=out,
+        progress=progress_lines(),
+        report=lambda line: console.print(line, markup=False),
+    )
+    console.print(f"tables in {folder}")
+
+
+def benchmarks() -> ModuleType:
+    """benchmarks/run.py, which lies beside jsigr_lib in the repository and is no part of an installed wheel."""
+    if not (ROOT / "benchmarks" / "run.py").is_file():
+        raise InputError(
+            f"no benchmarks/ in {ROOT}; accepted: the repository, with jsigr installed by pip install -e ."
+        )
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))
+    return importlib.import_module("benchmarks.run")
 
 
 def parse_settings(pairs: list[str]) -> dict:

@@ -36,7 +36,8 @@ class Penalty(Table):
     """Options shared by all regularisers of the J-SIGR family; see objectives.JSIGR and saliency.Selection."""
 
     estimator: Literal["single-pass", "double-backprop", "exact"] = "single-pass"
-    fraction: float = Field(0.25, gt=0, le=1)
+    fraction: float = Field(0.1, gt=0, le=1)
+    coin: float = Field(0.1, gt=0, lt=1)
     norm: Literal["l2", "l1"] = "l2"
     share: float = Field(0.4, ge=0, le=1)
     kind: Literal["hard", "soft"] = "hard"
@@ -79,6 +80,8 @@ class Profile(Table):
     eps_grid: list[float] = Field(min_length=1)
     transfer_attacks: list[str] = Field(min_length=1)  # the first is the headline one
     pgd_steps: int = Count
+    # theory
+    estimator_draws: int = Field(200, ge=10)  # gradients per estimator, for its bias and spread
     # saliency
     saliency_images: int = Field(ge=2)
     gallery_images: int = Field(5, ge=1, le=12)

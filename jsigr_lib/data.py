@@ -13,7 +13,6 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-import torchvision
 from PIL import Image
 from pydantic import Field
 from torch import Tensor
@@ -203,6 +202,8 @@ def _idx(folder: Path, part: str) -> Source:
 
 def _torchvision(dataset: str, root: str, part: str, download: bool):
     """The torchvision data set, downloaded only when told to."""
+    import torchvision  # here, as it takes as long to import as torch itself
+
     folder = Path(root or DATA / "downloads")
     arguments = {"split": part} if dataset == "svhn" else {"train": part == "train"}
     try:
@@ -237,6 +238,8 @@ def _folders(root: str) -> tuple[Path, Path]:
 
 def _image_folder(folder: Path, image_size: int) -> Source:
     """torchvision's ImageFolder layout; images become RGB squares of image_size, decoded only when asked for."""
+    import torchvision
+
     try:
         found = torchvision.datasets.ImageFolder(folder)
     except FileNotFoundError as error:

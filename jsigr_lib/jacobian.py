@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from jsigr_lib.errors import InputError
 
@@ -39,6 +40,22 @@ def vjp(logits: Tensor, x: Images, cotangent: Tensor, *, create_graph: bool = Tr
     and not the gradient of <c, z>, which would add z's product with dc/dx)."""
     (product,) = torch.autograd.grad(logits, x, cotangent, create_graph=create_graph, retain_graph=True)
     return product
+
+
+def logit_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
+    """d z_y / dx."""
+    return _input_gradient(model, x, lambda z: z.gather(1, y[:, None]).sum())
+
+
+def loss_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
+    """g = dl/dx, l the cross-entropy of each sample."""
+    return _input_gradient(model, x, lambda z: F.cross_entropy(z, y, reduction="sum"))
+
+
+def _input_gradient(model: nn.Module, x: Images, objective) -> Images:
+    with evaluation_mode(model), torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(objective(model(x)), x)[0]
 
 
 def squared_norm(g: Images) -> Float[Tensor, " batch"]:

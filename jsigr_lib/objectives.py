@@ -7,12 +7,15 @@ selection, m = 0, is input-gradient regularisation (Ross & Doshi-Velez 2018), an
 An objective is called as objective(model, x, y, mask=None, generator=None) and returns the loss to differentiate.
 """
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from jsigr_lib.attacks import attack, check_settings, check_steps
+from jsigr_lib.double_backward import CheapDoubleBackward
 from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.jacobian import Images, evaluation_mode, jacobian_norms, sphere, squared_norm, vjp
 from jsigr_lib.saliency import Selection, linearised_saliency, selection_mask
@@ -43,9 +46,9 @@ class JSIGR:
         lambda_s: float,
         *,
         estimator: str = "single-pass",
-        fraction: float = 0.25,
+        fraction: float = 0.1,
         norm: str = "l2",
-        coin: float = 0.5,
+        coin: float = 0.1,
         selection: Selection | None = Selection(),  # noqa: B008 - frozen
     ):
         between("lambda_j", lambda_j, 0, 1e6)
@@ -79,12 +82,14 @@ class JSIGR:
             self.terms = {"cross_entropy": loss.detach()}
             return loss
         chosen = self._draw_share(len(x), generator)
-        loss, x_share, z = self._forward(model, x, y, chosen)
-        self.terms = {"cross_entropy": loss.detach()}
         mask = None if mask is None else mask[chosen]
-        if self.estimator == "single-pass":
+        layers = CheapDoubleBackward() if self.estimator == "single-pass" else nullcontext()
+        loss, x_share, z = self._forward(model, x, y, chosen, layers)
+        self.terms = {"cross_entropy": loss.detach()}
+        if self.estimator != "single-pass":
+            return loss + self._double_backprop(z, x_share, y[chosen], mask, generator)
+        with layers.inputs_only():
             return loss + self._single_pass(z, x_share, y[chosen], mask, generator)
-        return loss + self._double_backprop(z, x_share, y[chosen], mask, generator)
 
     def _draw_share(self, batch: int, generator: torch.Generator | None) -> Tensor:
         """Which samples carry the penalty. Their mean is an unbiased estimate of the batch's."""
@@ -93,19 +98,19 @@ class JSIGR:
             return torch.arange(batch)
         return torch.randperm(batch, generator=generator, device=_device_of(generator))[:size].cpu()
 
-    def _forward(self, model: nn.Module, x: Images, y: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean cross-entropy of the batch; the chosen images and, in one graph with them, their logits."""
+    def _forward(self, model: nn.Module, x: Images, y: Tensor, chosen: Tensor, layers) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean cross-entropy of the batch; the chosen images and, in one graph with them by `layers`, their logits."""
         x_share = x[chosen].requires_grad_()
         if any(isinstance(module, _BatchNorm) and module.training for module in model.modules()):
             loss = F.cross_entropy(model(x), y)  # batch norm mixes samples: the penalty needs a forward of its own
-            with evaluation_mode(model):
+            with evaluation_mode(model), layers:
                 return loss, x_share, model(x_share)
-        z = model(x_share)
+        with layers:
+            z = model(x_share)
         others = torch.ones(len(x), dtype=torch.bool).index_fill_(0, chosen, False)
-        if not others.any():
-            return F.cross_entropy(z, y[chosen]), x_share, z
         total = F.cross_entropy(z, y[chosen], reduction="sum")
-        total = total + F.cross_entropy(model(x[others]), y[others], reduction="sum")
+        if others.any():
+            total = total + F.cross_entropy(model(x[others]), y[others], reduction="sum")
         return total / len(x), x_share, z
 
     def _double_backprop(self, z: Tensor, x: Images, y: Tensor, mask: Tensor | None, generator) -> Tensor:

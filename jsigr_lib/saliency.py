@@ -11,14 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.transforms.v2.functional import gaussian_blur
 
 from jsigr_lib.errors import InputError, between, one_of
-from jsigr_lib.jacobian import Images, evaluation_mode
+from jsigr_lib.jacobian import Images, evaluation_mode, logit_gradient, loss_gradient
 
 Maps = Float[Tensor, "batch 1 height width"]
 
-IMAGES_PER_FORWARD = 1024  # how many perturbed images one forward pass of the exact map holds
+CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 64 << 20}  # perturbed images a forward pass holds: what a cache likes
 
 
 @dataclass(frozen=True)
@@ -51,21 +50,31 @@ def check_grid(grid: int, mask_sigma: float, blur_sigma: float) -> None:
 
 
 @lru_cache(maxsize=32)
+def profiles(grid: int, size: int, sigma: float) -> Float[Tensor, "grid size"]:
+    """Gaussian bumps of height 1 and the given sigma (pixels) along one side, centred on `grid` equal cells."""
+    centres = (torch.arange(grid) + 0.5) * size / grid - 0.5
+    return torch.exp(-((torch.arange(size) - centres[:, None]) ** 2) / (2 * sigma**2))
+
+
 def bumps(grid: int, height: int, width: int, sigma: float) -> Float[Tensor, "masks height width"]:
-    """M_k: Gaussian bumps of height 1 and the given sigma (pixels), centred on the cells of a grid x grid raster."""
+    """M_k on a grid x grid raster: outer products of a profile down and a profile across."""
+    down, across = profiles(grid, height, sigma), profiles(grid, width, sigma)
+    return torch.einsum("ah,bw->abhw", down, across).flatten(0, 1)
 
-    def profile(size: int) -> Tensor:
-        centres = (torch.arange(grid) + 0.5) * size / grid - 0.5
-        return torch.exp(-((torch.arange(size) - centres[:, None]) ** 2) / (2 * sigma**2))
 
-    masks = torch.einsum("ah,bw->abhw", profile(height), profile(width))
-    return masks.reshape(grid * grid, height, width)
+@lru_cache(maxsize=32)
+def blur_matrix(size: int, sigma: float) -> Float[Tensor, "size size"]:
+    """One side of the Gaussian blur: weights cut off at 3 sigma or at the image's size, reflected at its border."""
+    radius = min(round(3 * sigma), size - 1)
+    weights = torch.softmax(-((torch.arange(2 * radius + 1) - radius) ** 2) / (2 * sigma**2), 0)
+    reflected = F.pad(torch.eye(size)[None], (radius, radius), mode="reflect")[0]
+    return (reflected.unfold(1, 2 * radius + 1, 1) @ weights).T.contiguous()
 
 
 def blur(x: Images, sigma: float) -> Images:
-    """A(x): Gaussian blur of `sigma` pixels, cut off at 3 sigma or at the image's size."""
-    radius = min(round(3 * sigma), min(x.shape[-2:]) - 1)
-    return gaussian_blur(x, [2 * radius + 1] * 2, [sigma] * 2) if radius else x
+    """A(x): Gaussian blur of `sigma` pixels, a matrix on either side as it is separable."""
+    down, across = (blur_matrix(size, sigma).to(x) for size in x.shape[-2:])
+    return down @ x @ across.T
 
 
 def upsample(scores: Float[Tensor, "batch masks"], grid: int, size: tuple[int, int]) -> Maps:
@@ -111,7 +120,7 @@ def perturbation_saliency(
 
     masks = bumps(grid, *x.shape[-2:], mask_sigma).to(x)
     blurred = blur(x, blur_sigma)
-    at_once = max(1, IMAGES_PER_FORWARD // max(1, len(x)))
+    at_once = max(1, CHUNK_BYTES.get(x.device.type, 1 << 20) // max(1, x.nbytes))
     with evaluation_mode(model), torch.no_grad():
         z = model(x)
         changes = [model(_perturb(x, blurred, some)).unflatten(0, (len(some), -1)) - z for some in masks.split(at_once)]
@@ -122,32 +131,18 @@ def perturbation_saliency(
 
 
 def _perturb(x: Images, blurred: Images, masks: Tensor) -> Tensor:
-    """Phi_k(x) of every image for some masks, flattened to one batch: [masks * batch, C, H, W]."""
+    """Phi_k(x) of every image for some masks, flattened to one batch, in x's own memory format."""
+    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
     perturbed = torch.lerp(x[None], blurred[None], masks[:, None, None])
-    return perturbed.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+    return perturbed.flatten(0, 1).contiguous(memory_format=layout)
 
 
 def linearised_saliency(x: Images, gradient: Images, *, grid: int, mask_sigma: float, blur_sigma: float) -> Maps:
-    """S_k = <gradient, M_k (A(x) - x)>^2 / 2 for every mask by one matrix product, upsampled to the image."""
-    masks = bumps(grid, *x.shape[-2:], mask_sigma).to(x)
+    """S_k = <gradient, M_k (A(x) - x)>^2 / 2 for every mask at once, upsampled to the image. As a bump is a product of
+    two profiles, all the inner products are one small matrix on either side."""
     change = ((blur(x, blur_sigma) - x) * gradient).sum(1)
-    return upsample((change.flatten(1) @ masks.flatten(1).T).square() / 2, grid, x.shape[-2:])
-
-
-def logit_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
-    """d z_y / dx."""
-    return _input_gradient(model, x, lambda z: z.gather(1, y[:, None]).sum())
-
-
-def loss_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
-    """g = dl/dx, l the cross-entropy of each sample."""
-    return _input_gradient(model, x, lambda z: F.cross_entropy(z, y, reduction="sum"))
-
-
-def _input_gradient(model: nn.Module, x: Images, objective) -> Images:
-    with evaluation_mode(model), torch.enable_grad():
-        x = x.detach().requires_grad_()
-        return torch.autograd.grad(objective(model(x)), x)[0]
+    down, across = (profiles(grid, size, mask_sigma).to(x) for size in x.shape[-2:])
+    return upsample((down @ change @ across.T).flatten(1).square() / 2, grid, x.shape[-2:])
 
 
 def gradient_map(model: nn.Module, x: Images, y: Tensor) -> Maps:

@@ -1,10 +1,11 @@
 """Intervals, so that no number is shown without how sure it is. All are at 95 percent."""
 
 import numpy as np
-from scipy.stats import binomtest, rankdata
+import pandas as pd
 
 DRAWS = 2000
 SEED = 0
+Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
 def proportion(outcomes: np.ndarray) -> tuple[float, float, float]:
@@ -15,8 +16,10 @@ def proportion(outcomes: np.ndarray) -> tuple[float, float, float]:
     outcomes = np.atleast_2d(outcomes).astype(float)
     if len(outcomes) > 1:
         return mean(outcomes)
-    interval = binomtest(int(outcomes.sum()), outcomes.size).proportion_ci(method="wilson")
-    return float(outcomes.mean()), float(interval.low), float(interval.high)
+    n, successes = outcomes.size, outcomes.sum()
+    centre = (successes + Z**2 / 2) / (n + Z**2)
+    half = Z / (n + Z**2) * np.sqrt(successes * (n - successes) / n + Z**2 / 4)
+    return float(outcomes.mean()), float(centre - half), float(centre + half)
 
 
 def mean(values: np.ndarray) -> tuple[float, float, float]:
@@ -41,7 +44,7 @@ def mean(values: np.ndarray) -> tuple[float, float, float]:
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Spearman's correlation of each row of a with the same row of b; ties share their mean rank, and a constant row
     correlates 0."""
-    a, b = (rankdata(v, axis=1) for v in (a, b))
+    a, b = (pd.DataFrame(v).rank(axis=1).to_numpy() for v in (a, b))
     a, b = (v - v.mean(1, keepdims=True) for v in (a, b))
     scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
     return np.divide((a * b).sum(1), scale, out=np.zeros(len(a)), where=scale > 0)

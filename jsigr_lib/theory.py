@@ -12,7 +12,7 @@ from jsigr_lib import statistics
 from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.data import load
 from jsigr_lib.jacobian import Images, evaluation_mode, sphere, vjp
-from jsigr_lib.objectives import JSIGR, residual
+from jsigr_lib.objectives import residual
 from jsigr_lib.study import Study
 from jsigr_lib.zoo import Training, trained
 
@@ -48,15 +48,6 @@ def input_gradient_error(model: nn.Module, x: Images, y: Tensor) -> float:
     z = model(x)
     (g,) = torch.autograd.grad(F.cross_entropy(z, y, reduction="sum"), x, retain_graph=True)
     return (g - vjp(z, x, residual(z, y), create_graph=False)).abs().max().item()
-
-
-def estimator_draws(
-    model: nn.Module, x: Images, y: Tensor, mask: Tensor, draws: int, generator: torch.Generator, **options
-) -> np.ndarray:
-    """The penalty lambda_J R_J + lambda_S R_S as estimated in `draws` independent calls of JSIGR."""
-    objective = JSIGR(0.01, 10.0, **options)
-    values = [objective(model, x, y, mask, generator=generator) for _ in range(draws)]
-    return np.array([value.item() - objective.terms["cross_entropy"].item() for value in values])
 
 
 def linearised_robustness(model: nn.Module, x: Images) -> dict[str, Tensor]:

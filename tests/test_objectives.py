@@ -111,11 +111,11 @@ def test_residual_is_the_derivative_of_the_cross_entropy(y):
 
 
 UNBIASED = {
-    "single pass": {"fraction": 1.0},
-    "tuned coin": {"fraction": 1.0, "coin": 0.2},
+    "single pass": {"fraction": 1.0, "coin": 0.5},
+    "tuned coin": {"fraction": 1.0},
     "soft": {"fraction": 1.0, "selection": SOFT},
     "L1": {"fraction": 1.0, "norm": "l1"},
-    "fraction": {"fraction": 0.25},
+    "fraction": {"fraction": 0.25, "coin": 0.5},
     "fraction, double backprop": {"fraction": 0.25, "estimator": "double-backprop"},
     "fraction, exact": {"fraction": 0.25, "estimator": "exact"},
     "Jacobian alone": {"fraction": 0.5, "lambda_s": 0.0},

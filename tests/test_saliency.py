@@ -73,7 +73,7 @@ def test_number_of_images_per_forward_changes_nothing(net, x, y, monkeypatch, im
     whole = perturbation_saliency(net, x, y, **GRID, score="vector")
     sizes = []
     net.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    monkeypatch.setattr(saliency, "IMAGES_PER_FORWARD", images)
+    monkeypatch.setitem(saliency.CHUNK_BYTES, "cpu", images * x[0].nbytes)
     assert_close(perturbation_saliency(net, x, y, **GRID, score="vector"), whole)
     assert max(sizes) == max(4, images // 4 * 4)
 

@@ -1,0 +1,148 @@
+"""How the estimators of the J-SIGR penalty scatter around its exact gradient, and which coin scatters least."""
+
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jsigr_lib.artefacts import Spec, Store
+from jsigr_lib.data import load
+from jsigr_lib.jacobian import Images
+from jsigr_lib.objectives import JSIGR
+from jsigr_lib.saliency import perturbation_saliency, selection_mask
+from jsigr_lib.study import Study
+from jsigr_lib.zoo import Training, trained
+
+EXACT = {"estimator": "exact", "fraction": 1.0}
+ESTIMATORS = {
+    "double backprop": {"estimator": "double-backprop", "fraction": 1.0},
+    "single pass": {"estimator": "single-pass", "fraction": 1.0},
+    "single pass, a quarter": {"estimator": "single-pass", "fraction": 0.25},
+}
+COINS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8)
+MOMENT_DRAWS = 10  # projections per image behind the predicted spread
+
+Batch = tuple[Images, Tensor, Tensor]
+"""Images, labels, masks."""
+
+
+def penalty_gradient(model: nn.Module, batch: Batch, generator: torch.Generator | None = None, **options) -> Tensor:
+    """Gradient of lambda_J R_J + lambda_S R_S by all parameters as one vector, the way JSIGR(**options) estimates it."""
+    x, y, mask = batch
+    penalty = JSIGR(**options)(model, x, y, mask, generator=generator) - F.cross_entropy(model(x), y)
+    gradients = torch.autograd.grad(penalty, list(model.parameters()), materialize_grads=True)
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+def gradient_scatter(
+    model: nn.Module, batch: Batch, draws: int, generator: torch.Generator, weights: dict[str, float], **options
+) -> dict[str, float]:
+    """How `draws` gradients of an estimator scatter around the exact one.
+
+    Returns deviation, how far their mean is from the exact gradient, along it and in standard errors, and spread, the
+    root of their total variance over the length of the exact gradient.
+    """
+    exact = penalty_gradient(model, batch, **weights, **EXACT)
+    along, variance = [], 0.0
+    for _ in range(draws):
+        error = penalty_gradient(model, batch, generator, **weights, **options) - exact
+        along.append((error @ exact / exact.norm()).item())
+        variance += error.square().sum().item() / draws
+    standard_error = np.std(along, ddof=1) / draws**0.5
+    return {
+        "deviation": abs(np.mean(along)).item() / standard_error.item(),
+        "spread": variance**0.5 / exact.norm().item(),
+    }
+
+
+def single_pass_moments(
+    model: nn.Module, batch: Batch, generator: torch.Generator, weights: dict[str, float]
+) -> dict[str, float]:
+    """Sums over the images of E||h||^2, ||t||^2 and ||E h + t||^2, with h and t an image's gradients on heads and on
+    tails at weight 1, all relative to the squared length of the batch's exact gradient."""
+    sums = {"heads": 0.0, "tails": 0.0, "both": 0.0}
+    for i in range(len(batch[0])):
+        image = tuple(part[i : i + 1] for part in batch)
+        tail = penalty_gradient(model, image, **{**weights, "lambda_j": 0.0}, **EXACT)
+        whole = penalty_gradient(model, image, **weights, **EXACT)
+        sums["tails"] += tail.square().sum().item()
+        sums["both"] += whole.square().sum().item()
+        for _ in range(MOMENT_DRAWS):
+            options = {**weights, "lambda_s": 0.0, **ESTIMATORS["double backprop"]}
+            sums["heads"] += penalty_gradient(model, image, generator, **options).square().sum().item() / MOMENT_DRAWS
+    length = len(batch[0]) * penalty_gradient(model, batch, **weights, **EXACT).norm().item()
+    return {name: value / length**2 for name, value in sums.items()}
+
+
+def predicted_spread(moments: dict[str, float], coin: float) -> float:
+    """Spread of the single pass with this coin: the root of heads / pi + tails / (1 - pi) - both [derived]."""
+    return (moments["heads"] / coin + moments["tails"] / (1 - coin) - moments["both"]) ** 0.5
+
+
+def best_coin(moments: dict[str, float]) -> float:
+    """Where the predicted spread is least: pi / (1 - pi) = sqrt(heads / tails) [derived]. An image costs the same on
+    either side of the coin, so this is also the least variance per unit of time."""
+    return 1 / (1 + (moments["tails"] / moments["heads"]) ** 0.5)
+
+
+class Scatter(Spec):
+    """`gradient_scatter` of every estimator and coin for one network, on the first training images, in float64."""
+
+    kind: ClassVar[str] = "scatter"
+    code: ClassVar[tuple[str, ...]] = ("double_backward", "estimators", "jacobian", "objectives", "saliency")
+    target: Training
+    lambda_j: float
+    lambda_s: float
+    draws: int
+    images: int = 8
+
+    def needs(self) -> list[Spec]:
+        return [self.target, self.target.data]
+
+    def work(self) -> float:
+        return 30 * self.draws * self.images * self.target.step_flops
+
+    def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
+        model = trained(self.target, store).double().requires_grad_(True)
+        x, y = load(self.target.data, store).train.first(self.images).batch(slice(None), device)
+        generator, weights = torch.Generator().manual_seed(0), {"lambda_j": self.lambda_j, "lambda_s": self.lambda_s}
+        saliency = perturbation_saliency(model, x.double(), y)
+        soft, hard = ((x.double(), y, selection_mask(saliency, kind=kind)) for kind in ("soft", "hard"))
+        rows = [
+            {"estimator": name, "mask": kind, "coin": None if "double" in name else JSIGR(1.0, 1.0).coin}
+            | gradient_scatter(model, batch, self.draws, generator, weights, **options)
+            for kind, batch in (("hard", hard), ("soft", soft))
+            for name, options in ESTIMATORS.items()
+        ]
+        moments = single_pass_moments(model, hard, generator, weights)
+        rows += [
+            {"estimator": "single pass", "mask": "hard", "coin": coin, "predicted": predicted_spread(moments, coin)}
+            | gradient_scatter(model, hard, self.draws, generator, weights, coin=coin, **ESTIMATORS["single pass"])
+            for coin in COINS
+        ]
+        return {"none": torch.zeros(0)}, {"rows": rows, "moments": moments}
+
+
+def scatter_specs(study: Study) -> dict[str, Scatter]:
+    """For the undefended and the J-SIGR network, both with J-SIGR's weights."""
+    options = study.profile.options("jsigr")
+    weights = {"lambda_j": options["lambda_j"], "lambda_s": options["lambda_s"]}
+    draws = study.profile.estimator_draws
+    return {name: Scatter(target=study.training(name), draws=draws, **weights) for name in ("standard", "jsigr")}
+
+
+def scatter_table(study: Study) -> pd.DataFrame:
+    """One row per network, estimator, mask and coin: deviation and spread of the gradient, and the predicted spread."""
+    specs = scatter_specs(study)
+    study.make(list(specs.values()))
+    tables = [pd.DataFrame(study.get(spec).facts["rows"]).assign(draws=spec.draws) for spec in specs.values()]
+    table = pd.concat(tables, keys=specs, names=["defence", None]).reset_index("defence")
+    return table[["defence", "estimator", "mask", "coin", "draws", "deviation", "spread", "predicted"]]
+
+
+def coin_moments(study: Study) -> dict[str, dict[str, float]]:
+    """`single_pass_moments` of each network of `scatter_specs`."""
+    return {name: study.get(spec).facts["moments"] for name, spec in scatter_specs(study).items()}
