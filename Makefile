@@ -15,7 +15,7 @@ NEW_VENV = "$$py" -m venv $(1) >/dev/null || \
 	{ rm -rf $(1); echo "make: '$$py -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint lab lock clean
+.PHONY: help reproduce test lint bench lab lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,10 @@ test: lint ## lint, then the whole test suite
 lint: $(STAMP) ## ruff: rules and format, notebooks included
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+
+bench: $(STAMP) ## speed against peers, as ratios (ARGS="--only steps"; more in benchmarks/README.md)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[bench]'
+	@$(BIN)/jsigr bench $(ARGS)
 
 lab: $(STAMP) ## JupyterLab on this machine only, opened at the saliency notebook
 	@$(BIN)/jupyter-lab --ip=127.0.0.1 notebooks/04_saliency.ipynb
@@ -44,7 +48,7 @@ lock: ## requirements.lock from pyproject.toml (UPGRADE=--upgrade for the newest
 
 clean: ## remove .venv and the tools' caches; keep runs/, the trained models
 	rm -rf .venv .venv-lock .pytest_cache .ruff_cache .hypothesis dist
-	find jsigr_lib notebooks tests \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+	find benchmarks jsigr_lib notebooks tests \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # The stamp is removed first and written last: a set-up that was cut short starts again from an empty .venv.
 # pip runs on the left of a pipe (only large downloads are shown), so the stamp also carries its verdict.

@@ -93,6 +93,7 @@ def _contrast(claim: Claim, test: Test, architecture: str, key: tuple[str, str],
     difference, low, high = statistics.mean(a.astype(float) - b.astype(float))
     outcome = "holds" if low > test.margin else "fails" if high <= test.margin else "undecided"
     context = f" {key[1]}" if key[1] else ""
+    context += f" ({architecture})" if len(study.profile.architectures) > 1 else ""
     label = f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}{context}"
     return {
         "claim": claim.id,

@@ -61,12 +61,12 @@ def run(
 @app.command()
 def bench(
     only: Annotated[
-        list[str] | None, typer.Option(help="steps, attacks, maps, fidelity or workers; all by default; repeatable")
+        list[str] | None,
+        typer.Option(help="steps, attacks, maps, workers, fidelity, frontier; all by default; repeatable"),
     ] = None,
     rounds: Annotated[int, typer.Option(help="of interleaved timing; 2 or 3 for a first look")] = 10,
     threads: Annotated[int, typer.Option(help="of the CPU")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    profile: Annotated[str, typer.Option(help="whose trained networks the fidelity part looks at")] = "quick",
     jacobian_regularizer: Annotated[
         Path | None, typer.Option(help="a clone of github.com/facebookresearch/jacobian_regularizer")
     ] = None,
@@ -81,7 +81,6 @@ def bench(
         rounds=rounds,
         threads=threads,
         device=device,
-        profile=profile,
         jacobian_regularizer=jacobian_regularizer,
         torchattacks=torchattacks,
         out=out,
@@ -147,7 +146,7 @@ def main() -> None:
         console.print(f"jsigr: {error}", markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
-        console.print("jsigr: interrupted; nothing was published, and the same command continues where it stopped")
+        console.print("jsigr: interrupted; what was complete is kept, and the same command continues from there")
         sys.exit(130)
 
 

@@ -33,7 +33,10 @@ class CheapDoubleBackward(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         layer = LAYERS.get(func)
-        result = NotImplemented if layer is None else layer(self, *args, **kwargs)
+        # autocast chooses the precision of torch's own layers; it does not see into ours
+        if layer is None or torch.is_autocast_enabled((args or list(kwargs.values()))[0].device.type):
+            return func(*args, **kwargs)
+        result = layer(self, *args, **kwargs)
         return func(*args, **kwargs) if result is NotImplemented else result
 
     @contextmanager
@@ -107,25 +110,25 @@ class _Gate(torch.autograd.Function):
         return _Gate.apply(gradient, *ctx.saved_tensors), None
 
 
-def _conv2d(mode, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    if x.dim() != 4 or isinstance(padding, str):
+def _conv2d(mode, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+    if input.dim() != 4 or isinstance(padding, str):
         return NotImplemented
     stride, padding, dilation = ([v, v] if isinstance(v, int) else list(v) for v in (stride, padding, dilation))
-    return _Convolution.apply(mode, x, weight, bias, (stride, padding, dilation, False, [0, 0], groups))
+    return _Convolution.apply(mode, input, weight, bias, (stride, padding, dilation, False, [0, 0], groups))
 
 
-def _relu(mode, x, inplace=False):
-    return NotImplemented if inplace else _Relu.apply(x)
+def _relu(mode, input, inplace=False):
+    return NotImplemented if inplace else _Relu.apply(input)
 
 
-def _batch_norm(mode, x, mean, variance, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+def _batch_norm(mode, input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
     """In evaluation mode an affine map per channel."""
-    if training or mean is None:
+    if training or running_mean is None:
         return NotImplemented
-    scale = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - mean * scale
-    shape = (1, -1, *[1] * (x.dim() - 2))
-    return torch.addcmul(shift.view(shape), x, scale.view(shape))
+    scale = torch.rsqrt(running_var + eps) * (1 if weight is None else weight)
+    shift = (0 if bias is None else bias) - running_mean * scale
+    shape = (1, -1, *[1] * (input.dim() - 2))
+    return torch.addcmul(shift.view(shape), input, scale.view(shape))
 
 
 LAYERS = {F.conv2d: _conv2d, F.relu: _relu, F.batch_norm: _batch_norm}

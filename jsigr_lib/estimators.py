@@ -30,7 +30,7 @@ Batch = tuple[Images, Tensor, Tensor]
 
 
 def penalty_gradient(model: nn.Module, batch: Batch, generator: torch.Generator | None = None, **options) -> Tensor:
-    """Gradient of lambda_J R_J + lambda_S R_S by all parameters as one vector, the way JSIGR(**options) estimates it."""
+    """Gradient of lambda_J R_J + lambda_S R_S by all parameters, one vector, as JSIGR(**options) estimates it."""
     x, y, mask = batch
     penalty = JSIGR(**options)(model, x, y, mask, generator=generator) - F.cross_entropy(model(x), y)
     gradients = torch.autograd.grad(penalty, list(model.parameters()), materialize_grads=True)
@@ -96,6 +96,7 @@ class Scatter(Spec):
     target: Training
     lambda_j: float
     lambda_s: float
+    coin: float
     draws: int
     images: int = 8
 
@@ -112,8 +113,8 @@ class Scatter(Spec):
         saliency = perturbation_saliency(model, x.double(), y)
         soft, hard = ((x.double(), y, selection_mask(saliency, kind=kind)) for kind in ("soft", "hard"))
         rows = [
-            {"estimator": name, "mask": kind, "coin": None if "double" in name else JSIGR(1.0, 1.0).coin}
-            | gradient_scatter(model, batch, self.draws, generator, weights, **options)
+            {"estimator": name, "mask": kind, "coin": self.coin if options["estimator"] == "single-pass" else None}
+            | gradient_scatter(model, batch, self.draws, generator, weights, coin=self.coin, **options)
             for kind, batch in (("hard", hard), ("soft", soft))
             for name, options in ESTIMATORS.items()
         ]
@@ -123,15 +124,14 @@ class Scatter(Spec):
             | gradient_scatter(model, hard, self.draws, generator, weights, coin=coin, **ESTIMATORS["single pass"])
             for coin in COINS
         ]
-        return {"none": torch.zeros(0)}, {"rows": rows, "moments": moments}
+        return {}, {"rows": rows, "moments": moments}
 
 
 def scatter_specs(study: Study) -> dict[str, Scatter]:
     """For the undefended and the J-SIGR network, both with J-SIGR's weights."""
-    options = study.profile.options("jsigr")
-    weights = {"lambda_j": options["lambda_j"], "lambda_s": options["lambda_s"]}
-    draws = study.profile.estimator_draws
-    return {name: Scatter(target=study.training(name), draws=draws, **weights) for name in ("standard", "jsigr")}
+    options, draws = study.profile.options("jsigr"), study.profile.estimator_draws
+    settings = {name: options[name] for name in ("lambda_j", "lambda_s", "coin")}
+    return {name: Scatter(target=study.training(name), draws=draws, **settings) for name in ("standard", "jsigr")}
 
 
 def scatter_table(study: Study) -> pd.DataFrame:

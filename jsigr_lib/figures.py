@@ -2,7 +2,6 @@
 text), the text with the figure's main numbers in it."""
 
 import matplotlib as mpl
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -13,7 +12,7 @@ from jsigr_lib.study import Study
 Described = tuple[Figure, str]
 
 
-def _bars(axes: Axes, study: Study, rows: pd.DataFrame) -> None:
+def bars(axes: Axes, study: Study, rows: pd.DataFrame) -> None:
     """One bar per defence, from the columns mean, low and high."""
     for i, (name, colour) in enumerate(colours(study).items()):
         row = rows[rows.defence == name].iloc[0]
@@ -21,7 +20,7 @@ def _bars(axes: Axes, study: Study, rows: pd.DataFrame) -> None:
         axes.plot([row.low, row.high], [i, i], color="black", linewidth=1.2)
 
 
-def _name_bars(axes: Axes, study: Study) -> None:
+def name_bars(axes: Axes, study: Study) -> None:
     """The defences down the side, the first on top."""
     axes.set_yticks(range(len(study.labels)), study.labels.values())
     axes.invert_yaxis()
@@ -197,7 +196,7 @@ def forest(study: Study, table: pd.DataFrame) -> Described:
         axes.plot([row.margin] * 2, [y - 0.32, y + 0.32], color="black", linewidth=1.2)
     axes.axvline(0, color="#999999", linewidth=0.8)
     axes.set_yticks(range(len(table)), [f"{row.claim}: {row.test}" for row in table.itertuples()], fontsize=8.5)
-    axes.invert_yaxis()
+    axes.set_ylim(len(table) - 0.4, -0.6)
     axes.set(xlabel="difference with its 95 % interval; black bar: margin", title="What the verdicts rest on")
     handles = [mpl.lines.Line2D([], [], color=colour, marker="o", label=name) for name, colour in tint.items()]
     fig.legend(handles=handles, loc="outside lower center", ncols=3)
@@ -219,9 +218,9 @@ def agreement_bars(study: Study, table: pd.DataFrame) -> Described:
     fig = figure(9, 0.3 * len(study.labels) + 1.3)
     grid = panels(fig, 1, len(shown), sharey=True, sharex=True)[0]
     for axes, (title, rows) in zip(grid, shown.items(), strict=True):
-        _bars(axes, study, rows)
+        bars(axes, study, rows)
         axes.set(title=title, xlabel="rank correlation")
-    _name_bars(grid[0], study)
+    name_bars(grid[0], study)
     clean = shown["Agreement, clean"]
     values = ", ".join(
         f"{study.labels[name]} {value:.2f}" for name, value in zip(clean.defence, clean["mean"], strict=True)
@@ -229,70 +228,4 @@ def agreement_bars(study: Study, table: pd.DataFrame) -> Described:
     return fig, (
         "Rank correlation of gradient and perturbation map on clean and attacked images, and stability of the gradient "
         f"map under attack, for each defence with 95 percent intervals. Agreement on clean images: {values}."
-    )
-
-
-def projection_estimator(study: Study, samples: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Described:
-    """One-projection estimates over the exact norm [draws, images], and their predicted relative spread [images]."""
-    fig = figure(9, 3.2)
-    left, right = panels(fig, 1, 2)[0]
-    for name, estimates in samples.items():
-        style = {"color": colours(study)[name], "label": study.labels[name]}
-        left.hist(estimates[:, 0], bins=60, density=True, histtype="step", linewidth=1.8, **style)
-        right.scatter(predicted[name], estimates.std(0), s=18, **style)
-    left.axvline(1, color="black", linewidth=0.8)
-    left.set(title="One image, many projections", xlabel="estimate / exact Jacobian norm", ylabel="density")
-    middle = float(np.mean([value.mean() for value in predicted.values()]))
-    right.axline((middle, middle), slope=1, color="black", linewidth=0.8)
-    right.set(title="Relative spread, per image", xlabel="predicted by the formula", ylabel="observed")
-    fig.legend(*left.get_legend_handles_labels(), loc="outside right center")
-    return fig, (
-        "Left: the one-projection estimates of one image spread around its exact Jacobian norm, two networks. Right: "
-        f"observed against predicted relative spread per image, on the diagonal, around {middle:.2f}."
-    )
-
-
-def linearised_robustness(study: Study, values: dict[str, dict[str, np.ndarray]], table: pd.DataFrame) -> Described:
-    """Linearised robustness per image against its lower bound, and its mean per defence."""
-    fig = figure(9, 3.5)
-    left, right = panels(fig, 1, 2)[0]
-    means = table[(table.architecture == study.architecture) & (table.quantity == "robustness")]
-    for name, colour in colours(study).items():
-        shown = values[name]["robustness"] > 0
-        bound, robustness = values[name]["bound"][shown], values[name]["robustness"][shown]
-        left.scatter(bound, robustness, s=7, alpha=0.6, color=colour, linewidths=0)
-    _bars(right, study, means)
-    left.set(title="Per image", xscale="log", yscale="log")
-    left.set(xlabel="margin / (√2 Jacobian norm)", ylabel="linearised robustness")
-    left.axline((1, 1), (2, 2), color="black", linewidth=0.8)
-    _name_bars(right, study)
-    right.set(title="Mean", xlabel="linearised robustness (L2 distance, pixel units)")
-    listed = ", ".join(
-        f"{study.labels[name]} {value:.2f}" for name, value in zip(means.defence, means["mean"], strict=True)
-    )
-    return fig, (
-        "Left: linearised robustness against its lower bound, one dot per image and defence, and the diagonal. Right: "
-        f"mean linearised robustness with its 95 percent interval: {listed}."
-    )
-
-
-def linearisation_error(study: Study, radii: list[float], errors: dict, attack_size: float) -> Described:
-    """Error of the tangent against the distance, relative to the change and to the margin: median and quartiles."""
-    fig = figure(9, 3.5)
-    grid = panels(fig, 1, 2)[0]
-    for name, both in errors.items():
-        for axes, error in zip(grid, both, strict=True):
-            low, middle, high = np.quantile(error, [0.25, 0.5, 0.75], axis=1)
-            axes.fill_between(radii, low, high, color=colours(study)[name], alpha=0.2, linewidth=0)
-            axes.plot(radii, middle, color=colours(study)[name], label=study.labels[name])
-    for axes in grid:
-        axes.axvline(attack_size, color="#767676", linestyle=":", label="size of the headline attack")
-        axes.set(xscale="log", xlabel="distance from the image (L2, pixel units)")
-    grid[0].set(title="Relative to the change", ylim=(0, None), ylabel="error of the tangent / change")
-    grid[1].set(title="Relative to the margin", yscale="log", ylabel="error of the tangent / margin")
-    fig.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return fig, (
-        "Error of the first-order prediction of the logits against the distance from the image in random directions, "
-        "for a standard and a J-SIGR network: relative to the change itself, and to the margin; a dotted line marks "
-        "the size of the headline attack."
     )

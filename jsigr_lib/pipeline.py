@@ -22,7 +22,7 @@ import papermill
 import psutil
 from traitlets.config import Config
 
-from jsigr_lib import interpretability, robustness, theory
+from jsigr_lib import estimators, interpretability, robustness, theory
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.errors import InputError, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
@@ -76,7 +76,7 @@ def specs(study: Study, notebook: str) -> list[Spec]:
     grid = [one for _, many in robustness.grid_cells(study) for one in many]
     linearised, maps = theory.linearised_specs(study), interpretability.specs(study)
     needed = {
-        "01_theory": [*linearised],
+        "01_theory": [*linearised, *estimators.scatter_specs(study).values()],
         "02_training": [*networks, *grid],
         "03_transfer_attacks": [*outcomes, *matrix],
         "04_saliency": [*maps],

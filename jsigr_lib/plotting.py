@@ -57,7 +57,13 @@ def colours(study: Study) -> dict[str, str]:
 
 
 def save(study: Study, name: str, fig: Figure, alt: str) -> None:
-    """Write <name>.png, <name>.svg and <name>.json (alternative text, origin, hashes) and show the figure."""
+    """`write` the figure, and show it in the notebook."""
+    png = write(study, name, fig, alt)
+    display({"image/png": png}, raw=True, metadata={"image/png": {"alt": alt, "width": _width(fig)}})
+
+
+def write(study: Study, name: str, fig: Figure, alt: str) -> bytes:
+    """Write <name>.png, <name>.svg and <name>.json (alternative text, origin, hashes); the picture as PNG."""
     if not alt.strip():
         raise ValueError(f"figure {name!r} has an empty alt text; accepted: a sentence that says what it shows")
     fig.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
@@ -80,7 +86,7 @@ def save(study: Study, name: str, fig: Figure, alt: str) -> None:
         "sha256": {kind: hashlib.sha256(content).hexdigest() for kind, content in files.items()},
     }
     (study.out / f"{name}.json").write_text(json.dumps(sidecar, indent=1) + "\n")
-    display({"image/png": files["png"]}, raw=True, metadata={"image/png": {"alt": alt, "width": _width(fig)}})
+    return files["png"]
 
 
 def _width(fig: Figure) -> int:

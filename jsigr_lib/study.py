@@ -167,5 +167,5 @@ class Study:
     def footer(self) -> str:
         """What every figure says of its origin."""
         p = self.profile
-        seeds = f"{len(p.seeds)} seed{'s' * (len(p.seeds) > 1)}"
-        return f"{p.name} profile: {p.dataset}, {p.train_images:,} training images, {p.epochs} epochs, {seeds}"
+        seeds, epochs = (f"{n} {what}{'s' * (n > 1)}" for n, what in ((len(p.seeds), "seed"), (p.epochs, "epoch")))
+        return f"{p.name} profile: {p.dataset}, {p.train_images:,} training images, {epochs}, {seeds}"

@@ -13,7 +13,7 @@ from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.data import DataSpec, load
 from jsigr_lib.saliency import Selection, perturbation_saliency, selection_mask
 
-METHOD = ("attacks", "jacobian", "models", "objectives", "saliency", "training", "zoo")
+METHOD = ("attacks", "double_backward", "jacobian", "models", "objectives", "saliency", "training", "zoo")
 Options = tuple[tuple[str, float | int | str | bool], ...]
 
 

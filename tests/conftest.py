@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from jsigr_lib import claims, interpretability, pipeline, robustness, statistics, theory
+from jsigr_lib import claims, estimators, interpretability, pipeline, robustness, statistics, theory
 from jsigr_lib.study import Study
 
 torch.set_num_threads(1)
@@ -136,6 +136,7 @@ TINY = {
     "surrogate_epochs": 1,
     "batch_size": 16,
     "eps_grid": [0.0, 0.1],
+    "estimator_draws": 10,
     "widths": {"small-cnn": 8, "vgg": 4, "mlp": 32},
 }
 
@@ -164,6 +165,7 @@ def table(study):
         "measures": lambda: interpretability.measures_table(study),
         "curves": lambda: interpretability.curves_table(study),
         "linearised": lambda: theory.linearised_table(study),
+        "scatter": lambda: estimators.scatter_table(study),
         "contrasts": lambda: claims.contrasts(study, claims.load_claims()),
     }
 

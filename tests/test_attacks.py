@@ -48,6 +48,22 @@ def test_stays_within_budget_and_range_and_uses_the_budget(net, x, y, run):
 
 
 @every_attack
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=str)
+def test_model_sees_the_memory_format_of_the_images(y, run, layout):
+    """Whatever the format of the gradient: a model with `x.view` needs contiguous images."""
+    x = torch.rand(4, 3, 4, 5).contiguous(memory_format=layout)
+    convolution = nn.Conv2d(3, 3, 3, padding=1).to(memory_format=torch.channels_last)
+    seen = []
+
+    def function(x):
+        seen.append(x.is_contiguous(memory_format=layout))
+        return convolution(x).square().sum((2, 3))
+
+    assert run(Function(function), x, y).is_contiguous(memory_format=layout)
+    assert seen and all(seen)
+
+
+@every_attack
 def test_eps_zero_gives_the_images_back(net, x, y, run):
     assert torch.equal(run(net, x, y, 0.0), x)
 

@@ -4,17 +4,20 @@ import json
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from numpy.testing import assert_allclose
 
-from benchmarks import attacks, fidelity, maps, run, steps, tables, timing, workers
+from benchmarks import attacks, fidelity, frontier, maps, run, steps, tables, timing, workers
 from benchmarks.memory import peak_bytes
 from benchmarks.peers import Peers
 from benchmarks.threats import EPS, MI_FGSM, PGD, check
 from benchmarks.workloads import Workload
-from jsigr_lib import cli
+from jsigr_lib import cli, interpretability, statistics
 from jsigr_lib.jacobian import jacobian_norms
 from jsigr_lib.objectives import JSIGR
+from jsigr_lib.study import Study
 
 TINY = Workload("small-cnn", channels=1, size=28, batch=4, width=2)
 ALONE = Peers(jacobian_reg=None, torchattacks=None, versions={}, missing=dict.fromkeys(sum(run.PARTS.values(), ()), ""))
@@ -162,6 +165,184 @@ def test_workers_are_compared_by_models_per_hour():
     assert table.ratio[0] == 1 and table.ratio[1] > 0
 
 
+# robustness against cost
+
+SMALL = {
+    "jobs": 1,
+    "train_images": 128,
+    "validation_images": 32,
+    "test_images": 24,
+    "saliency_images": 8,
+    "epochs": 1,
+    "surrogate_epochs": 1,
+    "batch_size": 16,
+    "learning_rate": 0.02,
+    "pgd_steps": 2,
+    "seeds": [0, 1],
+    "eps_grid": [0.0, 0.2],
+    "widths": {"small-cnn": 2, "vgg": 2, "mlp": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def variants(tmp_path_factory) -> Study:
+    """Every defence of the benchmark's own profile, as small as it gets."""
+    folder = tmp_path_factory.mktemp("variants")
+    return Study(str(frontier.PROFILE), device="cpu", runs=folder, out=folder / "results", **SMALL)
+
+
+@pytest.fixture(scope="module")
+def rows(variants) -> pd.DataFrame:
+    """Its table, on a clock that gives the i-th defence 1 + i seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(statistics, "DRAWS", 200)
+        patch.setattr(
+            tables, "measure", lambda cases, rounds, device: {name: [1.0 + i] * rounds for i, name in enumerate(cases)}
+        )
+        return frontier.table(variants, rounds=2)
+
+
+def test_frontier_has_a_row_per_defence(variants, rows):
+    assert rows.defence.tolist() == list(variants.profile.defences)
+    assert rows.label.tolist() == list(variants.labels.values())
+    assert set(rows.images) == {24} and set(rows.seeds) == {2}
+    measured = {"clean", "transfer", "transfer_vgg", "transfer_at_0.2", "white_box", "agreement"}
+    chosen_on = {"validation_clean", "validation_transfer"}
+    bounds = {f"{name}_{end}" for name in measured | chosen_on for end in ("low", "high")}
+    assert set(rows) == {"defence", "label", "cost", "images", "seeds"} | measured | chosen_on | bounds
+    assert set(frontier.MEASURES) <= measured
+    assert not rows.isna().any(axis=None)
+
+
+def test_frontier_intervals_contain_their_means(rows):
+    for name in [name for name in rows if f"{name}_low" in rows]:
+        assert (rows[f"{name}_low"] <= rows[name]).all() and (rows[name] <= rows[f"{name}_high"]).all()
+        assert rows[name].between(-1 if name == "agreement" else 0, 1).all()
+        assert rows[name].nunique() > 3
+        assert (rows[f"{name}_high"] - rows[f"{name}_low"]).max() > 0.05
+
+
+def test_frontier_counts_what_the_networks_classify(variants, rows):
+    """Clean accuracies of test and validation images, and agreement, over both seeds."""
+    rows = rows.set_index("defence")
+    for name in ("standard", "jsigr-teacher", "l1-strong"):
+        networks = [variants.training(name, seed=seed) for seed in (0, 1)]
+        for column, split, images in (("clean", "test", 24), ("validation_clean", "validation", 32)):
+            x, y = variants.batch(split, images)
+            right = [(variants.model(network)(x).argmax(1) == y).double().mean().item() for network in networks]
+            assert rows.loc[name, column] == pytest.approx(np.mean(right))
+        agreement = [interpretability.measures(variants, one)["agreement", "both", "clean"] for one in networks]
+        assert rows.loc[name, "agreement"] == pytest.approx(np.mean(agreement))
+
+
+def test_frontier_attacks_are_those_of_their_columns(variants):
+    found = frontier.outcomes(variants, variants.targets()["small-cnn", "jsigr"])
+    assert [one.target.seed for one in found["clean"]] == [0, 1]
+    for name, ones in found.items():
+        for one in ones:
+            assert one.split == ("validation" if name.startswith("validation") else "test")
+            attacked = one.attacked
+            if name.endswith("clean"):
+                assert attacked is None
+            elif name == "white_box":
+                assert (attacked.attack, attacked.eps, attacked.source) == ("pgd", 0.1, one.target)
+            else:
+                source = "vgg" if name == "transfer_vgg" else "mlp"
+                assert attacked.source == variants.surrogate(source)
+                assert (attacked.attack, attacked.eps) == ("mi-fgsm", 0.2 if name == "transfer_at_0.2" else 0.1)
+
+
+def test_costs_are_relative_to_standard(variants, rows):
+    assert rows.cost.tolist() == [1.0 + i for i in range(len(rows))]
+    assert rows.set_index("defence").cost["standard"] == 1
+
+
+def test_every_variant_that_is_drawn_is_one(variants):
+    """And the curve is that of the share alone, from all images down."""
+    p = variants.profile
+    drawn = {*frontier.CURVE, *frontier.FIELD, *frontier.NORMS["L2"], *frontier.NORMS["L1"]}
+    assert drawn <= set(p.defences)
+    options = [p.options(name) for name in frontier.CURVE]
+    shares = [one.pop("fraction") for one in options]
+    assert shares == sorted(shares, reverse=True) and shares[0] == 1
+    assert all(one == options[0] for one in options)
+    for share, name in zip(shares, frontier.CURVE, strict=True):
+        assert p.defences[name].label == f"J-SIGR, q = {f'{share:g}'.removeprefix('0')}"
+    for norm, names in frontier.NORMS.items():
+        options = [p.options(name) for name in names]
+        assert {one["norm"] for one in options} == {norm.lower()}
+        for weight in ("lambda_j", "lambda_s"):
+            assert [one[weight] for one in options] == sorted({one[weight] for one in options})
+
+
+def assert_drawn(axes, rows, measure, across, lines):
+    """Each line has the numbers of its defences, and each dot with an interval those of the defence that it names."""
+    for line, names in zip([line for line in axes.lines if line.get_marker() == "o"], lines, strict=False):
+        assert_allclose(line.get_xydata(), rows.loc[list(names), [across, measure]])
+    by_label = rows.set_index("label")
+    for bar in axes.containers:
+        row = by_label.loc[bar.get_label()]
+        assert_allclose(bar.lines[0].get_xydata(), [[row[across], row[measure]]])
+        ((low, high),) = bar.lines[2][0].get_segments()
+        assert_allclose([low[1], high[1]], [row[f"{measure}_low"], row[f"{measure}_high"]])
+    assert axes.get_xlabel()
+    looks = [(bar.lines[0].get_color(), bar.lines[0].get_marker()) for bar in axes.containers]
+    assert len(set(looks)) == len(looks)
+
+
+def panels_by_measure(fig) -> dict:
+    measures = {title.capitalize(): measure for measure, title in frontier.MEASURES.items()}
+    return {measures[axes.get_title("left")]: axes for axes in fig.axes}
+
+
+def test_frontier_draws_its_table(variants, rows):
+    fig, alt = frontier.draw(variants, rows)
+    rows = rows.set_index("defence", drop=False)
+    found = panels_by_measure(fig)
+    assert {"transfer", "white_box"} <= set(found)
+    for measure, axes in found.items():
+        assert_drawn(axes, rows, measure, "cost", [frontier.CURVE])
+        assert set(rows.loc[list(frontier.FIELD)].label) <= {bar.get_label() for bar in axes.containers}
+        assert axes.get_xscale() == "log"
+    assert "0.1" in fig.axes[0].get_ylabel()
+    for row in rows.loc[[*frontier.FIELD, *frontier.CURVE]].itertuples():
+        assert f"{row.label} {row.cost:.2f} times, {row.transfer:.2f}" in alt
+    fig.savefig(variants.store.root / "frontier.png")
+
+
+def test_norms_draw_their_table(variants, rows):
+    fig, alt = frontier.draw_norms(variants, rows)
+    rows = rows.set_index("defence", drop=False)
+    found = panels_by_measure(fig)
+    assert {"transfer", "agreement"} <= set(found)
+    for measure, axes in found.items():
+        assert_drawn(axes, rows, measure, "clean", frontier.NORMS.values())
+        assert {f"J-SIGR, {norm}" for norm in frontier.NORMS} <= {line.get_label() for line in axes.lines}
+        assert set(rows.loc[["fast", "pgd"]].label) <= {bar.get_label() for bar in axes.containers}
+    for row in rows.loc[[name for names in frontier.NORMS.values() for name in names]].itertuples():
+        numbers = f"clean {row.clean:.2f}, transferred {row.transfer:.2f}, agreement {row.agreement:.2f}"
+        assert f"{row.label}: {numbers}" in alt
+    fig.savefig(variants.store.root / "norms.png")
+
+
+def test_frontier_is_written_with_its_figures_and_shown_nowhere(alone, variants, rows, tmp_path, monkeypatch):
+    def study(profile, *, device, out, progress):
+        assert profile == str(frontier.PROFILE)
+        return Study(profile, device=device, runs=variants.store.root, out=out, progress=progress, **SMALL)
+
+    monkeypatch.setattr(run, "Study", study)
+    monkeypatch.setattr(frontier, "table", lambda study, rounds: rows)
+    monkeypatch.setattr("jsigr_lib.plotting.display", lambda *_, **__: pytest.fail("displayed"))
+    run.main(["frontier"], rounds=2, threads=1, device="cpu", out=tmp_path)
+    figures = {f"{name}.{kind}" for name in ("frontier", "norms") for kind in ("png", "svg", "json")}
+    assert {path.name for path in tmp_path.iterdir()} == {"environment.json", "frontier.csv", "frontier.md"} | figures
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "frontier.csv"), rows.round(3), check_dtype=False)
+    assert json.loads((tmp_path / "frontier.json").read_text())["alt"] == frontier.draw(variants, rows)[1]
+
+
+# the command
+
+
 @pytest.fixture
 def alone(monkeypatch):
     """No peers, one tiny network and no time."""
@@ -201,7 +382,6 @@ def test_a_part_that_fails_leaves_the_others_and_nothing_of_its_own(alone, tmp_p
         (["--rounds", "0"], ["rounds", "0"]),
         (["--threads", "0"], ["threads", "0"]),
         (["--device", "tpu"], ["'tpu'", "cpu"]),
-        (["--profile", "quik"], ["'quik'", "quick"]),
         (["--jacobian-regularizer", "/nowhere"], ["/nowhere", "jacobian/jacobian.py"]),
         (["--torchattacks", "/nowhere/python"], ["/nowhere/python", "torchattacks"]),
     ],

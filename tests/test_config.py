@@ -72,6 +72,8 @@ REFUSED = [
     ({"saliency_images": 0}, "saliency_images = 0: ", "greater than or equal to 2"),
     ({"gallery_images": 0}, "gallery_images = 0: ", "greater than or equal to 1"),
     ({"gallery_images": 13}, "gallery_images = 13: ", "less than or equal to 12"),
+    ({"estimator_draws": 9}, "estimator_draws = 9: ", "greater than or equal to 10"),
+    ({"estimator_draws": 20.5}, "estimator_draws = 20.5: ", "valid integer"),
     ({"image_size": 7}, "image_size = 7: ", "greater than or equal to 8"),
     ({"learning_rate": 0}, "learning_rate = 0: ", "greater than 0"),
     ({"learning_rate": math.inf}, "learning_rate = inf: ", "finite"),
@@ -103,6 +105,9 @@ REFUSED = [
     ({"transfer_attacks": []}, "transfer_attacks = []: ", "at least 1 item"),
     ({"penalty": {"share": 1.5}}, "penalty.share = 1.5: ", "less than or equal to 1"),
     ({"penalty": {"fraction": 0}}, "penalty.fraction = 0: ", "greater than 0"),
+    ({"penalty": {"coin": 0.0}}, "penalty.coin = 0.0: ", "greater than 0"),
+    ({"penalty": {"coin": 1.0}}, "penalty.coin = 1.0: ", "less than 1"),
+    ({"penalty": {"coin": math.nan}}, "penalty.coin = nan: ", "finite"),
     ({"penalty": {"estimator": "magic"}}, "penalty.estimator = 'magic': ", "'single-pass', 'double-backprop' or 'ex"),
     ({"penalty": {"norm": "l3"}}, "penalty.norm = 'l3': ", "'l2' or 'l1'"),
     ({"penalty": {"kind": "firm"}}, "penalty.kind = 'firm': ", "'hard' or 'soft'"),
@@ -155,6 +160,7 @@ WOULD_FAIL_LATER = [
         {"defences": {"standard": {**STANDARD, "teacher": True}, "jsigr": OURS}},
         "its teacher is itself: RecursionError in Study.training",
     ),
+    ({"penalty": {"coin": 1e-9}}, "refused only when its network is built"),
     ({"eps": True}, "a truth value is no number"),
     ({"epochs": "3"}, "a string is no number"),
 ]
@@ -240,6 +246,13 @@ def test_no_penalty_has_no_options_of_one():
     assert profile.options("jsigr", lambda_j=0.0, lambda_s=0.0) == profile.options("standard")
     assert "share" in profile.options("jsigr", lambda_j=0.0)
     assert "share" in profile.options("jsigr", lambda_s=0.0)
+
+
+def test_penalty_is_the_objectives_by_default():
+    """A profile that says nothing of the estimator, the share or the coin trains what JSIGR is by default."""
+    profile = load_profile("smoke", penalty={}, defences={"standard": STANDARD, "jsigr": OURS})
+    built = objectives.build("jsigr", **profile.options("jsigr"))
+    assert vars(built) == vars(objectives.JSIGR(0.01, 1.0))
 
 
 def test_own_options_win():

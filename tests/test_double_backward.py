@@ -122,3 +122,20 @@ def test_leaves_other_calls_and_code_outside_alone(images):
     assert inside.shape == (1, 5, 4)
     outside = F.conv2d(images, torch.ones(1, 2, 2, 2, dtype=torch.double).requires_grad_())
     assert type(outside.grad_fn).__name__ == "ConvolutionBackward0"
+
+
+def test_arguments_may_be_named(images):
+    weight = torch.randn(2, 2, 2, 2, dtype=torch.double, requires_grad=True)
+    named = {"input": images, "weight": weight, "stride": (2, 1), "padding": 1}
+    with CheapDoubleBackward():
+        assert_close(F.conv2d(**named), F.conv2d(images, weight, None, (2, 1), 1))
+        assert_close(F.relu(input=images), images.clamp_min(0))
+
+
+def test_autocast_keeps_torchs_own_layers(images):
+    convolution = nn.Conv2d(2, 3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16), CheapDoubleBackward() as layers:
+        z = convolution(images.float().requires_grad_())
+    assert z.dtype == torch.bfloat16
+    with layers.inputs_only():
+        torch.autograd.grad(z.float().sum(), convolution.weight)

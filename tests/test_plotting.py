@@ -14,8 +14,20 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 import jsigr_lib
-from jsigr_lib import figures, gallery, interpretability, plotting, robustness, theory
-from jsigr_lib.plotting import MARKERS, PALETTE, colours, figure, heat_map, map_grid, panels, save, show_image, show_map
+from jsigr_lib import estimators, figures, gallery, interpretability, plotting, robustness, theory, theory_figures
+from jsigr_lib.plotting import (
+    MARKERS,
+    PALETTE,
+    colours,
+    figure,
+    heat_map,
+    map_grid,
+    panels,
+    save,
+    show_image,
+    show_map,
+    write,
+)
 
 ALT = "Three dots; the last is the highest, at 9."
 
@@ -90,11 +102,23 @@ def test_save_shows_the_picture_with_its_alternative_text(desk, shown):
     assert options == {"raw": True, "metadata": {"image/png": {"alt": ALT, "width": 300}}}
 
 
+def test_write_is_save_that_shows_nothing(desk, shown):
+    study = desk()
+    png = write(study, "dots", dots(), ALT)
+    assert shown == []
+    assert png == (study.out / "dots.png").read_bytes()
+    written = {path.name: path.read_bytes() for path in study.out.iterdir()}
+    assert sorted(written) == ["dots.json", "dots.png", "dots.svg"]
+    save(study, "dots", dots(), ALT)
+    assert {path.name: path.read_bytes() for path in study.out.iterdir()} == written
+
+
+@pytest.mark.parametrize("keep", [save, write])
 @pytest.mark.parametrize("alt", ["", "   ", "\n\t"])
-def test_alternative_text_is_not_optional(desk, shown, alt):
+def test_alternative_text_is_not_optional(desk, shown, keep, alt):
     study = desk()
     with pytest.raises(ValueError, match="figure 'dots' has an empty alt text; accepted: "):
-        save(study, "dots", dots(), alt)
+        keep(study, "dots", dots(), alt)
     assert not study.out.exists()
     assert shown == []
 
@@ -227,19 +251,24 @@ def estimator_figure(study, table):
     rng = np.random.default_rng(0)
     names = ("standard", "jsigr")
     samples = {name: rng.normal(1, 0.3, (500, 6)) for name in names}
-    return figures.projection_estimator(study, samples, {name: np.full(6, 0.3) for name in names})
+    return theory_figures.projection_estimator(study, samples, {name: np.full(6, 0.3) for name in names})
+
+
+def spread_figure(study, table):
+    rows = table("scatter")
+    return theory_figures.estimator_spread(study, rows, estimators.coin_moments(study))
 
 
 def tangent_figure(study, table):
     radii = [0.1, 1.0, 3.0]
     error = np.outer([0.01, 0.1, 0.4], np.linspace(0.5, 1.5, 9))
     errors = {name: [error, 2 * error] for name in ("standard", "jsigr")}
-    return figures.linearisation_error(study, radii, errors, 2.8)
+    return theory_figures.linearisation_error(study, radii, errors, 2.8)
 
 
 def linearised_figure(study, table):
     values = {name: theory.linearised_values(study, study.training(name)) for name in study.profile.defences}
-    return figures.linearised_robustness(study, values, table("linearised"))
+    return theory_figures.linearised_robustness(study, values, table("linearised"))
 
 
 def cost_figure(study, table):
@@ -257,6 +286,7 @@ FIGURES = {
     "forest": lambda study, table: figures.forest(study, table("contrasts")),
     "agreement": lambda study, table: figures.agreement_bars(study, table("measures")),
     "projections": estimator_figure,
+    "spread": spread_figure,
     "linearised": linearised_figure,
     "tangent": tangent_figure,
 }
@@ -404,6 +434,34 @@ def test_agreement_bars_are_the_means(study, table):
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == list(study.labels.values())
     clean = measures.query("measure == 'agreement' and input == 'clean' and defence == 'jsigr'")["mean"].item()
     assert f"J-SIGR {clean:.2f}" in alt
+
+
+def test_projections_are_a_histogram_and_the_spread_per_image(study, table):
+    fig, alt = estimator_figure(study, table)
+    left, right = fig.axes
+    samples = np.random.default_rng(0).normal(1, 0.3, (500, 6))  # of the first network
+    assert_allclose(right.collections[0].get_offsets(), np.stack([np.full(6, 0.3), samples.std(0)], 1))
+    assert len(left.patches) == len(right.collections) == 2
+    assert alt.endswith("on the diagonal, around 0.30.")
+
+
+def test_spread_has_measured_dots_on_predicted_curves(study, table):
+    rows, moments = table("scatter"), estimators.coin_moments(study)
+    fig, alt = spread_figure(study, table)
+    (axes,) = fig.axes
+    assert axes.get_yscale() == "log"
+    *lines, profile_coin = axes.lines
+    assert profile_coin.get_xdata() == [study.profile.penalty.coin] * 2
+    for (name, sums), curve, dots in zip(moments.items(), lines[::2], lines[1::2], strict=True):
+        assert curve.get_color() == dots.get_color() == colours(study)[name]
+        coins = curve.get_xdata()
+        assert_allclose(curve.get_ydata(), [estimators.predicted_spread(sums, coin) for coin in coins])
+        own = rows[(rows.defence == name) & rows.predicted.notna()]
+        assert dots.get_linestyle() == "None"
+        assert dots.get_xdata().tolist() == own.coin.tolist() == list(estimators.COINS)
+        assert dots.get_ydata().tolist() == own.spread.tolist()
+        assert coins.min() <= min(estimators.COINS) and coins.max() >= max(estimators.COINS)
+        assert f"{study.labels[name]} {estimators.best_coin(sums):.2f}" in alt
 
 
 def test_linearised_bars_are_the_means(study, table):

@@ -3,18 +3,21 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 from torch.testing import assert_close
+from torchvision.transforms.functional import gaussian_blur
 
 from jsigr_lib import saliency
 from jsigr_lib.errors import InputError
 from jsigr_lib.saliency import (
     Selection,
     blur,
+    blur_matrix,
     bumps,
     gradient_map,
     linearised_saliency,
     logit_gradient,
     loss_gradient,
     perturbation_saliency,
+    profiles,
     selection_mask,
     upsample,
 )
@@ -96,6 +99,30 @@ def test_one_map_per_image_whatever_its_channels(shape, method):
     assert maps.min() >= 0 and maps.amax((1, 2, 3)).min() > 0
 
 
+class Recording(torch.nn.Module):
+    """Notes the memory format of what it is given; `x.view` needs contiguous images, as many models do."""
+
+    def __init__(self, views: bool):
+        super().__init__()
+        self.body, self.views, self.seen = torch.nn.Linear(3 * 8 * 6, 4), views, []
+
+    def forward(self, x):
+        self.seen.append((x.is_contiguous(), x.is_contiguous(memory_format=torch.channels_last)))
+        return self.body(x.view(len(x), -1) if self.views else x.flatten(1))
+
+
+@pytest.mark.parametrize("settings", [{"method": "exact"}, {"method": "linearised"}, {"score": "vector"}], ids=str)
+def test_model_sees_the_memory_format_of_the_images(settings):
+    x, y = torch.rand(5, 3, 8, 6), torch.arange(5) % 4
+    model = Recording(views=True)
+    contiguous = perturbation_saliency(model, x, y, **GRID, **settings)
+    assert set(model.seen) == {(True, False)}
+    model.seen, model.views = [], False
+    last = perturbation_saliency(model, x.contiguous(memory_format=torch.channels_last), y, **GRID, **settings)
+    assert set(model.seen) == {(False, True)}
+    assert_close(last, contiguous)
+
+
 @pytest.mark.parametrize("method", ["exact", "linearised"])
 def test_a_constant_image_has_no_evidence(net, x, y, method):
     maps = perturbation_saliency(net, torch.full_like(x, 0.3), y, **GRID, method=method)
@@ -146,6 +173,39 @@ def test_bumps_are_symmetric_and_peak_between_pixels_too():
     assert_close(masks.flip(0), masks.flip((1, 2)))
     assert_close(masks.view(7, 7, 28, 28).transpose(0, 1).reshape(49, 28, 28), masks.mT)
     assert 0.9 < masks.amax((1, 2)).min() <= masks.max() <= 1
+
+
+@pytest.mark.parametrize(("grid", "height", "width"), [(1, 4, 5), (3, 9, 15), (7, 28, 32)])
+def test_bumps_are_outer_products_of_profiles(grid, height, width):
+    masks, down, across = bumps(grid, height, width, 2.0), profiles(grid, height, 2.0), profiles(grid, width, 2.0)
+    assert masks.shape == (grid**2, height, width)
+    for k, mask in enumerate(masks):
+        assert_close(mask, torch.outer(down[k // grid], across[k % grid]))
+
+
+@pytest.mark.parametrize("sigma", [0.1, 0.7, 3.0, 100.0])
+@pytest.mark.parametrize("size", [1, 2, 5, 28])
+def test_blur_matrix_averages(size, sigma):
+    matrix = blur_matrix(size, sigma)
+    assert matrix.shape == (size, size)
+    assert_close(matrix.sum(1), torch.ones(size))
+    assert matrix.min() >= 0
+    assert_close(matrix, matrix.flip((0, 1)))  # no side of the image is another's
+    if round(3 * sigma) == 0 or size == 1:
+        assert torch.equal(matrix, torch.eye(size))
+
+
+@pytest.mark.parametrize(("shape", "sigma"), [((20, 11), 3.0), ((5, 13), 1.0), ((28, 28), 3.0), ((9, 9), 5.0)])
+def test_blur_against_torchvision(shape, sigma):
+    x = torch.rand(2, 3, *shape, dtype=torch.double)
+    radius = min(round(3 * sigma), min(shape) - 1)
+    assert_close(blur(x, sigma), gaussian_blur(x, [2 * radius + 1] * 2, [sigma] * 2))
+
+
+def test_each_side_is_cut_off_at_its_own_size():
+    """A row of an image that does not vary down is blurred as the row alone."""
+    row = torch.rand(1, 1, 1, 30)
+    assert_close(blur(row.expand(1, 1, 4, 30), 3.0), blur(row, 3.0).expand(1, 1, 4, 30))
 
 
 @pytest.mark.parametrize("sigma", [0.7, 2.0])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.stats import spearmanr
+from scipy.stats import binomtest, spearmanr
 
 from jsigr_lib.statistics import mean, proportion, rank_correlation
 
@@ -15,6 +15,23 @@ def test_one_seed_has_wilsons_interval(successes, trials, low, high):
     outcomes = np.arange(trials) < successes
     assert_allclose(proportion(outcomes), (successes / trials, low, high), atol=5e-5)
     assert proportion(outcomes[None]) == proportion(outcomes)
+
+
+@pytest.mark.parametrize("trials", [1, 3, 30, 200, 1000])
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 1])
+def test_one_seed_against_scipy(trials, share):
+    successes = round(share * trials)
+    expected = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")
+    found = proportion(np.arange(trials) < successes)
+    assert_allclose(found, (successes / trials, expected.low, expected.high), atol=1e-12)
+
+
+@pytest.mark.parametrize("outcome", [0, 1])
+def test_interval_of_equal_outcomes_contains_them_and_stays_a_share(outcome):
+    """To the last bit: matplotlib refuses an error bar of negative length."""
+    for trials in range(1, 400):
+        average, low, high = proportion(np.full(trials, outcome))
+        assert 0 <= low <= average == outcome <= high <= 1, trials
 
 
 def test_several_seeds_are_bootstrapped():
@@ -65,6 +82,17 @@ def test_rank_correlation_against_scipy():
     b = np.concatenate([rng.normal(size=(3, 40)) + a[:3], rng.integers(3, size=(3, 40))])
     expected = [spearmanr(*rows).statistic for rows in zip(a, b, strict=True)]
     assert_allclose(rank_correlation(a, b), expected, atol=1e-12)
+
+
+def test_rank_correlation_with_ties_against_scipy():
+    """Selections and maps of blank images: most places share a few values."""
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(2, size=(20, 30)), np.maximum(rng.normal(size=(20, 30)), 0)
+    b[:10] += a[:10]
+    expected = [spearmanr(*rows).statistic for rows in zip(a, b, strict=True)]
+    assert_allclose(rank_correlation(a, b), expected, atol=1e-12)
+    assert_allclose(rank_correlation(b, a), expected, atol=1e-12)
+    assert np.mean(expected[:10]) > 0.5 > np.abs(expected[10:]).mean()
 
 
 def test_rank_correlation_ends_and_constant_rows():

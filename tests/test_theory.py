@@ -6,10 +6,8 @@ from torch import nn
 from torch.testing import assert_close
 
 from jsigr_lib import theory
-from jsigr_lib.saliency import selection_mask
 from jsigr_lib.theory import (
     Linearised,
-    estimator_draws,
     full_jacobian,
     input_gradient_error,
     linearisation_error,
@@ -77,17 +75,6 @@ def test_projections_are_independent_and_seeded(linear, x, seeded):
     assert len(draws.unique()) == 5 * len(x)
     assert torch.equal(draws, projection_draws(jacobian, 5, seeded()))
     assert not torch.equal(draws, projection_draws(jacobian, 5, seeded(1)))
-
-
-def test_estimators_have_one_mean(net, x, y, seeded):
-    mask = selection_mask(torch.rand(len(x), 1, *x.shape[2:], dtype=torch.double))
-    exact = estimator_draws(net, x, y, mask, 2, seeded(), estimator="exact", fraction=1.0)
-    assert exact[0] == pytest.approx(exact[1], rel=1e-12)
-    for options in ({"estimator": "single-pass", "fraction": 1.0}, {"estimator": "double-backprop", "fraction": 0.5}):
-        values = estimator_draws(net, x, y, mask, 400, seeded(), **options)
-        assert values.shape == (400,)
-        assert values.std() > 0
-        assert abs(values.mean() - exact[0]) < 4 * values.std(ddof=1) / 20
 
 
 # gradients

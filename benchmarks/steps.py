@@ -1,0 +1,114 @@
+"""One training step of every defence, against a standard step: gradients cleared, loss, backward pass, AdamW."""
+
+from collections.abc import Callable
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmarks import tables
+from benchmarks.workloads import STEPS, Workload
+from jsigr_lib.objectives import JSIGR, AdversarialTraining, input_gradient
+from jsigr_lib.saliency import selection_mask
+
+LAMBDA_J, LAMBDA_S, EPS = 0.01, 3.0, 0.1  # of no influence on time
+SHARES = (1.0, 0.5, 0.25, 0.1, 0.05)
+BASELINE = "standard"
+Objective = Callable[..., Tensor]
+
+
+def table(*, jacobian_reg: type | None, rounds: int, device: torch.device) -> pd.DataFrame:
+    """Every case on every network; `jacobian_reg` is Hoffman's class, or None to leave the naive composition out."""
+    return pd.concat(
+        tables.labelled(
+            tables.compare(cases(workload, jacobian_reg, device), baseline=BASELINE, rounds=rounds, device=device),
+            network=workload.architecture,
+        )
+        for workload in STEPS
+    )
+
+
+def cases(
+    workload: Workload, jacobian_reg: type | None, device: torch.device | str = "cpu"
+) -> dict[str, Callable[[], None]]:
+    """A step per objective, each with a network and an optimiser of its own."""
+    x, y = workload.images(device)
+    chosen = objectives()
+    if jacobian_reg:
+        mask = selection_mask(torch.rand_like(x[:, :1]))
+        chosen["naive J-SIGR (jacobian_regularizer + double backprop)"] = NaiveJSIGR(jacobian_reg(n=1), mask)
+    return {name: training_step(workload.model(device), objective, x, y) for name, objective in chosen.items()}
+
+
+def objectives() -> dict[str, Objective]:
+    """What needs no peer's code, by name. J-SIGR makes its mask itself: the mask is part of its step."""
+    default = JSIGR(LAMBDA_J, LAMBDA_S)
+    shares = sorted({*SHARES, default.fraction}, reverse=True)
+    marks = {default.fraction: " (default)"}
+    return {
+        BASELINE: JSIGR(0, 0),
+        **{f"J-SIGR, q = {q:g}{marks.get(q, '')}": JSIGR(LAMBDA_J, LAMBDA_S, fraction=q) for q in shares},
+        "J-SIGR, double backprop, q = 1": JSIGR(LAMBDA_J, LAMBDA_S, estimator="double-backprop", fraction=1),
+        "Jacobian": JSIGR(LAMBDA_J, 0),
+        "input gradient": input_gradient(lambda_s=LAMBDA_S),
+        "tulip, finite difference": tulip,
+        "fast adv. training": AdversarialTraining(EPS, steps=1),
+        "PGD-7 training": AdversarialTraining(EPS, steps=7),
+        "PGD-10 training": AdversarialTraining(EPS, steps=10),
+    }
+
+
+def training_step(model: nn.Module, objective: Objective, x: Tensor, y: Tensor) -> Callable[[], None]:
+    """The step as a function of nothing, as `training.fit` takes it."""
+    # so small a learning rate that all cases keep the same network, however often each is called
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-7)
+    generator = torch.Generator().manual_seed(0)
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        objective(model, x, y, generator=generator).backward()
+        optimizer.step()
+
+    return step
+
+
+class NaiveJSIGR:
+    """J-SIGR as one would put it together: the reference Jacobian regulariser, and a second double backward pass for
+    the input gradient. The mask is given, at no cost.
+
+    Args:
+        jacobian_reg: called as jacobian_reg(x, z), gives mean ||J||_F^2 / 2 or an estimate of it (Hoffman et al.
+            2019, facebookresearch/jacobian_regularizer, jacobian/jacobian.py).
+        mask: selection [batch, 1, H, W].
+    """
+
+    def __init__(self, jacobian_reg: Callable[[Tensor, Tensor], Tensor], mask: Tensor):
+        self.jacobian_reg, self.mask = jacobian_reg, mask
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+        x = x.detach().requires_grad_()
+        z = model(x)
+        losses = F.cross_entropy(z, y, reduction="none")
+        (g,) = torch.autograd.grad(losses.sum(), x, create_graph=True)
+        r_s = ((1 - self.mask) * g).square().sum(dim=(1, 2, 3)).mean()
+        r_j = 2 * self.jacobian_reg(x, z)
+        return losses.mean() + LAMBDA_J * r_j + LAMBDA_S * r_s
+
+
+def tulip(
+    model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None, h: float = 0.01
+) -> Tensor:
+    """Input-gradient regularisation by a finite difference along the loss's gradient (Finlay & Oberman 2021).
+
+    A transcription of cfinlay/tulip, cifar10/train.py, lines 147 to 209 (commit 92c83e7) with its default settings, L2
+    and one-sided: there it is part of a script and cannot be imported.
+    """
+    x = x.detach().requires_grad_()
+    losses = F.cross_entropy(model(x), y, reduction="none")
+    (gradient,) = torch.autograd.grad(losses.mean(), x, retain_graph=True)
+    norm = gradient.flatten(1).norm(2, dim=1).view(-1, 1, 1, 1)
+    direction = torch.where(norm > 0, gradient / norm, gradient)
+    ahead = F.cross_entropy(model(x.detach() + h * direction), y, reduction="none")
+    slope = (ahead - losses) / h
+    return losses.mean() + 2 * LAMBDA_S * slope.square().mean() / 2

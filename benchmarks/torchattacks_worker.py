@@ -1,0 +1,50 @@
+"""torchattacks, timed in an environment of its own: its pins exclude current JupyterLab, and so this project's.
+
+    python -m benchmarks.torchattacks_worker '{"workload": ..., "threat": ..., "rounds": 10, ...}'
+
+runs in the repository's root and prints seconds per round and peak bytes, as JSON: of torchattacks, and of the bare
+passes on the same network there. It needs torch and torchattacks only.
+"""
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import torch
+import torchattacks
+
+from benchmarks.floors import frozen, gradient_passes
+from benchmarks.memory import peak_bytes
+from benchmarks.threats import EPS, Threat, check
+from benchmarks.timing import measure
+
+# jsigr_lib without its __init__, whose imports are not installed here: its `models` needs torch alone
+library = ModuleType("jsigr_lib")
+library.__path__ = [str(Path(__file__).parents[1] / "jsigr_lib")]
+sys.modules["jsigr_lib"] = library
+
+from benchmarks.workloads import Workload  # noqa: E402
+
+
+def main(*, workload: dict, threat: dict, rounds: int, device: str, threads: int) -> dict[str, dict]:
+    torch.set_num_threads(threads)
+    workload, threat = Workload(**workload), Threat(**threat)
+    x, y = workload.images(device)
+    attack = build(threat, workload.model(device).eval())
+    check("torchattacks", attack(x, y), x)
+    floor = frozen(workload.model(device))
+    cases = {"bare passes": lambda: gradient_passes(floor, x, y, threat.steps), "torchattacks": lambda: attack(x, y)}
+    seconds = measure(cases, rounds=rounds, device=device)
+    return {"seconds": seconds, "peaks": {name: peak_bytes(case, device) for name, case in cases.items()}}
+
+
+def build(threat: Threat, model: torch.nn.Module) -> torchattacks.attack.Attack:
+    settings = {"eps": EPS, "alpha": threat.step_size, "steps": threat.steps}
+    if threat.momentum:
+        return torchattacks.MIFGSM(model, decay=threat.momentum, **settings)
+    return torchattacks.PGD(model, random_start=threat.random_start, **settings)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(**json.loads(sys.argv[1]))))
