@@ -20,6 +20,8 @@ from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.jacobian import Images, evaluation_mode, jacobian_norms, sphere, squared_norm, vjp
 from jsigr_lib.saliency import Selection, linearised_saliency, selection_mask
 
+SMALLEST_SHARE = 0.5  # of a batch that a penalised step takes
+
 
 class JSIGR:
     """Jacobian norm with selective input-gradient regularisation.
@@ -31,13 +33,15 @@ class JSIGR:
             "exact"           every class's gradient for R_J, one more for R_S;
             "double-backprop" one random projection for R_J, one gradient for R_S;
             "single-pass"     a coin per sample decides which of the two its one gradient serves.
-        fraction: share of each batch, drawn at random, that carries the penalty.
+        fraction: share of the images, drawn at random, that carries the penalty. Below SMALLEST_SHARE it is that share
+            of the batch on some of the steps, as few images cost nearly as much as many.
         norm: "l2", or "l1": (||.||_1)^2 / N in place of ||.||_2^2, dual to L-infinity attacks.
         coin: chance that the single pass serves R_J, when both weights are positive.
         selection: how self targets are made from the gradient; None keeps no place free, m = 0.
 
     Calling it with `mask` [batch, 1, H, W] uses that selection (a teacher's) instead of self targets. `terms` then
-    holds the parts of the last loss: cross_entropy, jacobian (R_J) and selective (R_S), unweighted, detached.
+    holds the parts of the last loss: cross_entropy, and unbiased estimates of jacobian (R_J) and selective (R_S), both
+    unweighted and detached; a step without the penalty estimates them as 0.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class JSIGR:
         self.lambda_j, self.lambda_s = lambda_j, lambda_s
         self.estimator, self.fraction, self.norm, self.selection = estimator, fraction, norm, selection
         self.coin = float(lambda_j > 0) if 0 in (lambda_j, lambda_s) else coin
+        self.share = max(fraction, SMALLEST_SHARE)  # of a batch, on a step that carries the penalty
+        self.chance = 0.0 if lambda_j == lambda_s == 0 else fraction / self.share  # of such a step
         self.terms: dict[str, Tensor] = {}
 
     def __call__(
@@ -77,9 +83,11 @@ class JSIGR:
         generator: torch.Generator | None = None,
     ) -> Tensor:
         x = x.detach()
-        if self.lambda_j == self.lambda_s == 0:
+        if self.chance == 0 or (self.chance < 1 and _uniform(1, generator) >= self.chance):
             loss = F.cross_entropy(model(x), y)
-            self.terms = {"cross_entropy": loss.detach()}
+            weights = {"jacobian": self.lambda_j, "selective": self.lambda_s}
+            zeros = {name: torch.zeros_like(loss) for name, weight in weights.items() if weight > 0}
+            self.terms = {"cross_entropy": loss.detach(), **zeros}
             return loss
         chosen = self._draw_share(len(x), generator)
         mask = None if mask is None else mask[chosen]
@@ -87,13 +95,13 @@ class JSIGR:
         loss, x_share, z = self._forward(model, x, y, chosen, layers)
         self.terms = {"cross_entropy": loss.detach()}
         if self.estimator != "single-pass":
-            return loss + self._double_backprop(z, x_share, y[chosen], mask, generator)
+            return loss + self._double_backprop(z, x_share, y[chosen], mask, generator) / self.chance
         with layers.inputs_only():
-            return loss + self._single_pass(z, x_share, y[chosen], mask, generator)
+            return loss + self._single_pass(z, x_share, y[chosen], mask, generator) / self.chance
 
     def _draw_share(self, batch: int, generator: torch.Generator | None) -> Tensor:
         """Which samples carry the penalty. Their mean is an unbiased estimate of the batch's."""
-        size = max(1, round(self.fraction * batch))
+        size = max(1, round(self.share * batch))
         if size == batch:
             return torch.arange(batch)
         return torch.randperm(batch, generator=generator, device=_device_of(generator))[:size].cpu()
@@ -123,12 +131,12 @@ class JSIGR:
                 v = sphere(*z.shape, like=z, generator=generator)
                 r_j = z.shape[1] * self._size(vjp(z, x, v)).mean()
             penalty = penalty + self.lambda_j * r_j
-            self.terms["jacobian"] = r_j.detach()
+            self.terms["jacobian"] = r_j.detach() / self.chance
         if self.lambda_s > 0:
             g = vjp(z, x, residual(z, y))
             r_s = self._size(self._unselected(x, g, mask) * g).mean()
             penalty = penalty + self.lambda_s * r_s
-            self.terms["selective"] = r_s.detach()
+            self.terms["selective"] = r_s.detach() / self.chance
         return penalty
 
     def _single_pass(self, z: Tensor, x: Images, y: Tensor, mask: Tensor | None, generator) -> Tensor:
@@ -138,8 +146,7 @@ class JSIGR:
         tails:             c = sqrt(lambda_S / (1 - pi)) (p - y),   weight 1 - m.
         """
         batch, classes = z.shape
-        toss = torch.rand(batch, generator=generator, device=_device_of(generator))
-        heads = (toss < self.coin).to(z.device)[:, None]
+        heads = (_uniform(batch, generator) < self.coin).to(z.device)[:, None]
         v = sphere(batch, classes, like=z, generator=generator)
         jacobian_weight = self.lambda_j * classes / max(self.coin, 1e-12)
         selective_weight = self.lambda_s / max(1 - self.coin, 1e-12)
@@ -155,9 +162,9 @@ class JSIGR:
     def _log_single_pass(self, penalties: Tensor, heads: Tensor) -> None:
         """Unweighted estimates of R_J and R_S, each re-weighted for its side of the coin."""
         if self.lambda_j > 0:
-            self.terms["jacobian"] = (penalties * heads).mean() / self.lambda_j
+            self.terms["jacobian"] = (penalties * heads).mean() / (self.lambda_j * self.chance)
         if self.lambda_s > 0:
-            self.terms["selective"] = (penalties * ~heads).mean() / self.lambda_s
+            self.terms["selective"] = (penalties * ~heads).mean() / (self.lambda_s * self.chance)
 
     def _unselected(self, x: Images, gradient: Images, mask: Tensor | None) -> Tensor:
         """1 - m. Self targets: m from the linearised perturbation map of the loss, which the gradient that the
@@ -173,6 +180,10 @@ class JSIGR:
     def _size(self, g: Images) -> Tensor:
         """||g_i||_2^2, or its L1 counterpart (||g_i||_1)^2 / N (Finlay & Oberman 2021: the dual norm)."""
         return squared_norm(g) if self.norm == "l2" else g.flatten(1).norm(1, dim=1).square() / g[0].numel()
+
+
+def _uniform(n: int, generator: torch.Generator | None) -> Tensor:
+    return torch.rand(n, generator=generator, device=_device_of(generator))
 
 
 def _device_of(generator: torch.Generator | None) -> torch.device:

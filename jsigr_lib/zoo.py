@@ -113,15 +113,22 @@ def count_flops(architecture: str, width: int | None, objective: str, options: O
     """Floating-point operations of one training step per image: forward, backward and what the objective adds.
 
     Counted and not timed, hence the same on every machine. Convolutions and matrix products count, element-wise
-    work does not (torch.utils.flop_counter). Images are size x size, grey if 28 pixels wide, else colour.
+    work does not (torch.utils.flop_counter). Images are size x size, grey if 28 pixels wide, else colour. An objective
+    that penalises some of its steps only counts as their mean.
     """
+    built = objectives.build(objective, **dict(options))
+    chance = getattr(built, "chance", 1)
+    if 0 < chance < 1:
+        every = count_flops(architecture, width, objective, (*options, ("fraction", built.share)), size)
+        none = count_flops(architecture, width, "jsigr", (("lambda_j", 0.0), ("lambda_s", 0.0)), size)
+        return round(chance * every + (1 - chance) * none)
     channels, images = (1 if size == 28 else 3), 8
     shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
     model = models.build(architecture, width=width, seed=0, **shape)
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(images, channels, size, size, generator=generator), torch.arange(images) % 10
     with _Flops() as counter:
-        objectives.build(objective, **dict(options))(model, x, y, generator=generator).backward()
+        built(model, x, y, generator=generator).backward()
     return counter.total // images
 
 
