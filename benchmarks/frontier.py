@@ -1,7 +1,6 @@
 """What robustness costs: accuracy under attack against the measured time of a training step, for J-SIGR on a share q of
 each batch, for its other variants (`variants.toml`) and for every other defence."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -87,10 +86,9 @@ def step_costs(study: Study, rounds: int) -> dict[str, float]:
     mask = selection_mask(torch.rand_like(x[:, :1]))
     cases = {}
     for name, defence in study.profile.defences.items():
-        spec = study.training(name)
-        objective = spec.build_objective()
-        objective = partial(objective, mask=mask) if defence.teacher else objective
-        cases[name] = training_step(spec.untrained(study.dataset.shape).to(x.device), objective, x, y)
+        spec, given = study.training(name), mask if defence.teacher else None
+        model = spec.untrained(study.dataset.shape).to(x.device)
+        cases[name] = training_step(model, spec.build_objective(), x, y, given)
     measured = tables.compare(cases, baseline=BASELINE, rounds=rounds, device=study.store.device)
     return dict(zip(measured.case, measured.ratio, strict=True))
 

@@ -1,6 +1,7 @@
 """One training step of every defence, against a standard step: gradients cleared, loss, backward pass, AdamW."""
 
 from collections.abc import Callable
+from copy import copy
 
 import pandas as pd
 import torch
@@ -59,18 +60,35 @@ def objectives() -> dict[str, Objective]:
     }
 
 
-def training_step(model: nn.Module, objective: Objective, x: Tensor, y: Tensor) -> Callable[[], None]:
-    """The step as a function of nothing, as `training.fit` takes it."""
+def training_step(
+    model: nn.Module, objective: Objective, x: Tensor, y: Tensor, mask: Tensor | None = None
+) -> Callable[[], None]:
+    """The step as a function of nothing, as `training.fit` takes it. An objective that penalises some of its steps is
+    timed over a whole number of them, of which its share is penalised: `steps` says how many."""
     # so small a learning rate that all cases keep the same network, however often each is called
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-7)
     generator = torch.Generator().manual_seed(0)
+    options = {} if mask is None else {"mask": mask}
+    cycle = one_in_so_many(objective)
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        objective(model, x, y, generator=generator).backward()
-        optimizer.step()
+        for one in cycle:
+            optimizer.zero_grad(set_to_none=True)
+            one(model, x, y, generator=generator, **options).backward()
+            optimizer.step()
 
+    step.steps = len(cycle)
     return step
+
+
+def one_in_so_many(objective: Objective) -> list[Objective]:
+    """[objective] if it penalises every step or none, else a penalised step and as many others as go with it."""
+    chance = getattr(objective, "chance", 1)
+    if chance in (0, 1):
+        return [objective]
+    always = copy(objective)
+    always.chance = 1
+    return [always] + [JSIGR(0, 0)] * (round(1 / chance) - 1)
 
 
 class NaiveJSIGR:

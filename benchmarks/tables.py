@@ -19,11 +19,14 @@ def compare(
     cases: dict[str, Callable[[], object]], *, baseline: str, rounds: int, device: torch.device | str = "cpu"
 ) -> pd.DataFrame:
     """Time and peak memory of named cases: one row each, see `ratios`; peak_mb is in 10^6 bytes, above what was held.
+    A case with an attribute `steps` takes so many at each call, and its time is that of one.
 
     Times are ratios to the baseline, as seconds say more of the machine than of the code; on CUDA, where machines are
     of few kinds, `milliseconds` is the median of a call.
     """
     seconds = measure(cases, rounds=rounds, device=device)
+    steps = {name: getattr(case, "steps", 1) for name, case in cases.items()}
+    seconds = {name: [value / steps[name] for value in values] for name, values in seconds.items()}
     peaks = {name: peak_bytes(case, device) for name, case in cases.items()}
     return tabulate(seconds, peaks, baseline=baseline, device=device)
 

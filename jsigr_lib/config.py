@@ -109,6 +109,9 @@ class Profile(Table):
             between("weight of a lambda grid", weight, 0, 1e6)
         for name in ("standard", "jsigr"):
             one_of("defence needed by every comparison,", name, self.defences)
+        own = self.options("jsigr")
+        if self.defences["jsigr"].objective != "jsigr" or not (own.get("lambda_j") and own.get("lambda_s")):
+            raise InputError(f"options of defence 'jsigr' = {own}; accepted: objective 'jsigr', both lambdas positive")
         if self.defences["standard"].teacher:
             raise InputError("teacher = True of defence 'standard'; accepted: False, as it is the others' teacher")
         for name in self.defences:

@@ -12,15 +12,15 @@ from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.data import load
 from jsigr_lib.jacobian import Images
 from jsigr_lib.objectives import JSIGR
-from jsigr_lib.saliency import perturbation_saliency, selection_mask
+from jsigr_lib.saliency import Selection, perturbation_saliency, selection_mask
 from jsigr_lib.study import Study
-from jsigr_lib.zoo import Training, trained
+from jsigr_lib.zoo import Options, Training, trained
 
 EXACT = {"estimator": "exact", "fraction": 1.0}
 ESTIMATORS = {
     "double backprop": {"estimator": "double-backprop", "fraction": 1.0},
     "single pass": {"estimator": "single-pass", "fraction": 1.0},
-    "single pass, a quarter": {"estimator": "single-pass", "fraction": 0.25},
+    "single pass, a half": {"estimator": "single-pass", "fraction": 0.5},
 }
 COINS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8)
 MOMENT_DRAWS = 10  # projections per image behind the predicted spread
@@ -51,11 +51,8 @@ def gradient_scatter(
         error = penalty_gradient(model, batch, generator, **weights, **options) - exact
         along.append((error @ exact / exact.norm()).item())
         variance += error.square().sum().item() / draws
-    standard_error = np.std(along, ddof=1) / draws**0.5
-    return {
-        "deviation": abs(np.mean(along)).item() / standard_error.item(),
-        "spread": variance**0.5 / exact.norm().item(),
-    }
+    standard_error = max(np.std(along, ddof=1).item() / draws**0.5, np.finfo(float).tiny)
+    return {"deviation": abs(np.mean(along)).item() / standard_error, "spread": variance**0.5 / exact.norm().item()}
 
 
 def single_pass_moments(
@@ -85,11 +82,13 @@ def predicted_spread(moments: dict[str, float], coin: float) -> float:
 def best_coin(moments: dict[str, float]) -> float:
     """Where the predicted spread is least: pi / (1 - pi) = sqrt(heads / tails) [derived]. An image costs the same on
     either side of the coin, so this is also the least variance per unit of time."""
-    return 1 / (1 + (moments["tails"] / moments["heads"]) ** 0.5)
+    heads, tails = moments["heads"] ** 0.5, moments["tails"] ** 0.5
+    return heads / (heads + tails)
 
 
 class Scatter(Spec):
-    """`gradient_scatter` of every estimator and coin for one network, on the first training images, in float64."""
+    """`gradient_scatter` of every estimator and coin for one network, on the first training images, in float64 and for
+    the L2 norm, the one that has an exact reference."""
 
     kind: ClassVar[str] = "scatter"
     code: ClassVar[tuple[str, ...]] = ("double_backward", "estimators", "jacobian", "objectives", "saliency")
@@ -99,6 +98,7 @@ class Scatter(Spec):
     coin: float
     draws: int
     images: int = 8
+    selection: Options = ()
 
     def needs(self) -> list[Spec]:
         return [self.target, self.target.data]
@@ -110,8 +110,11 @@ class Scatter(Spec):
         model = trained(self.target, store).double().requires_grad_(True)
         x, y = load(self.target.data, store).train.first(self.images).batch(slice(None), device)
         generator, weights = torch.Generator().manual_seed(0), {"lambda_j": self.lambda_j, "lambda_s": self.lambda_s}
-        saliency = perturbation_saliency(model, x.double(), y)
-        soft, hard = ((x.double(), y, selection_mask(saliency, kind=kind)) for kind in ("soft", "hard"))
+        selection = Selection(**dict(self.selection))
+        saliency = perturbation_saliency(model, x.double(), y, **selection.perturbation)
+        soft, hard = (
+            (x.double(), y, selection_mask(saliency, share=selection.share, kind=kind)) for kind in ("soft", "hard")
+        )
         rows = [
             {"estimator": name, "mask": kind, "coin": self.coin if options["estimator"] == "single-pass" else None}
             | gradient_scatter(model, batch, self.draws, generator, weights, coin=self.coin, **options)
@@ -131,6 +134,7 @@ def scatter_specs(study: Study) -> dict[str, Scatter]:
     """For the undefended and the J-SIGR network, both with J-SIGR's weights."""
     options, draws = study.profile.options("jsigr"), study.profile.estimator_draws
     settings = {name: options[name] for name in ("lambda_j", "lambda_s", "coin")}
+    settings["selection"] = tuple((name, options[name]) for name in Selection.__dataclass_fields__ if name != "kind")
     return {name: Scatter(target=study.training(name), draws=draws, **settings) for name in ("standard", "jsigr")}
 
 

@@ -19,7 +19,8 @@ def proportion(outcomes: np.ndarray) -> tuple[float, float, float]:
     n, successes = outcomes.size, outcomes.sum()
     centre = (successes + Z**2 / 2) / (n + Z**2)
     half = Z / (n + Z**2) * np.sqrt(successes * (n - successes) / n + Z**2 / 4)
-    return float(outcomes.mean()), float(centre - half), float(centre + half)
+    average = float(outcomes.mean())  # rounding must not push it out of its own interval
+    return average, float(min(max(0, centre - half), average)), float(max(min(1, centre + half), average))
 
 
 def mean(values: np.ndarray) -> tuple[float, float, float]:

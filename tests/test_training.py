@@ -254,7 +254,7 @@ def test_batch_norm_statistics_are_resumed(tmp_path):
     options = {"architecture": "resnet8", "epochs": 2, "batch_size": 45}
     whole, history = fitted(JSIGR(0, 0), **options)
     killed = Killed(2)
-    killed.chance = 0.0  # standard training
+    killed.lambda_j = killed.lambda_s = killed.chance = 0  # standard training
     with pytest.raises(KeyboardInterrupt):
         fitted(killed, **options, checkpoint=checkpoint)
     resumed, history_resumed = fitted(JSIGR(0, 0), **options, init=1, checkpoint=checkpoint)
