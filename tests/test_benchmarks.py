@@ -16,7 +16,7 @@ from benchmarks.threats import EPS, MI_FGSM, PGD, check
 from benchmarks.workloads import Workload
 from jsigr_lib import cli, interpretability, statistics
 from jsigr_lib.jacobian import jacobian_norms
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.objectives import JSIGR, AdversarialTraining
 from jsigr_lib.study import Study
 
 TINY = Workload("small-cnn", channels=1, size=28, batch=4, width=2)
@@ -252,9 +252,21 @@ def test_frontier_attacks_are_those_of_their_columns(variants):
                 assert (attacked.attack, attacked.eps) == ("mi-fgsm", 0.2 if name == "transfer_at_0.2" else 0.1)
 
 
-def test_costs_are_relative_to_standard(variants, rows):
-    assert rows.cost.tolist() == [1.0 + i for i in range(len(rows))]
+def test_costs_are_those_of_one_step_and_relative_to_standard(variants, rows):
+    """Each case was timed 1 second longer than the one before it."""
+    for i, row in enumerate(rows.itertuples()):
+        chance = getattr(variants.training(row.defence).build_objective(), "chance", 1)
+        assert row.cost == pytest.approx((1 + i) / round(1 / (chance or 1)))
     assert rows.set_index("defence").cost["standard"] == 1
+
+
+def test_a_cycle_holds_one_penalised_step_and_the_others_that_go_with_it(net, x, y):
+    objective = JSIGR(0.1, 1.0, fraction=0.1)
+    cycle = steps.one_in_so_many(objective)
+    assert [one.chance for one in cycle] == [1, 0, 0, 0, 0]
+    assert cycle[0].share == objective.share and objective.chance == pytest.approx(0.2)
+    for alone in (JSIGR(0.1, 1.0, fraction=0.5), JSIGR(0, 0), AdversarialTraining(0.1)):
+        assert steps.one_in_so_many(alone) == [alone]
 
 
 def test_every_variant_that_is_drawn_is_one(variants):

@@ -245,14 +245,17 @@ def test_every_setting_is_in_the_digest(study):
         {"coin": 0.2},
         {"draws": 11},
         {"images": 4},
+        {"selection": (("share", 0.4),)},
     ]
     digests = [Scatter(**{**base, **change}).digest for change in changes]
     assert len(set(digests)) == len(changes)
-    assert digests[0] == Scatter(**base).digest == scatter_specs(study)["jsigr"].digest
+    assert digests[0] == Scatter(**base).digest
+    selection = scatter_specs(study)["jsigr"].selection
+    assert dict(selection) == {"share": 0.4, "grid": 7, "mask_sigma": 2.0, "blur_sigma": 3.0}
 
 
 @pytest.mark.parametrize(
-    "change", [{"estimator_draws": 11}, {"penalty": {"coin": 0.3}}], ids=lambda change: next(iter(change))
+    "change", [{"estimator_draws": 11}, {"penalty": {"coin": 0.3}}, {"penalty": {"grid": 5}}], ids=str
 )
 def test_profile_decides_what_is_measured(study, tiny, change):
     other = tiny(study.store.root, **change)
