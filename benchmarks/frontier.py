@@ -105,9 +105,9 @@ def draw(study: Study, rows: pd.DataFrame) -> tuple[Figure, str]:
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set(title=MEASURES[measure].capitalize(), xlabel="time of a step, standard = 1")
-        for name in (CURVE[0], CURVE[-1]):
-            row, above = rows.loc[name], {"xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-            axes.annotate(row.label.split(", ")[1], (row.cost, row[f"{measure}_high"]), color=PALETTE[4], **above)
+    for name in (CURVE[0], CURVE[-1]):
+        row, beside = rows.loc[name], {"xytext": (8, -4), "textcoords": "offset points", "color": PALETTE[4]}
+        grid[0].annotate(row.label.split(", ")[1], (row.cost, row.clean), **beside)
     grid[0].set_ylabel(f"accuracy, attacks at eps {study.profile.eps:g}")
     fig.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
     shown = rows.loc[[*FIELD, *CURVE]]
