@@ -32,6 +32,25 @@ def test_cost_table_is_that_of_the_benchmarks():
         assert cells == [f"{row.cost:.2f}", f"{row.clean:.3f}", transfer, white_box, f"{row.agreement:.2f}"]
 
 
+def test_peers_are_those_of_the_benchmarks():
+    text = " ".join(README.split())
+    for part, digits, cases in [
+        ("steps", 1, ("naive J-SIGR (jacobian_regularizer + double backprop)", "J-SIGR, q = 1")),
+        (
+            "attacks",
+            2,
+            ("jsigr_lib", "torchattacks", "Foolbox", "ART", "Foolbox, frozen parameters", "ART, frozen parameters"),
+        ),
+        ("maps", 2, ("jsigr_lib, exact", "Captum Occlusion, 1 at once")),
+    ]:
+        table = pd.read_csv(ROOT / "benchmarks" / "results" / f"{part}.csv")
+        table = table[table.attack == "PGD-20"] if part == "attacks" else table
+        ratios = table.set_index(["case", "network"]).ratio
+        for case in cases:
+            said = " / ".join(f"{ratios[case, network]:.{digits}f}" for network in ("small-cnn", "resnet8"))
+            assert said in text, (case, said)
+
+
 def test_verdicts_equal_the_published_scorecard():
     card = pd.read_csv(PUBLISHED / "scorecard.csv")
     assert [cells[:2] for cells in rows_under("claim")] == card[["statement", "verdict"]].to_numpy().tolist()
