@@ -131,7 +131,7 @@ def test_measured_values_are_json(tiny, study, tmp_path):
 
 
 def test_footer_says_where_a_figure_comes_from(tiny, study):
-    assert study.footer == "smoke profile: fashion-mnist, 512 training images, 1 epochs, 1 seed"
+    assert study.footer == "smoke profile: fashion-mnist, 512 training images, 1 epoch, 1 seed"
     more = tiny(study.store.root, train_images=20_000, epochs=5, seeds=[0, 1])
     assert more.footer == "smoke profile: fashion-mnist, 20,000 training images, 5 epochs, 2 seeds"
 
