@@ -202,7 +202,7 @@ def _idx(folder: Path, part: str) -> Source:
 
 def _torchvision(dataset: str, root: str, part: str, download: bool):
     """The torchvision data set, downloaded only when told to."""
-    import torchvision  # here, as it takes as long to import as torch itself
+    import torchvision  # here, as it is slow to import and not always needed
 
     folder = Path(root or DATA / "downloads")
     arguments = {"split": part} if dataset == "svhn" else {"train": part == "train"}

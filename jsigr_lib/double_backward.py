@@ -2,8 +2,7 @@
 
 A gradient penalty differentiates the backward pass. torch does that for a convolution by one whose batch is the
 channels, for evaluation batch norm by a dozen element-wise steps, and for ReLU by a full pass of zeros. All three are
-linear in the gradient that passes through them, so the ordinary kernels do the same work: half the time of a J-SIGR
-step on a CPU (`benchmarks/`).
+linear in the gradient that passes through them, so the ordinary kernels do the same work.
 """
 
 from contextlib import contextmanager

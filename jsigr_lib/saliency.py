@@ -166,7 +166,7 @@ def selection_mask(saliency: Maps, *, share: float = 0.4, kind: str = "hard") ->
     kept = round(share * flat.shape[1])
     if kept == 0:
         return torch.zeros_like(saliency)
-    mask = flat >= flat.kthvalue(flat.shape[1] - kept + 1, dim=1, keepdim=True).values  # twice as fast as topk
+    mask = flat >= flat.kthvalue(flat.shape[1] - kept + 1, dim=1, keepdim=True).values  # faster than topk
     tied = mask.sum(1) > kept
     if tied.any():
         top = flat[tied].topk(kept, dim=1).indices

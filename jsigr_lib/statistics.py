@@ -5,7 +5,6 @@ import pandas as pd
 
 DRAWS = 2000
 SEED = 0
-Z = 1.959963984540054  # the normal distribution's 97.5 % quantile
 
 
 def proportion(outcomes: np.ndarray) -> tuple[float, float, float]:
@@ -16,11 +15,10 @@ def proportion(outcomes: np.ndarray) -> tuple[float, float, float]:
     outcomes = np.atleast_2d(outcomes).astype(float)
     if len(outcomes) > 1:
         return mean(outcomes)
-    n, successes = outcomes.size, outcomes.sum()
-    centre = (successes + Z**2 / 2) / (n + Z**2)
-    half = Z / (n + Z**2) * np.sqrt(successes * (n - successes) / n + Z**2 / 4)
-    average = float(outcomes.mean())  # rounding must not push it out of its own interval
-    return average, float(min(max(0, centre - half), average)), float(max(min(1, centre + half), average))
+    from scipy.stats import binomtest  # here, as it is slow to import and not always needed
+
+    interval = binomtest(int(outcomes.sum()), outcomes.size).proportion_ci(method="wilson")
+    return float(outcomes.mean()), float(interval.low), float(interval.high)
 
 
 def mean(values: np.ndarray) -> tuple[float, float, float]:
