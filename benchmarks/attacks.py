@@ -5,14 +5,13 @@ from dataclasses import asdict
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
 
 from benchmarks import tables
 from benchmarks.floors import frozen, gradient_passes
+from benchmarks.libraries import IN_PROCESS, ours
 from benchmarks.peers import Peers, run_elsewhere
-from benchmarks.threats import EPS, THREATS, Threat, check
-from benchmarks.workloads import CLASSES, EVALUATION, Workload
-from jsigr_lib import attacks
+from benchmarks.threats import TIMED, Threat, check
+from benchmarks.workloads import EVALUATION, Workload
 
 BASELINE = "bare passes"
 
@@ -21,7 +20,7 @@ def table(peers: Peers, *, rounds: int, device: torch.device) -> pd.DataFrame:
     """Both attacks on both networks, by every library that is there."""
     parts = []
     for workload in EVALUATION:
-        for threat in THREATS.values():
+        for threat in TIMED:
             found = cases(threat, workload, peers, device)
             part = tables.compare(found, baseline=BASELINE, rounds=rounds, device=device)
             if peers.torchattacks:
@@ -40,57 +39,14 @@ def cases(
     """
     x, y = workload.images(device)
     found = {"jsigr_lib": ours(threat, workload.model(device), x, y)}
-    libraries = {"foolbox": ("Foolbox", foolbox), "adversarial-robustness-toolbox": ("ART", art)}
-    for package, (name, library) in libraries.items():
+    for package, (name, library) in IN_PROCESS.items():
         if package in peers:
             found[name] = library(threat, workload.model(device), x, y)
             found[f"{name}, frozen parameters"] = library(threat, frozen(workload.model(device)), x, y)
     for name, attack in found.items():
-        check(name, attack(), x)
+        check(name, attack(), x, threat)
     floor = frozen(workload.model(device))
     return {BASELINE: lambda: gradient_passes(floor, x, y, threat.steps), **found}
-
-
-def ours(threat: Threat, model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
-    if threat.momentum:
-        return lambda: attacks.mi_fgsm(model, x, y, eps=EPS, steps=threat.steps, momentum=threat.momentum)
-    return lambda: attacks.pgd(model, x, y, eps=EPS, steps=threat.steps, step_size=threat.step_size)
-
-
-def foolbox(threat: Threat, model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
-    import foolbox
-
-    settings = {"abs_stepsize": threat.step_size, "steps": threat.steps, "random_start": threat.random_start}
-    if threat.momentum:
-        kind = foolbox.attacks.LinfMomentumIterativeFastGradientMethod
-        attack = kind(momentum=threat.momentum, **settings)
-    else:
-        attack = foolbox.attacks.LinfPGD(**settings)
-    wrapped = foolbox.PyTorchModel(model.eval(), bounds=(0, 1), device=x.device)
-    return lambda: attack(wrapped, x, y, epsilons=EPS)[1]  # raw, clipped, whether it succeeded
-
-
-def art(threat: Threat, model: nn.Module, x: Tensor, y: Tensor) -> Callable[[], Tensor]:
-    """ART takes and gives arrays: their conversion is part of its time."""
-    from art.attacks.evasion import MomentumIterativeMethod, ProjectedGradientDescentPyTorch
-    from art.estimators.classification import PyTorchClassifier
-
-    classifier = PyTorchClassifier(
-        model=model.eval(),
-        loss=nn.CrossEntropyLoss(),
-        input_shape=tuple(x.shape[1:]),
-        nb_classes=CLASSES,
-        clip_values=(0.0, 1.0),
-        device_type="gpu" if x.is_cuda else "cpu",
-    )
-    settings = {"eps": EPS, "eps_step": threat.step_size, "max_iter": threat.steps, "batch_size": len(x)}
-    if threat.momentum:
-        attack = MomentumIterativeMethod(classifier, decay=threat.momentum, verbose=False, **settings)
-    else:
-        starts = int(threat.random_start)
-        attack = ProjectedGradientDescentPyTorch(classifier, num_random_init=starts, verbose=False, **settings)
-    images, labels = x.cpu().numpy(), y.cpu().numpy()
-    return lambda: torch.from_numpy(attack.generate(images, labels))
 
 
 def elsewhere(

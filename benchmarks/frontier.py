@@ -13,10 +13,11 @@ from benchmarks import tables
 from benchmarks.steps import BASELINE, training_step
 from jsigr_lib import interpretability, statistics
 from jsigr_lib.artefacts import Spec
+from jsigr_lib.outcomes import Outcomes, correct_of, transferred, white_box
 from jsigr_lib.plotting import PALETTE, figure, panels
-from jsigr_lib.robustness import Outcomes, correct_of, sources_of, transferred, white_box
 from jsigr_lib.saliency import selection_mask
 from jsigr_lib.study import Study
+from jsigr_lib.threats import sources_of
 from jsigr_lib.zoo import Training
 
 PROFILE = Path(__file__).parent / "variants.toml"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks import attacks, fidelity, frontier, maps, steps, tables, workers
+from benchmarks import attacks, fidelity, frontier, maps, steps, strength, tables, workers
 from benchmarks.peers import Peers, find
 from jsigr_lib import plotting
 from jsigr_lib.artefacts import Progress, machine
@@ -21,6 +21,7 @@ RESULTS = Path(__file__).parent / "results"
 PARTS = {
     "steps": ("jacobian_regularizer",),
     "attacks": ("foolbox", "adversarial-robustness-toolbox", "torchattacks"),
+    "strength": ("foolbox", "adversarial-robustness-toolbox", "torchattacks"),
     "maps": ("captum",),
     "workers": (),
     "fidelity": (),
@@ -70,6 +71,7 @@ def main(
     run: dict[str, Callable[[], pd.DataFrame]] = {
         "steps": lambda: steps.table(jacobian_reg=peers.jacobian_reg, rounds=rounds, device=where),
         "attacks": lambda: attacks.table(peers, rounds=rounds, device=where),
+        "strength": lambda: strength.table(study, peers),
         "maps": lambda: maps.table(peers, rounds=rounds, device=where),
         "workers": lambda: workers.table(threads=threads, rounds=max(1, rounds // 3)),
         "fidelity": lambda: fidelity.table(study),

@@ -10,7 +10,8 @@ from torch.nn import functional as F
 
 from benchmarks import tables
 from benchmarks.workloads import STEPS, Workload
-from jsigr_lib.objectives import JSIGR, AdversarialTraining, input_gradient
+from jsigr_lib.defences import AdversarialTraining, input_gradient
+from jsigr_lib.objectives import JSIGR
 from jsigr_lib.saliency import selection_mask
 
 LAMBDA_J, LAMBDA_S, EPS = 0.01, 3.0, 0.1  # of no influence on time

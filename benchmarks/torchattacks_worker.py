@@ -16,8 +16,10 @@ import torchattacks
 
 from benchmarks.floors import frozen, gradient_passes
 from benchmarks.memory import peak_bytes
-from benchmarks.threats import EPS, Threat, check
+from benchmarks.threats import Threat, check
 from benchmarks.timing import measure
+
+NSIG = 3  # the kernel of translation invariance ends after so many standard deviations
 
 
 def main(*, workload: dict, threat: dict, rounds: int, device: str, threads: int) -> dict[str, dict]:
@@ -28,7 +30,7 @@ def main(*, workload: dict, threat: dict, rounds: int, device: str, threads: int
     workload, threat = Workload(**workload), Threat(**threat)
     x, y = workload.images(device)
     attack = build(threat, workload.model(device).eval())
-    check("torchattacks", attack(x, y), x)
+    check("torchattacks", attack(x, y), x, threat)
     floor = frozen(workload.model(device))
     cases = {"bare passes": lambda: gradient_passes(floor, x, y, threat.steps), "torchattacks": lambda: attack(x, y)}
     seconds = measure(cases, rounds=rounds, device=device)
@@ -43,10 +45,24 @@ def bare_library() -> ModuleType:
 
 
 def build(threat: Threat, model: torch.nn.Module) -> torchattacks.attack.Attack:
-    settings = {"eps": EPS, "alpha": threat.step_size, "steps": threat.steps}
-    if threat.momentum:
-        return torchattacks.MIFGSM(model, decay=threat.momentum, **settings)
-    return torchattacks.PGD(model, random_start=threat.random_start, **settings)
+    """Its class for the threat, with our settings wherever it takes them."""
+    loop = {"eps": threat.eps, "alpha": threat.step_size, "steps": threat.steps}
+    if not threat.momentum:
+        if threat.steps == 1:
+            return torchattacks.FGSM(model, eps=threat.eps)
+        kind = {"linf": torchattacks.PGD, "l2": torchattacks.PGDL2}[threat.norm]
+        return kind(model, random_start=threat.random_start, **loop)
+    loop["decay"] = threat.momentum
+    if threat.diversity:
+        return torchattacks.DIFGSM(model, diversity_prob=threat.diversity, **loop)
+    if threat.translation:
+        sides = round(NSIG * threat.translation)  # so that NSIG standard deviations are as many pixels
+        return torchattacks.TIFGSM(model, len_kernel=2 * sides + 1, nsig=NSIG, diversity_prob=0, **loop)
+    if threat.scales > 1:
+        return torchattacks.SINIFGSM(model, m=threat.scales, **loop)
+    if threat.variance:
+        return torchattacks.VMIFGSM(model, N=threat.variance, **loop)
+    return (torchattacks.NIFGSM if threat.nesterov else torchattacks.MIFGSM)(model, **loop)
 
 
 if __name__ == "__main__":

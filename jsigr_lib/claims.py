@@ -7,11 +7,12 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from jsigr_lib import interpretability, statistics, theory
+from jsigr_lib import flags, interpretability, robustness, statistics, theory, threats
 from jsigr_lib.errors import InputError
+from jsigr_lib.outcomes import Outcomes, correct_of, transferred, white_box
 from jsigr_lib.paths import CLAIMS
-from jsigr_lib.robustness import Outcomes, correct_of, sources_of, transferred, white_box
 from jsigr_lib.study import Study
+from jsigr_lib.threats import sources_of
 
 
 class Test(BaseModel):
@@ -46,6 +47,11 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     raise InputError(f"{path} is no list of claims: {reason.splitlines()[0]}")
 
 
+def specs(study: Study) -> list[Outcomes]:
+    """The outcomes that `values_per_image` reads, besides the headline ones."""
+    return [white_box(study, one, study.profile.eps) for networks in study.targets().values() for one in networks]
+
+
 def values_per_image(study: Study, architecture: str, defence: str) -> dict[tuple[str, str], np.ndarray]:
     """(measure, context) -> one value per seed and test image, for one defence; what the tests compare."""
     networks = study.targets()[architecture, defence]
@@ -68,6 +74,8 @@ def values_per_image(study: Study, architecture: str, defence: str) -> dict[tupl
 def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
     """One row per test, architecture and context: the paired difference, its interval, the margin, the outcome."""
     p = study.profile
+    table = robustness.accuracy_table(study, threats.headline_cells(study))
+    trust = table.set_index(["architecture", "defence", "threat", "source"])["flags"].to_dict()
     values: dict[tuple[str, str], dict] = {}
     rows = []
     for claim in claims:
@@ -81,12 +89,19 @@ def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
                     if (architecture, name) not in values:
                         values[architecture, name] = values_per_image(study, architecture, name)
                 a, b = values[architecture, test.a], values[architecture, test.b]
-                rows += [
-                    _contrast(claim, test, architecture, key, a[key], b[key], study)
-                    for key in a
-                    if key[0] == test.measure
-                ]
+                for key in (key for key in a if key[0] == test.measure):
+                    row = _contrast(claim, test, architecture, key, a[key], b[key], study)
+                    rows.append({**row, "flags": _trust(trust, test, architecture, key)})
     return pd.DataFrame(rows)
+
+
+def _trust(trust: dict[tuple, str], test: Test, architecture: str, key: tuple[str, str]) -> str:
+    """The flags of the two accuracies that a difference comes from; none where it is no accuracy."""
+    threats = {"clean accuracy": ("clean", ""), "transfer accuracy": ("transfer", key[1].removeprefix("from "))}
+    if key[0] not in threats:
+        return flags.shown(set())
+    both = [trust[architecture, name, *threats[key[0]]] for name in (test.a, test.b)]
+    return flags.shown({flag for cell in both for flag in cell.split("; ")})
 
 
 def _contrast(claim: Claim, test: Test, architecture: str, key: tuple[str, str], a, b, study: Study) -> dict:
@@ -132,6 +147,7 @@ def scorecard(study: Study, claims: list[Claim], table: pd.DataFrame) -> pd.Data
         own = table[table.claim == claim.id] if len(table) else pd.DataFrame(columns=["measure", "a", "b", "outcome"])
         evidence = "; ".join(
             f"{row.test}: {row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}], {row.outcome}"
+            + (f" (flags: {row.flags})" if row.flags != "none" else "")
             for row in own.itertuples()
         )
         n = f"{own.images.max()} images, {own.seeds.max()} seed(s)" if len(own) else ""

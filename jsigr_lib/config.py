@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from jsigr_lib import attacks, models, objectives
+from jsigr_lib import attacks, defences, models
 from jsigr_lib.data import DATASETS
 from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.paths import PROFILES
@@ -24,7 +24,8 @@ class Table(BaseModel):
 
 
 class Defence(Table):
-    """An objective and its options; `teacher` takes the selection from a standard network's perturbation maps."""
+    """An objective and its options; with `teacher`, a standard network guides it, by the selection of its perturbation
+    maps or by its gradients, whichever the objective takes."""
 
     label: str
     objective: str
@@ -78,20 +79,29 @@ class Profile(Table):
     # attacks
     eps: float = Fraction  # the headline budget
     eps_grid: list[float] = Field(min_length=1)
+    eps_l2: float = Field(gt=0, le=1000, allow_inf_nan=False)  # the length of an L2 attack's change
     transfer_attacks: list[str] = Field(min_length=1)  # the first is the headline one
+    transfer_design: Literal["star", "full"] = "full"  # attack x eps: around the headline, or all; see attack_grid
+    surrogate_defences: list[str] = []  # defended surrogates, besides the undefended ones
     pgd_steps: int = Count
+    pgd_restarts: int = Count  # of the stronger PGD, with twice the steps
+    square_queries: int = Count
+    strong_images: int = Count  # the first test images, for restarts, Square, AutoAttack and the probes behind flags
+    autoattack: list[str] = []  # the defences that AutoAttack judges
     # theory
     estimator_draws: int = Field(200, ge=10)  # gradients per estimator, for its bias and spread
     # saliency
     saliency_images: int = Field(ge=2)
     gallery_images: int = Field(5, ge=1, le=12)
+    featured: list[str] = []  # the defences in figures that have no room for all; [] is all
 
     @model_validator(mode="after")
     def _check(self):
         one_of("dataset", self.dataset, DATASETS)
         for architecture in [*self.architectures, *self.surrogates, *self.widths]:
             models.check_width(architecture, self.widths.get(architecture))
-        for field in ("architectures", "surrogates", "seeds", "transfer_attacks", "lambda_j_grid", "lambda_s_grid"):
+        different = ("architectures", "surrogates", "seeds", "transfer_attacks", "lambda_j_grid", "lambda_s_grid")
+        for field in (*different, "surrogate_defences", "autoattack", "featured"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
                 raise InputError(f"{field} = {values}; accepted: different values")
@@ -100,6 +110,11 @@ class Profile(Table):
                 raise InputError(f"surrogates = {self.surrogates}; accepted: at least one other than {architecture!r}")
         for name in self.transfer_attacks:
             one_of("attack", name, attacks.ATTACKS)
+        for field in ("surrogate_defences", "autoattack", "featured"):
+            for name in getattr(self, field):
+                one_of(f"defence in {field}", name, self.defences)
+        if "standard" in self.surrogate_defences:
+            raise InputError(f"surrogate_defences = {self.surrogate_defences}; accepted: defences besides 'standard'")
         for eps in self.eps_grid:
             if not 0 <= eps <= 1:
                 raise InputError(f"eps_grid has {eps!r}; accepted: fractions of the pixel range, 0 to 1")
@@ -114,8 +129,12 @@ class Profile(Table):
             raise InputError(f"options of defence 'jsigr' = {own}; accepted: objective 'jsigr', both lambdas positive")
         if self.defences["standard"].teacher:
             raise InputError("teacher = True of defence 'standard'; accepted: False, as it is the others' teacher")
-        for name in self.defences:
-            objectives.build(self.defences[name].objective, **self.options(name))
+        for name, defence in self.defences.items():
+            guide = getattr(defences.build(defence.objective, **self.options(name)), "guide", None)
+            if defence.teacher and guide is None:
+                raise InputError(f"teacher = True of defence {name!r}; accepted: False, as it takes nothing from one")
+            if not defence.teacher and guide == "gradient":
+                raise InputError(f"teacher = False of defence {name!r}; accepted: True, as it imitates one")
         if 0 not in self.lambda_j_grid or 0 not in self.lambda_s_grid:
             raise InputError("lambda_j_grid and lambda_s_grid; accepted: lists that contain 0, the special cases")
         if self.saliency_images > self.test_images:
@@ -132,7 +151,7 @@ class Profile(Table):
         """The options of a defence's objective: its own, and the shared penalty's for the J-SIGR family."""
         chosen = self.defences[defence]
         own = {**chosen.options, **changed}
-        if chosen.objective not in ("jsigr", "input-gradient") or not (own.get("lambda_j") or own.get("lambda_s")):
+        if chosen.objective not in defences.PENALISED or not (own.get("lambda_j") or own.get("lambda_s")):
             return own  # no penalty: nothing that describes it counts
         return {**self.penalty.model_dump(), **own}
 

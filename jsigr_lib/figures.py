@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jsigr_lib.plotting import MARKERS, colours, figure, heat_map, panels
+from jsigr_lib.plotting import figure, heat_map, looks, panels
 from jsigr_lib.study import Study
 
 Described = tuple[Figure, str]
@@ -14,9 +14,9 @@ Described = tuple[Figure, str]
 
 def bars(axes: Axes, study: Study, rows: pd.DataFrame) -> None:
     """One bar per defence, from the columns mean, low and high."""
-    for i, (name, colour) in enumerate(colours(study).items()):
+    for i, (name, look) in enumerate(looks(study).items()):
         row = rows[rows.defence == name].iloc[0]
-        axes.barh(i, row["mean"], color=colour, height=0.65)
+        axes.barh(i, row["mean"], color=look["color"], height=0.65)
         axes.plot([row.low, row.high], [i, i], color="black", linewidth=1.2)
 
 
@@ -27,76 +27,24 @@ def name_bars(axes: Axes, study: Study) -> None:
 
 
 def training_curves(study: Study, history: pd.DataFrame) -> Described:
-    """Validation accuracy and Jacobian norm against the epoch, one line per defence."""
+    """Validation accuracy and Jacobian norm against the epoch, one line per featured defence."""
     fig = figure(9, 3.4)
     left, right = panels(fig, 1, 2)[0]
-    for i, (name, colour) in enumerate(colours(study).items()):
+    for name in study.featured:
         rows = history[history.defence == name]
         for axes, column in ((left, "validation_accuracy"), (right, "jacobian_norm")):
-            style = {"color": colour, "marker": MARKERS[i % len(MARKERS)], "label": study.labels[name]}
-            axes.plot(rows.epoch, rows[column], **style)
+            axes.plot(rows.epoch, rows[column], **looks(study)[name])
     left.set(title="Accuracy", xlabel="epoch", ylabel="validation accuracy")
     right.set(title="Jacobian norm", xlabel="epoch", ylabel=r"mean $\|J\|_F^2$", yscale="log")
     for axes in (left, right):
         axes.xaxis.get_major_locator().set_params(integer=True)
     fig.legend(*left.get_legend_handles_labels(), loc="outside right center")
-    last = history.groupby("defence", sort=False).last().reset_index()
+    last = history[history.defence.isin(study.featured)].groupby("defence", sort=False).last().reset_index()
     ends = "; ".join(
         f"{study.labels[row.defence]} ends at accuracy {row.validation_accuracy:.2f}, norm {row.jacobian_norm:.1f}"
         for row in last.itertuples()
     )
     return fig, f"Validation accuracy and mean squared Jacobian norm after each epoch, one line per defence: {ends}."
-
-
-def accuracy_curves(study: Study, table: pd.DataFrame, *, architecture: str | None = None) -> Described:
-    """Accuracy against eps with its interval: white-box, and transferred from each surrogate (headline attack)."""
-    table = table[table.architecture == (architecture or study.architecture)]
-    clean = table[table.threat == "clean"]
-    attack = study.profile.transfer_attacks[0]
-    shown = {"White-box PGD": table[table.threat == "white-box"]}
-    for source in table[table.threat == "transfer"].source.unique():
-        rows = table[(table.source == source) & (table.attack == attack)]
-        shown[f"{attack.upper()} transferred from {source}"] = rows
-    fig = figure(3.3 * len(shown) + 1.3, 3.5)
-    grid = panels(fig, 1, len(shown), sharey=True)[0]
-    for axes, (title, rows) in zip(grid, shown.items(), strict=True):
-        for i, (name, colour) in enumerate(colours(study).items()):
-            line = pd.concat([clean[clean.defence == name], rows[rows.defence == name]]).sort_values("eps")
-            axes.fill_between(line.eps, line.low, line.high, color=colour, alpha=0.15, linewidth=0)
-            style = {"color": colour, "marker": MARKERS[i % len(MARKERS)], "label": study.labels[name]}
-            axes.plot(line.eps, line.accuracy, **style)
-        axes.axvline(study.profile.eps, color="#999999", linestyle=":", linewidth=1)
-        axes.set(title=title, xlabel=r"$\epsilon$ (share of the pixel range)", ylim=(-0.02, 1))
-    grid[0].set_ylabel("accuracy, with 95 % interval")
-    fig.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
-    title = next((title for title in shown if "transferred" in title), "White-box PGD")
-    headline = shown[title][shown[title].eps == study.profile.eps]
-    values = ", ".join(f"{study.labels[row.defence]} {row.accuracy:.2f}" for row in headline.itertuples())
-    return fig, (
-        "Accuracy of each defence against the attack budget eps, with 95 percent intervals: white-box PGD, and "
-        f"transferred from each surrogate. {title}, eps {study.profile.eps:g}: {values}."
-    )
-
-
-def transfer_matrix(study: Study, table: pd.DataFrame) -> Described:
-    """Accuracy of each target (column) on images attacked through each source (row)."""
-    pivot = table.pivot(index="source", columns="target", values="accuracy")
-    pivot = pivot.loc[table.source.unique(), list(study.profile.defences)].rename(columns=study.labels)
-    prefix = f"{study.architecture}, "
-    pivot.index = [
-        f"{study.architecture}, {study.labels[row.removeprefix(prefix)]}" if row.startswith(prefix) else row
-        for row in pivot.index
-    ]
-    fig = figure(8.6, 0.42 * len(pivot) + 1.9)
-    (axes,) = panels(fig)[0]
-    heat_map(
-        axes, pivot, title=f"Target accuracy, {study.profile.transfer_attacks[0].upper()}, eps {study.profile.eps:g}"
-    )
-    axes.set(xlabel="target", ylabel="source")
-    return fig, (
-        "Heat map of target accuracy: rows are the networks that attacks were made on, columns the defended networks. "
-        f"Cells range from {table.accuracy.min():.2f} to {table.accuracy.max():.2f}; a network's own cell is empty."
-    )
 
 
 def lambda_grid(table: pd.DataFrame) -> Described:
@@ -123,23 +71,13 @@ def lambda_grid(table: pd.DataFrame) -> Described:
 
 def cost_scatter(study: Study, table: pd.DataFrame, seconds: dict[str, float]) -> Described:
     """Robustness against the cost of training, counted (operations) and measured (time on this machine)."""
-    fig = figure(9, 3.7)
+    fig = figure(9.6, 4.1)
     left, right = panels(fig, 1, 2, sharey=True)[0]
-    base = seconds["standard"]
-    for i, (name, colour) in enumerate(colours(study).items()):
+    for name, look in looks(study).items():
         row = table[table.defence == name].iloc[0]
         bar = [[row.accuracy - row.low], [row.high - row.accuracy]]
-        for axes, cost in ((left, row.cost), (right, seconds[name] / base)):
-            axes.errorbar(
-                cost,
-                row.accuracy,
-                bar,
-                color=colour,
-                marker=MARKERS[i % len(MARKERS)],
-                markersize=8,
-                linestyle="none",
-                label=study.labels[name],
-            )
+        for axes, cost in ((left, row.cost), (right, seconds[name] / seconds["standard"])):
+            axes.errorbar(cost, row.accuracy, bar, markersize=8, linestyle="none", **look)
     left.set(
         title="Counted operations",
         xlabel="cost of a training step, standard = 1",
@@ -165,11 +103,11 @@ def probability_curves(study: Study, table: pd.DataFrame) -> Described:
     grid = panels(fig, 2, 2, sharex=True, sharey="row")
     for i, kind in enumerate(("deletion", "insertion")):
         for j, given in enumerate(("clean", "attacked")):
-            for name, colour in colours(study).items():
+            for name in study.featured:
                 rows = table[(table.curve == kind) & (table.input == given) & (table.defence == name)]
                 for map_name, style in (("gradient", "-"), ("perturbation", (0, (2, 1.5)))):
                     line = rows[rows["map"] == map_name]
-                    look = {"color": colour, "linestyle": style, "linewidth": 1.4}
+                    look = {"color": looks(study)[name]["color"], "linestyle": style, "linewidth": 1.4}
                     label = study.labels[name] if map_name == "gradient" else None
                     grid[i, j].plot(line.share, line.probability, label=label, **look)
             grid[i, j].set_title(f"{kind.capitalize()}, {given} images")

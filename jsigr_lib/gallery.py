@@ -5,8 +5,8 @@ from matplotlib.figure import Figure
 
 from jsigr_lib.data import Split
 from jsigr_lib.interpretability import MAPS, maps_spec, specs
+from jsigr_lib.outcomes import attacked_split
 from jsigr_lib.plotting import map_grid
-from jsigr_lib.robustness import attacked_split
 from jsigr_lib.study import Study
 from jsigr_lib.training import predict
 
@@ -41,14 +41,14 @@ def glance(study: Study) -> tuple[Figure, str]:
     rows = [
         [(image, name, None), (changed, "", None)] for image, changed, name in zip(clean, attacked, names, strict=True)
     ]
-    for defence in study.profile.defences:
+    for defence in study.featured:
         maps = _maps(study, defence, attacked=True)["gradient"]
         for row, saliency, (caption, right) in zip(rows, maps, _captions(study, defence, splits[True]), strict=False):
             row.append((saliency[0].numpy(), caption, right))
     columns = [
         "image",
         f"attacked,\neps {study.profile.eps:.2g}",
-        *(_wrapped(label) for label in study.labels.values()),
+        *(_wrapped(study.labels[name]) for name in study.featured),
     ]
     return map_grid(rows, columns=columns, names=[""] * len(rows)), (
         f"{len(rows)} test images ({', '.join(names)}), each clean and attacked, and the gradient map that every "
@@ -65,12 +65,12 @@ def in_full(study: Study) -> tuple[Figure, str]:
             image = split.first(i + 1).batch(slice(i, i + 1))[0][0].numpy()
             for name in MAPS:
                 row = [(image, study.dataset.classes[label], None)]
-                for defence in study.profile.defences:
+                for defence in study.featured:
                     caption, right = _captions(study, defence, split)[i]
                     row.append((_maps(study, defence, attacked=attacked)[name][i, 0].numpy(), caption, right))
                 rows.append(row)
                 names.append(f"{name},\n{'attacked' if attacked else 'clean'}")
-    columns = ["image", *(_wrapped(label) for label in study.labels.values())]
+    columns = ["image", *(_wrapped(study.labels[name]) for name in study.featured)]
     return map_grid(rows, columns=columns, names=names), (
         f"{IMAGES_IN_FULL} test images: gradient map and perturbation map of every defence, clean and attacked, "
         "with the predicted class in green if right and red if wrong."

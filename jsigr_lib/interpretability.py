@@ -13,9 +13,10 @@ from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.data import load
 from jsigr_lib.errors import one_of
 from jsigr_lib.jacobian import Images, evaluation_mode
-from jsigr_lib.robustness import Attacked, attacked_split, sources_of
+from jsigr_lib.outcomes import Attacked, attacked_split
 from jsigr_lib.saliency import Maps, blur, gradient_map, perturbation_saliency
 from jsigr_lib.study import Study
+from jsigr_lib.threats import sources_of
 from jsigr_lib.zoo import Training, trained
 
 CURVE_STEPS = 20
@@ -104,7 +105,7 @@ def maps_spec(study: Study, target: Training, *, attacked: bool) -> MapsOf:
     return MapsOf(
         target=target,
         images=p.saliency_images,
-        attacked=Attacked(source=source, attack=p.transfer_attacks[0], eps=p.eps) if attacked else None,
+        attacked=Attacked(sources=source, attack=p.transfer_attacks[0], eps=p.eps) if attacked else None,
         **p.penalty.selection.perturbation,
     )
 

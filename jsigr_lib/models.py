@@ -102,6 +102,17 @@ def wrn28_10(channels: int, size: int, classes: int, width: int = 160) -> nn.Seq
     return resnet(channels, size, classes, widths=(width, 2 * width, 4 * width), blocks=4, stem=16)
 
 
+class Ensemble(nn.Module):
+    """Several networks as one: their mean logits (Liu et al. 2017; what the authors' repository attacks)."""
+
+    def __init__(self, models: Sequence[nn.Module]):
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum(model(x) for model in self.models) / len(self.models)
+
+
 ARCHITECTURES = {
     "small-cnn": small_cnn,
     "vgg": vgg,

@@ -1,10 +1,11 @@
-"""What a defence minimises. One defence is one objective, and J-SIGR with its special cases is one class:
+"""J-SIGR, with its special cases one class:
 
     L = mean_i l_i + lambda_J mean_i ||J_i||_F^2 + lambda_S mean_i ||(1 - m_i) * g_i||^2
 
 lambda_J = 0 is SIGR, lambda_S = 0 is Jacobian regularisation (Hoffman et al. 2019), lambda_J = 0 with an empty
 selection, m = 0, is input-gradient regularisation (Ross & Doshi-Velez 2018), and both zero is standard training.
-An objective is called as objective(model, x, y, mask=None, generator=None) and returns the loss to differentiate.
+An objective is called as objective(model, x, y, mask=None, generator=None) and returns the loss to differentiate; the
+other defences, and the registry of them all, are in `defences`.
 """
 
 from contextlib import nullcontext
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from jsigr_lib.attacks import attack, check_settings, check_steps
 from jsigr_lib.double_backward import CheapDoubleBackward
 from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.jacobian import Images, evaluation_mode, jacobian_norms, sphere, squared_norm, vjp
@@ -43,6 +43,8 @@ class JSIGR:
     holds the parts of the last loss: cross_entropy, and unbiased estimates of jacobian (R_J) and selective (R_S), both
     unweighted and detached; a step without the penalty estimates them as 0.
     """
+
+    guide = "selection"  # what it takes from a teacher, if it has one
 
     def __init__(
         self,
@@ -193,59 +195,3 @@ def _device_of(generator: torch.Generator | None) -> torch.device:
 def residual(z: Tensor, y: Tensor) -> Tensor:
     """p - onehot(y) = dl/dz, in the graph: its own derivative is part of R_S's gradient."""
     return z.softmax(1) - F.one_hot(y, z.shape[1])
-
-
-class AdversarialTraining:
-    """Mean cross-entropy of attacked images.
-
-    PGD training (Madry et al. 2018) is steps = 7 with step_size = eps / 4; fast training (Wong et al. 2020) is
-    steps = 1 with step_size = 1.25 eps. The attack runs in evaluation mode, the loss in the model's own.
-    """
-
-    def __init__(self, eps: float, *, steps: int = 7, step_size: float | None = None):
-        check_steps(steps)
-        self.eps, self.steps = eps, steps
-        self.step_size = (1.25 * eps if steps == 1 else eps / 4) if step_size is None else step_size
-        check_settings(eps, steps, self.step_size)
-        self.terms: dict[str, Tensor] = {}
-
-    def __call__(
-        self, model: nn.Module, x: Images, y: Tensor, mask: None = None, *, generator: torch.Generator | None = None
-    ) -> Tensor:
-        x_adv = attack(
-            model,
-            x,
-            y,
-            eps=self.eps,
-            steps=self.steps,
-            step_size=self.step_size,
-            random_start=True,
-            generator=generator,
-        )
-        loss = F.cross_entropy(model(x_adv), y)
-        self.terms = {"cross_entropy": loss.detach()}
-        return loss
-
-
-def regulariser(**options) -> JSIGR:
-    """JSIGR from flat options: those that are fields of Selection describe its self targets."""
-    selection = {name: options.pop(name) for name in Selection.__dataclass_fields__ if name in options}
-    return JSIGR(selection=Selection(**selection), **options)
-
-
-def input_gradient(*, lambda_s: float, **options) -> JSIGR:
-    """Ross & Doshi-Velez 2018: lambda_s mean_i ||g_i||^2, no place spared; options of the selection have no use."""
-    options = {name: value for name, value in options.items() if name not in Selection.__dataclass_fields__}
-    return JSIGR(0.0, lambda_s, selection=None, **options)
-
-
-OBJECTIVES = {"jsigr": regulariser, "input-gradient": input_gradient, "adversarial": AdversarialTraining}
-
-
-def build(name: str, **options) -> JSIGR | AdversarialTraining:
-    """The objective called `name`. Raises InputError for an unknown name, option or value."""
-    one_of("objective", name, OBJECTIVES)
-    try:
-        return OBJECTIVES[name](**options)
-    except TypeError as error:
-        raise InputError(f"objective {name!r}: {error}") from None

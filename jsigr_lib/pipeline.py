@@ -22,7 +22,7 @@ import papermill
 import psutil
 from traitlets.config import Config
 
-from jsigr_lib import estimators, interpretability, robustness, theory
+from jsigr_lib import claims, estimators, interpretability, robustness, theory, threats
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.errors import InputError, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
@@ -71,16 +71,17 @@ def check_settings(notebooks: list[str], settings: dict[str, Any]) -> None:
 def specs(study: Study, notebook: str) -> list[Spec]:
     """The artefacts that a notebook shows."""
     networks: list[Spec] = [network for networks in study.targets().values() for network in networks]
-    outcomes = [one for _, many in robustness.robustness_cells(study) for one in many]
-    matrix = [one for _, many in robustness.matrix_cells(study) for one in many]
-    grid = [one for _, many in robustness.grid_cells(study) for one in many]
+    grid, every, headline = (
+        robustness.specs(study, cells(study))
+        for cells in (threats.grid_cells, threats.robustness_cells, threats.headline_cells)
+    )
     linearised, maps = theory.linearised_specs(study), interpretability.specs(study)
     needed = {
         "01_theory": [*linearised, *estimators.scatter_specs(study).values()],
         "02_training": [*networks, *grid],
-        "03_transfer_attacks": [*outcomes, *matrix],
+        "03_transfer_attacks": [*every, *headline],
         "04_saliency": [*maps],
-        "05_claims": [*outcomes, *linearised, *maps],
+        "05_claims": [*headline, *claims.specs(study), *linearised, *maps],
     }
     return needed[notebook]
 

@@ -15,9 +15,13 @@ from matplotlib.figure import Figure
 import jsigr_lib
 from jsigr_lib.study import Study
 
-PALETTE = ("#4d4d4d", "#e69f00", "#0072b2", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#a6761d")
-"""Okabe & Ito's colours, distinguishable by the colour-blind; one per defence, in the profile's order."""
-MARKERS = "osD^v*PX"
+PALETTE = (
+    *("#4d4d4d", "#e69f00", "#a6761d", "#6b4a12", "#0072b2", "#6a51a3", "#009e73"),
+    *("#d55e00", "#f0a58b", "#cc79a7", "#56b4e9", "#1b3a6b", "#8cbf3f", "#8b1a1a"),
+)
+"""Okabe & Ito's colours, distinguishable by the colour-blind, and darker or lighter relatives; one per defence, in the
+profile's order, each with a marker of its own."""
+MARKERS = "os<>D^vP*Xphd8"
 MAP_COLOURS = "magma"
 STYLE = {
     "font.size": 9.5,
@@ -52,8 +56,12 @@ def panels(fig: Figure, rows: int = 1, columns: int = 1, **options) -> np.ndarra
     return fig.subplots(rows, columns, squeeze=False, **options)
 
 
-def colours(study: Study) -> dict[str, str]:
-    return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(study.profile.defences)}
+def looks(study: Study) -> dict[str, dict[str, str]]:
+    """Defence -> colour, marker and label of its line or dot."""
+    return {
+        name: {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "label": label}
+        for i, (name, label) in enumerate(study.labels.items())
+    }
 
 
 def save(study: Study, name: str, fig: Figure, alt: str) -> None:
@@ -94,7 +102,9 @@ def _width(fig: Figure) -> int:
     return round(fig.get_figwidth() * 100)
 
 
-def heat_map(axes: Axes, table: pd.DataFrame, *, title: str, low: float = 0, high: float = 1) -> None:
+def heat_map(
+    axes: Axes, table: pd.DataFrame, *, title: str, low: float = 0, high: float = 1, fontsize: float = 9
+) -> None:
     """A pivot table as coloured cells with their numbers; missing cells stay white."""
     values = table.to_numpy(float)
     axes.imshow(values, cmap="viridis", vmin=low, vmax=high, aspect="auto")
@@ -106,7 +116,9 @@ def heat_map(axes: Axes, table: pd.DataFrame, *, title: str, low: float = 0, hig
     for (i, j), value in np.ndenumerate(values):
         if np.isfinite(value):
             dark = (value - low) / max(high - low, 1e-9) < 0.55
-            axes.text(j, i, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black", fontsize=9)
+            axes.text(
+                j, i, f"{value:.2f}", ha="center", va="center", color="white" if dark else "black", fontsize=fontsize
+            )
 
 
 def show_image(axes: Axes, image: np.ndarray, *, title: str = "", colour: str = "black") -> None:

@@ -75,6 +75,23 @@ class Study:
         """How each defence is called in figures."""
         return {name: defence.label for name, defence in self.profile.defences.items()}
 
+    @property
+    def families(self) -> dict[str, list[str]]:
+        """The defences that train on clean images and those that train on attacked ones, each beside the standard and
+        the J-SIGR network."""
+        attacked = {name for name, defence in self.profile.defences.items() if "eps" in defence.options}
+        kept = {"standard", "jsigr"}
+        families = {
+            "gradient penalties": [name for name in self.labels if name not in attacked],
+            "adversarial training": [name for name in self.labels if name in attacked | kept],
+        }
+        return {family: names for family, names in families.items() if set(names) - kept}
+
+    @property
+    def featured(self) -> list[str]:
+        """The defences in figures that have no room for all."""
+        return self.profile.featured or list(self.profile.defences)
+
     def split(self, name: str) -> Split:
         return getattr(self.dataset, name)
 
@@ -87,34 +104,17 @@ class Study:
     ) -> Training:
         """The spec of one defended network; `options` replace the objective's."""
         p = self.profile
-        one_of("defence", defence, p.defences)
         architecture = architecture or self.architecture
         seed = p.seeds[0] if seed is None else seed
-        teacher = (
-            self.training("standard", architecture=architecture, seed=seed) if p.defences[defence].teacher else None
-        )
-        return self._training(
-            architecture,
-            seed,
-            p.epochs,
-            objective=p.defences[defence].objective,
-            options=tuple(sorted(p.options(defence, **options).items())),
-            teacher=teacher,
-        )
+        return self._defended(defence, architecture, seed, p.epochs, **options)
 
-    def surrogate(self, architecture: str) -> Training:
-        """The spec of an undefended network that transfer attacks come from."""
-        standard = self.profile.defences["standard"]
-        return self._training(
-            architecture,
-            SURROGATE_SEED,
-            self.profile.surrogate_epochs,
-            objective=standard.objective,
-            options=tuple(sorted(self.profile.options("standard").items())),
-        )
+    def surrogate(self, architecture: str, defence: str = "standard") -> Training:
+        """The spec of a network that transfer attacks come from, and that is no target."""
+        return self._defended(defence, architecture, SURROGATE_SEED, self.profile.surrogate_epochs)
 
-    def _training(self, architecture: str, seed: int, epochs: int, **objective) -> Training:
+    def _defended(self, defence: str, architecture: str, seed: int, epochs: int, **options: float) -> Training:
         p = self.profile
+        one_of("defence", defence, p.defences)
         return Training(
             data=self.data,
             architecture=architecture,
@@ -124,7 +124,9 @@ class Study:
             learning_rate=p.learning_rate,
             augment=p.augment,
             seed=seed,
-            **objective,
+            objective=p.defences[defence].objective,
+            options=tuple(sorted(p.options(defence, **options).items())),
+            teacher=self._defended("standard", architecture, seed, epochs) if p.defences[defence].teacher else None,
         )
 
     def targets(self) -> dict[tuple[str, str], list[Training]]:

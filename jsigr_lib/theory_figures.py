@@ -6,7 +6,7 @@ import pandas as pd
 
 from jsigr_lib.estimators import best_coin, predicted_spread
 from jsigr_lib.figures import Described, bars, name_bars
-from jsigr_lib.plotting import colours, figure, panels
+from jsigr_lib.plotting import figure, looks, panels
 from jsigr_lib.study import Study
 
 
@@ -15,7 +15,7 @@ def projection_estimator(study: Study, samples: dict[str, np.ndarray], predicted
     fig = figure(9, 3.2)
     left, right = panels(fig, 1, 2)[0]
     for name, estimates in samples.items():
-        style = {"color": colours(study)[name], "label": study.labels[name]}
+        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
         left.hist(estimates[:, 0], bins=60, density=True, histtype="step", linewidth=1.8, **style)
         right.scatter(predicted[name], estimates.std(0), s=18, **style)
     left.axvline(1, color="black", linewidth=0.8)
@@ -36,7 +36,7 @@ def estimator_spread(study: Study, table: pd.DataFrame, moments: dict[str, dict[
     (axes,) = panels(fig)[0]
     coins = np.linspace(0.02, 0.9, 120)
     for name, sums in moments.items():
-        style = {"color": colours(study)[name], "label": study.labels[name]}
+        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
         rows = table[(table.defence == name) & table.predicted.notna()]
         axes.plot(coins, [predicted_spread(sums, coin) for coin in coins], **style)
         axes.plot(rows.coin, rows.spread, color=style["color"], marker="o", linestyle="none")
@@ -44,7 +44,8 @@ def estimator_spread(study: Study, table: pd.DataFrame, moments: dict[str, dict[
     axes.set(yscale="log", xlabel="chance of heads π, which serve the Jacobian term")
     axes.set(ylabel="spread of the gradient, exact = 1", title="Line: predicted, dots: measured")
     axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
     fig.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     best = ", ".join(f"{study.labels[name]} {best_coin(sums):.2f}" for name, sums in moments.items())
     return fig, (
@@ -58,10 +59,10 @@ def linearised_robustness(study: Study, values: dict[str, dict[str, np.ndarray]]
     fig = figure(9, 3.5)
     left, right = panels(fig, 1, 2)[0]
     means = table[(table.architecture == study.architecture) & (table.quantity == "robustness")]
-    for name, colour in colours(study).items():
+    for name in study.featured:
         shown = values[name]["robustness"] > 0
         bound, robustness = values[name]["bound"][shown], values[name]["robustness"][shown]
-        left.scatter(bound, robustness, s=7, alpha=0.6, color=colour, linewidths=0)
+        left.scatter(bound, robustness, s=7, alpha=0.6, color=looks(study)[name]["color"], linewidths=0)
     bars(right, study, means)
     left.set(title="Per image", xscale="log", yscale="log")
     left.set(xlabel="margin / (√2 Jacobian norm)", ylabel="linearised robustness")
@@ -84,8 +85,9 @@ def linearisation_error(study: Study, radii: list[float], errors: dict, attack_s
     for name, both in errors.items():
         for axes, error in zip(grid, both, strict=True):
             low, middle, high = np.quantile(error, [0.25, 0.5, 0.75], axis=1)
-            axes.fill_between(radii, low, high, color=colours(study)[name], alpha=0.2, linewidth=0)
-            axes.plot(radii, middle, color=colours(study)[name], label=study.labels[name])
+            colour = looks(study)[name]["color"]
+            axes.fill_between(radii, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(radii, middle, color=colour, label=study.labels[name])
     for axes in grid:
         axes.axvline(attack_size, color="#767676", linestyle=":", label="size of the headline attack")
         axes.set(xscale="log", xlabel="distance from the image (L2, pixel units)")

@@ -28,18 +28,18 @@ def fit(
     learning_rate: float,
     seed: int,
     augment: bool = False,
-    masks: Tensor | None = None,
+    guide: Tensor | None = None,
     checkpoint: Path | None = None,
 ) -> list[dict[str, float]]:
     """Train `model` in place on `train`, on the device where it is.
 
     Args:
-        objective: called as objective(model, x, y, mask, generator=...) -> loss; see `objectives`.
+        objective: called as objective(model, x, y, guide, generator=...) -> loss; see `defences`.
         validation: follows accuracy and Jacobian norm after each epoch; never trained on.
         learning_rate: the peak of one cosine cycle with a linear warm-up of a tenth.
         seed: decides order, augmentation and everything the objective draws.
         augment: random flips and 4-pixel shifts (colour images).
-        masks: a teacher's selection per training image [n, 1, H, W], or None.
+        guide: a teacher's selection [n, 1, H, W] or target gradient [n, C, H, W] for each training image, or None.
         checkpoint: file that keeps the state after each epoch; an existing one is continued.
 
     Returns one row per epoch: epoch, the means of the objective's terms, validation_accuracy, jacobian_norm.
@@ -55,11 +55,11 @@ def fit(
         for step, index in enumerate(torch.randperm(len(train), generator=generator).split(batch_size)):
             optimizer.param_groups[0]["lr"] = learning_rate * _cycle((epoch * steps + step) / (epochs * steps))
             x, y = train.batch(index, device)
-            mask = None if masks is None else masks[index].to(x)
+            own = None if guide is None else guide[index].to(x)
             if augment:
-                x, mask = _shift_and_flip(x, mask, generator)
+                x, own = _shift_and_flip(x, own, generator)
             optimizer.zero_grad(set_to_none=True)
-            objective(model, x, y, mask, generator=generator).backward()
+            objective(model, x, y, own, generator=generator).backward()
             optimizer.step()
             for name, term in objective.terms.items():
                 sums[name] = sums.get(name, 0) + term
@@ -74,9 +74,9 @@ def _cycle(progress: float) -> float:
     return progress / 0.1 if progress < 0.1 else (1 + math.cos(math.pi * (progress - 0.1) / 0.9)) / 2
 
 
-def _shift_and_flip(x: Tensor, mask: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
-    """Shift each batch by up to 4 pixels and mirror each image with chance 1/2; a mask moves with its image."""
-    joined = x if mask is None else torch.cat([x, mask], 1)
+def _shift_and_flip(x: Tensor, guide: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor | None]:
+    """Shift each batch by up to 4 pixels and mirror each image with chance 1/2; a guide moves with its image."""
+    joined = x if guide is None else torch.cat([x, guide], 1)
     height, width = x.shape[-2:]
     top, left = torch.randint(0, 9, (2,), generator=generator).tolist()
     joined = F.pad(joined, (4, 4, 4, 4))[..., top : top + height, left : left + width]
@@ -84,7 +84,7 @@ def _shift_and_flip(x: Tensor, mask: Tensor | None, generator: torch.Generator) 
     joined = torch.where(mirror, joined.flip(3), joined)
     channels = x.shape[1]
     moved = joined[:, :channels].contiguous(memory_format=torch.channels_last)
-    return moved, None if mask is None else joined[:, channels:]
+    return moved, None if guide is None else joined[:, channels:]
 
 
 def monitor(model: nn.Module, split: Split) -> dict[str, float]:

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 
 from jsigr_lib import attacks, plotting
 from jsigr_lib.artefacts import Progress, Spec
-from jsigr_lib.robustness import sources_of
 from jsigr_lib.saliency import gradient_map, perturbation_saliency
 from jsigr_lib.study import Study
+from jsigr_lib.threats import sources_of
 
 EXPLORER_STEPS = 10
 

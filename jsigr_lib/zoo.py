@@ -1,24 +1,38 @@
 """Trained models as artefacts: `Training` says what to train, the store fits it or loads it."""
 
 from functools import lru_cache
-from typing import ClassVar, Optional
+from typing import ClassVar, Literal, Optional
 
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from jsigr_lib import models, objectives, training
+from jsigr_lib import defences, models, training
 from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.data import DataSpec, load
+from jsigr_lib.defences import target_gradient
+from jsigr_lib.jacobian import logit_gradient
 from jsigr_lib.saliency import Selection, perturbation_saliency, selection_mask
 
-METHOD = ("attacks", "double_backward", "jacobian", "models", "objectives", "saliency", "training", "zoo")
+METHOD = (
+    "attacks",
+    "balls",
+    "defences",
+    "double_backward",
+    "jacobian",
+    "models",
+    "objectives",
+    "saliency",
+    "training",
+    "zoo",
+)
 Options = tuple[tuple[str, float | int | str | bool], ...]
 
 
 class Training(Spec):
-    """One network, one objective, one seed. With a `teacher`, the selection masks come from its perturbation maps."""
+    """One network, one objective, one seed. A `teacher` guides it: the selection masks come from its perturbation maps,
+    or the gradients to imitate from its own, whichever the objective takes."""
 
     kind: ClassVar[str] = "model"
     code: ClassVar[tuple[str, ...]] = METHOD
@@ -35,14 +49,17 @@ class Training(Spec):
     teacher: Optional["Training"] = None
 
     def needs(self) -> list[Spec]:
-        return [self.data] if self.teacher is None else [self.data, Bank(teacher=self.teacher, **self._selection)]
+        return [self.data] if self.teacher is None else [self.data, self.guide]
 
     @property
-    def _selection(self) -> dict:
-        return {"selection": tuple(pair for pair in self.options if pair[0] in Selection.__dataclass_fields__)}
+    def guide(self) -> "Bank":
+        """What the teacher hands down."""
+        kind = self.build_objective().guide
+        fields = Selection.__dataclass_fields__ if kind == "selection" else ()
+        return Bank(teacher=self.teacher, holds=kind, selection=tuple(p for p in self.options if p[0] in fields))
 
     def build_objective(self):
-        return objectives.build(self.objective, **dict(self.options))
+        return defences.build(self.objective, **dict(self.options))
 
     @property
     def step_flops(self) -> int:
@@ -58,7 +75,7 @@ class Training(Spec):
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         data = load(self.data, store)
-        masks = None if self.teacher is None else store.get(self.needs()[1]).tensors["masks"]
+        guide = None if self.teacher is None else store.get(self.guide).tensors["guide"]
         model = self.untrained(data.shape).to(device)
         history = training.fit(
             model,
@@ -70,35 +87,40 @@ class Training(Spec):
             learning_rate=self.learning_rate,
             seed=self.seed,
             augment=self.augment,
-            masks=masks,
+            guide=guide,
             checkpoint=store.checkpoint(self),
         )
         return dict(model.state_dict()), {"history": history}
 
 
 class Bank(Spec):
-    """The selection masks of a teacher for every training image, from its exact perturbation maps."""
+    """What a teacher hands down for every training image: the selection mask of its exact perturbation map, or the
+    gradient of its right logit as a target."""
 
     kind: ClassVar[str] = "bank"
-    code: ClassVar[tuple[str, ...]] = ("saliency", "zoo")
+    code: ClassVar[tuple[str, ...]] = ("defences", "jacobian", "saliency", "zoo")
     teacher: Training
+    holds: Literal["selection", "gradient"] = "selection"
     selection: Options = ()
 
     def needs(self) -> list[Spec]:
         return [self.teacher, self.teacher.data]
 
     def work(self) -> float:
-        return self.teacher.data.train_images * dict(self.selection).get("grid", 7) ** 2 * 1e7
+        passes = dict(self.selection).get("grid", 7) ** 2 if self.holds == "selection" else 2
+        return self.teacher.data.train_images * passes * self.teacher.step_flops / 3
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
-        selection = Selection(**dict(self.selection))
         model, data = trained(self.teacher, store), load(self.teacher.data, store)
-        masks = []
-        for index in torch.arange(len(data.train)).split(500):
-            x, y = data.train.batch(index, device)
-            maps = perturbation_saliency(model, x, y, **selection.perturbation)
-            masks.append(selection_mask(maps, share=selection.share, kind=selection.kind).cpu().half())
-        return {"masks": torch.cat(masks)}, {}
+        batches = (data.train.batch(index, device) for index in torch.arange(len(data.train)).split(500))
+        return {"guide": torch.cat([self._guide(model, x, y).cpu().half() for x, y in batches])}, {}
+
+    def _guide(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        if self.holds == "gradient":
+            return target_gradient(logit_gradient(model, x, y))
+        selection = Selection(**dict(self.selection))
+        maps = perturbation_saliency(model, x, y, **selection.perturbation)
+        return selection_mask(maps, share=selection.share, kind=selection.kind)
 
 
 def trained(spec: Training, store: Store) -> nn.Module:
@@ -116,19 +138,21 @@ def count_flops(architecture: str, width: int | None, objective: str, options: O
     work does not (torch.utils.flop_counter). Images are size x size, grey if 28 pixels wide, else colour. An objective
     that penalises some of its steps only counts as their mean.
     """
-    built = objectives.build(objective, **dict(options))
+    built = defences.build(objective, **dict(options))
     chance = getattr(built, "chance", 1)
     if 0 < chance < 1:
         every = count_flops(architecture, width, objective, (*options, ("fraction", built.share)), size)
-        none = count_flops(architecture, width, "jsigr", (("lambda_j", 0.0), ("lambda_s", 0.0)), size)
+        unweighted = {name: 0.0 for name, _ in options if name in ("lambda_j", "lambda_s")}
+        none = count_flops(architecture, width, objective, tuple({**dict(options), **unweighted}.items()), size)
         return round(chance * every + (1 - chance) * none)
     channels, images = (1 if size == 28 else 3), 8
     shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
     model = models.build(architecture, width=width, seed=0, **shape)
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(images, channels, size, size, generator=generator), torch.arange(images) % 10
+    guide = x if getattr(built, "guide", None) == "gradient" else None
     with _Flops() as counter:
-        built(model, x, y, generator=generator).backward()
+        built(model, x, y, guide, generator=generator).backward()
     return counter.total // images
 
 

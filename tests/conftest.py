@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from jsigr_lib import claims, estimators, interpretability, pipeline, robustness, statistics, theory
+from jsigr_lib import claims, estimators, interpretability, pipeline, robustness, statistics, theory, threats
 from jsigr_lib.study import Study
 
 torch.set_num_threads(1)
@@ -136,6 +136,11 @@ TINY = {
     "surrogate_epochs": 1,
     "batch_size": 16,
     "eps_grid": [0.0, 0.1],
+    "pgd_steps": 2,
+    "pgd_restarts": 2,
+    "square_queries": 5,
+    "strong_images": 8,
+    "autoattack": [],
     "estimator_draws": 10,
     "widths": {"small-cnn": 8, "vgg": 4, "mlp": 32},
 }
@@ -158,9 +163,9 @@ def table(study):
     """table(name): a table of the tiny study, made once, with few bootstrap draws."""
     makers = {
         "history": lambda: robustness.history_table(study),
-        "accuracy": lambda: robustness.accuracy_table(study, robustness.robustness_cells(study)),
-        "matrix": lambda: robustness.accuracy_table(study, robustness.matrix_cells(study)),
-        "grid": lambda: robustness.accuracy_table(study, robustness.grid_cells(study)),
+        "accuracy": lambda: robustness.accuracy_table(study, threats.robustness_cells(study)),
+        "grid": lambda: robustness.accuracy_table(study, threats.grid_cells(study)),
+        "judges": lambda: robustness.judges_table(study, threats.robustness_cells(study)),
         "cost": lambda: robustness.cost_table(study),
         "measures": lambda: interpretability.measures_table(study),
         "curves": lambda: interpretability.curves_table(study),

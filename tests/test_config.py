@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from jsigr_lib import attacks, models, objectives
+from jsigr_lib import defences as registry
 from jsigr_lib.config import PROFILE_NAMES, Profile, load_profile, resolve_device, resolve_jobs
 from jsigr_lib.data import DATASETS
 from jsigr_lib.errors import InputError
@@ -13,6 +14,8 @@ from jsigr_lib.saliency import Selection
 
 STANDARD = {"label": "standard", "objective": "jsigr", "options": {"lambda_j": 0.0, "lambda_s": 0.0}}
 OURS = {"label": "J-SIGR", "objective": "jsigr", "options": {"lambda_j": 0.01, "lambda_s": 1.0}}
+GUIDED = {"objective": "interpretation", "options": {"lambda_cs": 1.0, "lambda_gm": 1.0}}
+UNNAMED = {"surrogate_defences": [], "autoattack": [], "featured": []}  # fields that name some of the defences
 
 
 def defences(**third) -> dict:
@@ -20,9 +23,14 @@ def defences(**third) -> dict:
     return {"standard": STANDARD, "jsigr": OURS, "third": {"label": "third", **third}}
 
 
+def smoke(**overrides) -> Profile:
+    """The smoke profile, some fields replaced; with other defences, no field names one of the old."""
+    return load_profile("smoke", **{**(UNNAMED if "defences" in overrides else {}), **overrides})
+
+
 def message_of(**overrides) -> str:
     with pytest.raises(InputError) as error:
-        load_profile("smoke", **overrides)
+        smoke(**overrides)
     return str(error.value)
 
 
@@ -31,7 +39,7 @@ def test_profile_loads(name):
     profile = load_profile(name)
     assert profile.name == name
     for defence in profile.defences:
-        objectives.build(profile.defences[defence].objective, **profile.options(defence))
+        registry.build(profile.defences[defence].objective, **profile.options(defence))
     claimed = {"standard", "input-gradient", "jacobian", "jsigr", "pgd"}
     assert claimed <= set(profile.defences)
     assert len({defence.label for defence in profile.defences.values()}) == len(profile.defences)
@@ -103,6 +111,22 @@ REFUSED = [
     ({"widths": {"alexnet": 3}}, "unknown architecture 'alexnet'; accepted: ", *models.ARCHITECTURES),
     ({"transfer_attacks": ["fgsm", "magic"]}, "unknown attack 'magic'; accepted: ", *attacks.ATTACKS),
     ({"transfer_attacks": []}, "transfer_attacks = []: ", "at least 1 item"),
+    ({"transfer_design": "moon"}, "transfer_design = 'moon': ", "'star' or 'full'"),
+    ({"surrogate_defences": ["magic"]}, "unknown defence in surrogate_defences 'magic'; accepted: standard, "),
+    ({"surrogate_defences": ["pgd", "pgd"]}, "surrogate_defences = ['pgd', 'pgd']; accepted: different values"),
+    ({"surrogate_defences": ["standard"]}, "surrogate_defences = ['standard']; accepted: defences besides 'standard'"),
+    ({"surrogate_defences": "pgd"}, "surrogate_defences = 'pgd': ", "valid list"),
+    ({"autoattack": ["pgd", "magic"]}, "unknown defence in autoattack 'magic'; accepted: standard, "),
+    ({"autoattack": ["pgd", "pgd"]}, "autoattack = ['pgd', 'pgd']; accepted: different values"),
+    ({"featured": ["magic"]}, "unknown defence in featured 'magic'; accepted: standard, ", "fast-jsigr"),
+    ({"featured": ["jsigr", "jsigr"]}, "featured = ['jsigr', 'jsigr']; accepted: different values"),
+    ({"eps_l2": 0.0}, "eps_l2 = 0.0: ", "greater than 0"),
+    ({"eps_l2": math.inf}, "eps_l2 = inf: ", "finite"),
+    ({"eps_l2": math.nan}, "eps_l2 = nan: ", "finite"),
+    ({"pgd_restarts": 0}, "pgd_restarts = 0: ", "greater than or equal to 1"),
+    ({"square_queries": 0}, "square_queries = 0: ", "greater than or equal to 1"),
+    ({"square_queries": 2.5}, "square_queries = 2.5: ", "valid integer"),
+    ({"strong_images": 0}, "strong_images = 0: ", "greater than or equal to 1"),
     ({"penalty": {"share": 1.5}}, "penalty.share = 1.5: ", "less than or equal to 1"),
     ({"penalty": {"fraction": 0}}, "penalty.fraction = 0: ", "greater than 0"),
     ({"penalty": {"coin": 0.0}}, "penalty.coin = 0.0: ", "greater than 0"),
@@ -123,13 +147,29 @@ REFUSED = [
     ({"defences": {"jsigr": OURS}}, "'standard'; accepted: jsigr"),
     ({"defences": {"standard": STANDARD}}, "'jsigr'; accepted: standard"),
     ({"defences": defences()}, "defences.third.objective", "is missing"),
-    ({"defences": defences(objective="magic")}, "unknown objective 'magic'; accepted: ", *objectives.OBJECTIVES),
+    ({"defences": defences(objective="magic")}, "unknown objective 'magic'; accepted: ", *registry.OBJECTIVES),
     ({"defences": defences(objective="jsigr", color=3)}, "unknown field 'defences.third.color'"),
     ({"defences": defences(objective="jsigr", options={"lambda_j": -1.0, "lambda_s": 0.0})}, "lambda_j = -1.0", "0 to"),
     ({"defences": defences(objective="jsigr", options={"lambda_j": 1.0, "lambda_s": math.nan})}, "lambda_s", "finite"),
     ({"defences": defences(objective="jsigr", options={"lambda": 1.0})}, "objective 'jsigr': ", "'lambda'"),
     ({"defences": defences(objective="adversarial", options={"eps": 2.0})}, "eps = 2.0 is out of range; accepted: 0"),
-    ({"defences": defences(objective="adversarial", options={"epsilon": 0.1})}, "objective 'adversarial'", "'epsilon'"),
+    ({"defences": defences(objective="trades", options={"epsilon": 0.1})}, "objective 'trades'", "'epsilon'"),
+    (
+        {"defences": defences(objective="adversarial", options={"eps": 0.1, "epsilon": 0.1})},
+        "objective 'adversarial'",
+        "'epsilon'",
+    ),
+    ({"defences": defences(objective="otjr", options={"eps": 0.1, "slices": 2.5})}, "slices = 2.5; accepted: "),
+    ({"defences": defences(objective="trades", options={"eps": 0.1, "beta": -1.0})}, "beta = -1.0 is out of range; ac"),
+    ({"defences": defences(**GUIDED)}, "teacher = False of defence 'third'; accepted: True"),
+    (
+        {"defences": defences(objective="trades", options={"eps": 0.1}, teacher=True)},
+        "teacher = True of defence 'third'; accepted: False",
+    ),
+    (
+        {"defences": {"standard": {**STANDARD, "teacher": True}, "jsigr": OURS}},
+        "teacher = True of defence 'standard'; accepted: False",
+    ),
     ({"defences": defences(objective="adversarial")}, "objective 'adversarial': ", "'eps'"),
     ({"defences": defences(objective="adversarial", options={"eps": 0.1, "steps": 0})}, "steps = 0; accepted: "),
     ({"defences": defences(objective="jsigr", options={**OURS["options"], "grid": 2.5})}, "grid = 2.5", "accepted: "),
@@ -225,23 +265,65 @@ def test_bad_toml_file(tmp_path, content, fragments):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "third",
+    [
+        {**GUIDED, "teacher": True},
+        {"objective": "jsigr", "options": OURS["options"], "teacher": True},
+        {"objective": "jsigr", "options": OURS["options"]},
+        {"objective": "adversarial", "options": {"eps": 0.1, **OURS["options"]}},
+    ],
+    ids=["gradients", "selection", "self targets", "none"],
+)
+def test_teacher_fits_the_objective(third):
+    assert smoke(defences=defences(**third)).defences["third"].teacher == third.get("teacher", False)
+
+
+def test_fields_that_name_defences_take_any_of_them():
+    named = {"surrogate_defences": ["third", "jsigr"], "autoattack": ["third"], "featured": ["standard", "third"]}
+    third = defences(objective="otjr", options={"eps": 0.1})
+    profile = smoke(defences=third, **named, transfer_design="full")
+    assert {name: getattr(profile, name) for name in named} == named
+    assert profile.transfer_design == "full"
+    with pytest.raises(
+        InputError, match=r"^unknown defence in surrogate_defences 'pgd'; accepted: standard, jsigr, th"
+    ):
+        load_profile("smoke", defences=third)
+
+
 # options
 
 
 def test_options_of_the_family_include_the_shared_penalty():
     third = defences(objective="adversarial", options={"eps": 0.2, "steps": 3})
     fourth = {"label": "fourth", "objective": "input-gradient", "options": {"lambda_s": 2.0}}
-    profile = load_profile("smoke", penalty={"share": 0.3, "grid": 5}, defences={**third, "fourth": fourth})
+    profile = smoke(penalty={"share": 0.3, "grid": 5}, defences={**third, "fourth": fourth})
     shared = profile.penalty.model_dump()
     assert (shared["share"], shared["grid"]) == (0.3, 5)
     assert profile.options("jsigr") == {**shared, "lambda_j": 0.01, "lambda_s": 1.0}
     assert profile.options("fourth") == {**shared, "lambda_s": 2.0}
     assert profile.options("third") == {"eps": 0.2, "steps": 3}
+    assert profile.options("third", lambda_j=0.0, lambda_s=0.0).keys() == {"eps", "steps", "lambda_j", "lambda_s"}
+    stacked = profile.options("third", lambda_j=0.1, lambda_s=0.2)
+    assert stacked == {**shared, "eps": 0.2, "steps": 3, "lambda_j": 0.1, "lambda_s": 0.2}
+    assert registry.build("adversarial", **stacked).objective.selection.share == 0.3
+
+
+@pytest.mark.parametrize("objective", registry.OBJECTIVES.keys() - set(registry.PENALISED))
+def test_options_of_the_others_are_their_own(objective):
+    own = {
+        "scaleable-input-gradient": {"lambda_s": 1.0},
+        "interpretation": GUIDED["options"],
+        "trades": {"eps": 0.1},
+        "otjr": {"eps": 0.1},
+    }[objective]
+    profile = smoke(defences=defences(objective=objective, options=own, teacher=objective == "interpretation"))
+    assert profile.options("third") == own
 
 
 def test_no_penalty_has_no_options_of_one():
     """So that whatever describes the penalty retrains no standard network."""
-    profile = load_profile("smoke", defences={"standard": STANDARD, "jsigr": OURS})
+    profile = smoke(defences={"standard": STANDARD, "jsigr": OURS})
     assert profile.options("standard") == {"lambda_j": 0.0, "lambda_s": 0.0}
     assert profile.options("jsigr", lambda_j=0.0, lambda_s=0.0) == profile.options("standard")
     assert "share" in profile.options("jsigr", lambda_j=0.0)
@@ -250,14 +332,14 @@ def test_no_penalty_has_no_options_of_one():
 
 def test_penalty_is_the_objectives_by_default():
     """A profile that says nothing of the estimator, the share or the coin trains what JSIGR is by default."""
-    profile = load_profile("smoke", penalty={}, defences={"standard": STANDARD, "jsigr": OURS})
-    built = objectives.build("jsigr", **profile.options("jsigr"))
+    profile = smoke(penalty={}, defences={"standard": STANDARD, "jsigr": OURS})
+    built = registry.build("jsigr", **profile.options("jsigr"))
     assert vars(built) == vars(objectives.JSIGR(0.01, 1.0))
 
 
 def test_own_options_win():
     own = {**OURS["options"], "share": 0.9}
-    profile = load_profile("smoke", defences={"standard": STANDARD, "jsigr": {**OURS, "options": own}})
+    profile = smoke(defences={"standard": STANDARD, "jsigr": {**OURS, "options": own}})
     assert profile.options("jsigr")["share"] == 0.9
     assert profile.options("jsigr", share=0.1, lambda_s=3.0)["share"] == 0.1
     assert profile.options("jsigr", lambda_s=3.0)["lambda_s"] == 3.0

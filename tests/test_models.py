@@ -125,3 +125,14 @@ def test_unknown_architecture_names_the_accepted_ones():
     accepted = "small-cnn, vgg, resnet8, resnet18, wrn28-10, mlp"
     with pytest.raises(InputError, match=f"^unknown architecture 'alexnet'; accepted: {accepted}$"):
         build("alexnet", **GREY, seed=0)
+
+
+def test_ensemble_averages_logits():
+    """And not probabilities."""
+    parts = [nn.Sequential(nn.Flatten(), nn.Linear(12, 4)) for _ in range(3)]
+    x = torch.rand(5, 3, 2, 2)
+    ensemble = models.Ensemble(parts)
+    assert_close(ensemble(x), torch.stack([part(x) for part in parts]).mean(0))
+    assert_close(models.Ensemble(parts[:1])(x), parts[0](x))
+    assert count(ensemble) == sum(map(count, parts))
+    assert not any(module.training for module in ensemble.eval().modules()) and not parts[0].training

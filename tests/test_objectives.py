@@ -4,10 +4,10 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from jsigr_lib.attacks import attack, pgd
+from jsigr_lib.defences import build
 from jsigr_lib.errors import InputError
 from jsigr_lib.jacobian import jacobian_norm, sphere
-from jsigr_lib.objectives import JSIGR, AdversarialTraining, build, residual
+from jsigr_lib.objectives import JSIGR, residual
 from jsigr_lib.saliency import Selection, linearised_saliency, selection_mask
 
 GRID = {"grid": 3, "mask_sigma": 0.8, "blur_sigma": 1.0}
@@ -297,7 +297,7 @@ def test_batch_norm_sees_each_batch_once(batch_norm_net, x, y, mask, estimator, 
         assert_close(objective.terms["jacobian"], norm.detach())
 
 
-@pytest.mark.parametrize("objective", [JSIGR(0.1, 1.0, fraction=0.5), JSIGR(0.0, 0.0), AdversarialTraining(0.1)])
+@pytest.mark.parametrize("objective", [JSIGR(0.1, 1.0, fraction=0.5), JSIGR(0.0, 0.0)])
 def test_images_keep_no_gradient(net, x, y, objective):
     x.requires_grad_()
     objective(net, x, y).backward()
@@ -313,30 +313,6 @@ def test_a_zero_gradient_is_no_nan(linear, x, y):
         loss = JSIGR(0.0, 1.0, norm=norm, selection=SOFT, fraction=1.0)(linear, x, 0 * y)
         assert loss == 0
         assert gradient(loss, linear).abs().max() == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "steps", "step_size"),
-    [({}, 7, 0.025), ({"steps": 1}, 1, 0.125), ({"steps": 3, "step_size": 0.01}, 3, 0.01)],
-)
-def test_adversarial_training_is_the_cross_entropy_of_attacked_images(net, x, y, seeded, options, steps, step_size):
-    objective = AdversarialTraining(0.1, **options)
-    loss = objective(net, x, y, generator=seeded())
-    x_adv = pgd(net, x, y, eps=0.1, steps=steps, step_size=step_size, generator=seeded())
-    expected = F.cross_entropy(net(x_adv), y)
-    assert_close(loss, expected)
-    assert_close(gradient(loss, net), gradient(expected, net))
-    assert_close(objective.terms, {"cross_entropy": expected.detach()})
-    assert loss > F.cross_entropy(net(x), y)
-
-
-def test_adversarial_training_attacks_in_evaluation_mode_and_trains_in_the_models_own(batch_norm_net, x, y, seeded):
-    loss = AdversarialTraining(0.1, steps=2)(batch_norm_net, x, y, generator=seeded())
-    assert batch_norm_net[1].num_batches_tracked == 1
-    batch_norm_net[1].reset_running_stats()
-    settings = {"eps": 0.1, "steps": 2, "step_size": 0.025, "random_start": True, "generator": seeded()}
-    x_adv = attack(batch_norm_net, x, y, **settings)
-    assert_close(loss, F.cross_entropy(batch_norm_net(x_adv), y))
 
 
 @pytest.mark.parametrize(
@@ -360,31 +336,3 @@ def test_adversarial_training_attacks_in_evaluation_mode_and_trains_in_the_model
 def test_jsigr_errors_show_the_value(options, message):
     with pytest.raises(InputError, match=f"^{message}"):
         build("jsigr", **{"lambda_j": 1.0, "lambda_s": 1.0, **options})
-
-
-@pytest.mark.parametrize(
-    ("name", "options", "message"),
-    [
-        ("sgd", {}, "unknown objective 'sgd'; accepted: jsigr, input-gradient, adversarial"),
-        ("jsigr", {}, "objective 'jsigr': .*lambda_j"),
-        ("input-gradient", {}, "objective 'input-gradient': .*lambda_s"),
-        ("input-gradient", {"lambda_s": 1.0, "lambda_j": 1.0}, "objective 'input-gradient': .*lambda_j"),
-        ("adversarial", {}, "objective 'adversarial': .*eps"),
-        ("adversarial", {"eps": 1.5}, "eps = 1.5 is out"),
-        ("adversarial", {"eps": 0.1, "steps": 0}, "steps = 0; accepted: a whole number from 1"),
-        ("adversarial", {"eps": 0.1, "step_size": float("nan")}, "step_size = nan is out"),
-    ],
-)
-def test_build_errors_show_the_value(name, options, message):
-    with pytest.raises(InputError, match=f"^{message}"):
-        build(name, **options)
-
-
-def test_build_passes_every_option_on():
-    selection = Selection(share=0.2, kind="soft", grid=5, mask_sigma=1.0, blur_sigma=2.0)
-    options = {"estimator": "double-backprop", "fraction": 0.5, "norm": "l1", "coin": 0.3}
-    flat = build("jsigr", lambda_j=0.1, lambda_s=2.0, **options, **vars(selection))
-    assert vars(flat) == vars(JSIGR(0.1, 2.0, **options, selection=selection))
-    assert vars(build("input-gradient", lambda_s=2.0)) == vars(JSIGR(0.0, 2.0, selection=None))
-    adversarial = build("adversarial", eps=0.1, steps=3, step_size=0.02)
-    assert vars(adversarial) == vars(AdversarialTraining(0.1, steps=3, step_size=0.02))

@@ -34,6 +34,8 @@ def test_options_replace_the_defences_own(study):
 def test_unknown_defence(study):
     with pytest.raises(InputError, match=r"^unknown defence 'magic'; accepted: standard, "):
         study.training("magic")
+    with pytest.raises(InputError, match=r"^unknown defence 'magic'; accepted: standard, "):
+        study.surrogate("mlp", "magic")
 
 
 def test_surrogates_are_undefended_networks_of_their_own(study):
@@ -45,9 +47,21 @@ def test_surrogates_are_undefended_networks_of_their_own(study):
     assert spec.digest not in {network.digest for network in [*everyone, standard]}
 
 
+@pytest.mark.parametrize("defence", ["standard", "jsigr", "pgd", "interpretation", "fast-jsigr"])
+def test_defended_surrogates_are_no_targets(study, defence):
+    """They differ from the network of the same defence and architecture in their seed, and so do their teachers."""
+    spec, target = study.surrogate("small-cnn", defence), study.training(defence)
+    changed = {"seed": SURROGATE_SEED, "teacher": study.surrogate("small-cnn") if target.teacher else None}
+    assert spec == target.model_copy(update=changed)
+    everyone = [network for networks in study.targets().values() for network in networks]
+    assert spec.digest not in {network.digest for network in everyone}
+    assert len({study.surrogate("small-cnn", name).digest for name in study.labels}) == len(study.labels)
+
+
 def test_surrogates_have_their_own_epochs(tiny, study):
     longer = tiny(study.store.root, surrogate_epochs=4)
-    assert longer.surrogate("mlp").epochs == 4
+    assert longer.surrogate("mlp").epochs == longer.surrogate("mlp", "pgd").epochs == 4
+    assert longer.surrogate("mlp", "interpretation").teacher == longer.surrogate("mlp")
     assert longer.training("standard") == study.training("standard")
 
 
@@ -68,9 +82,14 @@ def test_teacher_is_the_standard_network_of_the_same_seed(tiny, study):
     defences = {name: defence.model_dump() for name, defence in study.profile.defences.items()}
     defences["jsigr"]["teacher"] = True
     taught = tiny(study.store.root, defences=defences)
-    spec = taught.training("jsigr", seed=5)
-    assert spec.teacher == taught.training("standard", seed=5)
+    for name in ("jsigr", "interpretation"):
+        assert taught.training(name, seed=5).teacher == taught.training("standard", seed=5)
+        mlp = taught.training(name, architecture="mlp", seed=5)
+        assert mlp.teacher == taught.training("standard", architecture="mlp", seed=5)
+    assert taught.training("jsigr").guide.holds == "selection"
+    assert taught.training("interpretation").guide.holds == "gradient"
     assert taught.training("sigr").teacher is None
+    assert [name for name in study.labels if study.training(name).teacher] == ["interpretation"]
 
 
 def test_labels_are_the_profiles(study):

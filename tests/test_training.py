@@ -8,9 +8,10 @@ from torch.testing import assert_close
 
 from jsigr_lib import models, training
 from jsigr_lib.data import Split
+from jsigr_lib.defences import OTJR, TRADES, AdversarialTraining, ScaleableInputGradient
 from jsigr_lib.errors import InputError
 from jsigr_lib.jacobian import jacobian_norm
-from jsigr_lib.objectives import JSIGR, AdversarialTraining
+from jsigr_lib.objectives import JSIGR
 from jsigr_lib.training import fit, monitor, predict
 
 SIZE = 8
@@ -52,8 +53,8 @@ class Recorder:
     def __init__(self):
         self.batches, self.modes, self.terms = [], [], {}
 
-    def __call__(self, model, x, y, mask=None, *, generator=None):
-        self.batches.append((x, y, mask))
+    def __call__(self, model, x, y, guide=None, *, generator=None):
+        self.batches.append((x, y, guide))
         self.modes.append(model.training)
         return 0 * model(x).sum()
 
@@ -83,6 +84,10 @@ class Killed(JSIGR):
         (JSIGR(0, 0.1, estimator="double-backprop"), ["cross_entropy", "selective"]),
         (JSIGR(0.01, 0.1), ["cross_entropy", "jacobian", "selective"]),
         (AdversarialTraining(0.1, steps=1), ["cross_entropy"]),
+        (AdversarialTraining(0.1, steps=1, objective=JSIGR(0.01, 0.1)), ["cross_entropy", "jacobian", "selective"]),
+        (ScaleableInputGradient(0.1), ["cross_entropy", "selective"]),
+        (TRADES(0.1, steps=1), ["cross_entropy", "divergence"]),
+        (OTJR(0.1, steps=1), ["cross_entropy", "transport", "jacobian"]),
     ],
 )
 def test_history_has_one_row_per_epoch(objective, terms):
@@ -176,40 +181,51 @@ def test_learning_rate_goes_up_and_down():
     assert all(a > b for a, b in pairwise(cycle[100:]))
 
 
-# masks and augmentation
+# guides and augmentation
 
 
-def marked(count: int = 40) -> tuple[Split, torch.Tensor]:
-    """Colour images, and a mask for each that is its own first channel."""
+def marked(count: int = 40, channels: int = 1) -> tuple[Split, torch.Tensor]:
+    """Colour images, and a guide for each: its own last channels, as many as that."""
     images = torch.randint(1, 256, (count, 3, SIZE, SIZE), generator=torch.Generator().manual_seed(0))
-    return Split(images.to(torch.uint8), torch.arange(count)), images[:, :1].float() / 255
+    return Split(images.to(torch.uint8), torch.arange(count)), images[:, 3 - channels :].float() / 255
 
 
-def seen_by(train: Split, masks, **options) -> tuple:
+def seen_by(train: Split, guide, **options) -> tuple:
     recorder = Recorder()
     model = models.build("mlp", channels=3, size=SIZE, classes=2, mean=[0.5] * 3, std=[0.5] * 3, seed=0, width=4)
     validation = Split(train.images[:5], torch.zeros(5, dtype=torch.long))
-    fit(model, recorder, train, validation, **{**SETTINGS, "epochs": 1, **options}, masks=masks)
+    fit(model, recorder, train, validation, **{**SETTINGS, "epochs": 1, **options}, guide=guide)
     return recorder.batches
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3])
 @pytest.mark.parametrize("augment", [False, True])
-def test_masks_stay_with_their_images(augment):
-    train, masks = marked()
-    for x, y, mask in seen_by(train, masks, augment=augment):
-        assert mask.shape == (len(y), 1, SIZE, SIZE)
-        assert_close(mask, x[:, :1])
+def test_guides_move_with_their_images(augment, channels):
+    train, guide = marked(channels=channels)
+    for x, y, own in seen_by(train, guide, augment=augment):
+        assert x.shape == (len(y), 3, SIZE, SIZE)
+        assert own.shape == (len(y), channels, SIZE, SIZE)
+        assert_close(own, x[:, 3 - channels :])
         assert torch.equal(x, train.batch(y)[0]) != augment
 
 
-def test_half_precision_masks_become_float():
-    train, masks = marked()
-    assert {mask.dtype for _, _, mask in seen_by(train, masks.half())} == {torch.float32}
+def test_a_guide_changes_no_image():
+    """Of augmentation's draws, none is for the guide; a guide may be negative."""
+    train, guide = marked(channels=3)
+    alone, guided = (seen_by(train, own, augment=True) for own in (None, -guide))
+    for (x, _, _), (same_x, _, own) in zip(alone, guided, strict=True):
+        assert torch.equal(x, same_x)
+        assert torch.equal(own, -x)
 
 
-def test_no_masks_is_none():
+def test_half_precision_guides_become_float():
+    train, guide = marked()
+    assert {own.dtype for _, _, own in seen_by(train, guide.half())} == {torch.float32}
+
+
+def test_no_guide_is_none():
     train, _ = marked()
-    assert {mask for _, _, mask in seen_by(train, None, augment=True)} == {None}
+    assert {own for _, _, own in seen_by(train, None, augment=True)} == {None}
 
 
 def test_augmentation_shifts_and_mirrors():

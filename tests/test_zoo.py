@@ -3,8 +3,10 @@ import json
 import pytest
 import torch
 
-from jsigr_lib import models, objectives
+from jsigr_lib import defences, models, objectives
+from jsigr_lib.config import PROFILE_NAMES, load_profile
 from jsigr_lib.data import DataSpec
+from jsigr_lib.jacobian import logit_gradient
 from jsigr_lib.saliency import perturbation_saliency, selection_mask
 from jsigr_lib.zoo import Bank, Training, count_flops, trained
 
@@ -16,9 +18,14 @@ PLAIN = (("lambda_j", 0.0), ("lambda_s", 0.0))
 @pytest.fixture(scope="module")
 def taught(tiny, study):
     """A study whose J-SIGR has a teacher, in the same store as the other."""
-    defences = {"standard": STANDARD, "jsigr": {**OURS, "teacher": True}, "soft": {**OURS, "teacher": True}}
-    defences["soft"] = {**defences["soft"], "label": "soft", "options": {**OURS["options"], "kind": "soft"}}
-    return tiny(study.store.root, defences=defences)
+    table = {"standard": STANDARD, "jsigr": {**OURS, "teacher": True}, "soft": {**OURS, "teacher": True}}
+    table["soft"] = {**table["soft"], "label": "soft", "options": {**OURS["options"], "kind": "soft"}}
+    return tiny(study.store.root, defences=table, surrogate_defences=[], autoattack=[], featured=[])
+
+
+def bank_of(spec: Training) -> Bank:
+    (bank,) = (need for need in spec.needs() if isinstance(need, Bank))
+    return bank
 
 
 # trained networks
@@ -105,49 +112,51 @@ def test_objective_is_built_from_the_options(study):
     objective = study.training("jsigr", lambda_j=0.5, share=0.2, fraction=0.7).build_objective()
     assert isinstance(objective, objectives.JSIGR)
     assert (objective.lambda_j, objective.fraction, objective.selection.share) == (0.5, 0.7, 0.2)
-    assert isinstance(study.training("pgd").build_objective(), objectives.AdversarialTraining)
+    assert isinstance(study.training("pgd").build_objective(), defences.AdversarialTraining)
 
 
 # teachers
 
 
 def test_bank_keeps_exactly_the_share(taught):
-    bank = taught.training("jsigr").needs()[1]
-    masks = taught.get(bank).tensors["masks"]
+    bank = bank_of(taught.training("jsigr"))
+    masks = taught.get(bank).tensors["guide"]
     assert (masks.shape, masks.dtype) == ((512, 1, 28, 28), torch.float16)
     assert set(masks.unique().tolist()) == {0, 1}
     assert masks.float().sum((1, 2, 3)).unique().tolist() == [round(taught.profile.penalty.share * 784)]
 
 
 def test_soft_bank_is_relative_saliency(taught):
-    masks = taught.get(taught.training("soft").needs()[1]).tensors["masks"].float()
+    masks = taught.get(bank_of(taught.training("soft"))).tensors["guide"].float()
     assert masks.min() >= 0
     assert masks.amax((1, 2, 3)).unique().tolist() == [1]
     assert len(masks.unique()) > 100
 
 
 def test_bank_has_the_teachers_map_of_each_image(taught):
-    bank = taught.training("jsigr").needs()[1]
-    assert isinstance(bank, Bank)
+    bank = bank_of(taught.training("jsigr"))
     x, y = taught.dataset.train.batch(torch.tensor([0, 17, 255]))
     maps = perturbation_saliency(taught.model(bank.teacher), x, y, **taught.profile.penalty.selection.perturbation)
     expected = selection_mask(maps, share=taught.profile.penalty.share)
-    agreed = (taught.get(bank).tensors["masks"][[0, 17, 255]] == expected).float().mean()
+    agreed = (taught.get(bank).tensors["guide"][[0, 17, 255]] == expected).float().mean()
     assert agreed > 0.995  # another batch size may order near ties differently
 
 
 def test_bank_belongs_to_the_selection_and_the_teacher(taught):
     spec = taught.training("jsigr")
     assert spec.teacher == taught.training("standard")
-    assert spec.needs() == [spec.data, Bank(teacher=spec.teacher, selection=spec._selection["selection"])]
-    assert dict(spec.needs()[1].selection) == {
+    assert spec.needs() == [spec.data, spec.guide]
+    assert spec.guide.needs() == [spec.teacher, spec.data]
+    assert (spec.guide.teacher, spec.guide.holds) == (spec.teacher, "selection")
+    assert dict(spec.guide.selection) == {
         name: value
         for name, value in taught.profile.penalty.model_dump().items()
         if name in ("share", "kind", "grid", "mask_sigma", "blur_sigma")
     }
     heavier = taught.training("jsigr", lambda_s=9.0)
-    assert heavier.needs()[1] == spec.needs()[1]
-    assert taught.training("jsigr", share=0.1).needs()[1].digest != spec.needs()[1].digest
+    assert heavier.guide == spec.guide
+    assert taught.training("jsigr", share=0.1).guide.digest != spec.guide.digest
+    assert taught.training("jsigr", grid=14).guide.work() == 4 * spec.guide.work()
 
 
 def test_teacher_changes_the_network(study, taught):
@@ -155,6 +164,49 @@ def test_teacher_changes_the_network(study, taught):
     taught.make([taught.training("jsigr")])
     own, teachers = (one.get(one.training("jsigr")).tensors for one in (study, taught))
     assert any(not torch.equal(own[name], teachers[name]) for name in own)
+
+
+def test_gradient_bank_has_the_teachers_gradient_of_each_image(study):
+    spec = study.training("interpretation")
+    bank = bank_of(spec)
+    assert (bank.teacher, bank.holds, bank.selection) == (study.training("standard"), "gradient", ())
+    assert bank.needs() == [bank.teacher, study.data]
+    targets = study.get(bank).tensors["guide"]
+    assert (targets.shape, targets.dtype) == ((512, 1, 28, 28), torch.float16)
+    x, y = study.dataset.train.batch(torch.tensor([0, 17, 511]))
+    for found, d in zip(targets[[0, 17, 511]].float(), logit_gradient(study.model(bank.teacher), x, y), strict=True):
+        near = (d - d.mean()).abs() <= d.std()
+        assert 0.5 < near.float().mean() < 0.95
+        assert found[near].abs().max() == 0
+        torch.testing.assert_close(found[~near], d[~near], atol=1e-6, rtol=2e-3)
+
+
+def test_gradient_bank_belongs_to_the_teacher_alone(study):
+    spec = study.training("interpretation")
+    assert study.training("interpretation", lambda_cs=7.0).guide == spec.guide
+    assert study.training("interpretation", lambda_cs=7.0).digest != spec.digest
+    assert study.training("interpretation", seed=1).guide.digest != spec.guide.digest
+    masks = Bank(teacher=spec.teacher)
+    assert (masks.holds, masks.digest == spec.guide.digest) == ("selection", False)
+    assert masks.work() / spec.guide.work() == 7**2 / 2  # passes
+
+
+def test_what_a_teacher_hands_down_trains_the_network(study):
+    """Another teacher, or no weight on it, is another network."""
+    spec = study.training("interpretation")
+    strangers = {**dict(spec), "teacher": study.training("standard", seed=1)}
+    specs = [spec, Training(**strangers), study.training("interpretation", lambda_cs=0.0)]
+    first, other, alone = (study.get(one).tensors["1.weight"] for one in specs)
+    assert not torch.equal(first, other)
+    assert not torch.equal(first, alone)
+    assert list(study.get(spec).facts["history"][0])[1:4] == ["cross_entropy", "dissimilarity", "magnitude"]
+
+
+@pytest.mark.parametrize("defence", ["interpretation", "scaleable-l2", "scaleable-l1", "trades", "otjr", "fast-jsigr"])
+def test_every_defence_trains(study, defence):
+    row = study.get(study.training(defence)).facts["history"][0]
+    assert all(torch.tensor(value).isfinite() for value in row.values())
+    assert 0 < row["cross_entropy"] < 2.5  # mean of the epoch; a guess among ten costs 2.3
 
 
 # operations
@@ -178,7 +230,36 @@ def test_standard_step_by_hand():
 @pytest.mark.parametrize("steps", [1, 2, 7])
 def test_adversarial_step_by_hand(steps):
     """Each attack step: forward, and backward to the image, without the gradients by the weights."""
-    assert flops("adversarial", eps=0.1, steps=steps) == STEP + steps * 4 * (FIRST + REST)
+    attack = steps * 4 * (FIRST + REST)
+    assert flops("adversarial", eps=0.1, steps=steps) == STEP + attack
+    assert flops("trades", eps=0.1, steps=steps) == 2 * STEP + attack  # clean and attacked images
+    for fraction in (1.0, 0.5, 0.1):
+        penalty = {"lambda_j": 0.1, "lambda_s": 1.0, "fraction": fraction}
+        assert flops("adversarial", eps=0.1, steps=steps, **penalty) == flops("jsigr", **penalty) + attack
+
+
+def test_scaleable_input_gradient_by_hand():
+    """Two forward passes; back to the image for the direction; back through both, of which the first, whose images
+    the direction was asked of, reaches its images again."""
+    step = 2 * STEP + 2 * (FIRST + REST) + 2 * FIRST
+    assert flops("scaleable-input-gradient", lambda_s=1.0) == step
+    assert flops("scaleable-input-gradient", lambda_s=1.0, norm="l1") == step
+
+
+def test_otjr_by_hand():
+    """Clean and attacked, the attack, and a double backward pass, which costs the same as the Jacobian norm's."""
+    jacobian = flops("jsigr", lambda_j=1.0, lambda_s=0.0, fraction=1.0, estimator="double-backprop") - STEP
+    assert flops("otjr", eps=0.1, steps=3) == pytest.approx(2 * STEP + jacobian + 3 * 4 * (FIRST + REST), rel=0.02)
+
+
+@pytest.mark.parametrize("profile", PROFILE_NAMES)
+def test_every_defence_costs_more_than_none(profile):
+    p = load_profile(profile)
+    costs = {name: flops(defence.objective, "small-cnn", 4, **p.options(name)) for name, defence in p.defences.items()}
+    assert {defence.objective for defence in p.defences.values()} == set(defences.OBJECTIVES)
+    assert min(costs, key=costs.get) == "standard"
+    assert [name for name, cost in costs.items() if cost <= costs["standard"]] == ["standard"]
+    assert costs["fast"] < costs["fast-jsigr"] < costs["pgd"] < costs["trades"] < costs["otjr"] or profile == "smoke"
 
 
 def test_counting_leaves_the_global_state():

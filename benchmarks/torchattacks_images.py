@@ -1,0 +1,56 @@
+"""Images attacked by torchattacks in an environment of its own; see `torchattacks_worker`.
+
+    python -m benchmarks.torchattacks_images '{"given": "given.pt", "found": "found.pt", ...}'
+
+reads weights, images and labels from `given` and writes each attack's images to `found`.
+"""
+
+import json
+import sys
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.threats import Threat, repeats
+from benchmarks.torchattacks_worker import bare_library, build
+
+
+def main(
+    *, given: str, found: str, network: dict, threats: list[dict], batch: int, seed: int, device: str, threads: int
+) -> int:
+    sys.modules["jsigr_lib"] = bare_library()
+    from jsigr_lib import models
+
+    torch.set_num_threads(threads)
+    held = torch.load(given, map_location=device)
+    model = models.build(**network).to(device)
+    model.load_state_dict(held["weights"])
+    model.eval().requires_grad_(False)
+    images = {}
+    for threat in (Threat(**settings) for settings in threats):
+        torch.manual_seed(seed)
+        parts = [*zip(held["x"].split(batch), held["y"].split(batch), strict=True)] * repeats(threat)
+        images[threat.name] = torch.cat([attacked(threat, model, x, y).cpu() for x, y in parts])
+    torch.save(images, found)
+    return len(images)
+
+
+class FirstChannel(nn.Module):
+    """A network of grey images that is given three channels."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x[:, :1])
+
+
+def attacked(threat: Threat, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    if threat.translation and x.shape[1] == 1:  # its smoothing takes three channels only
+        return build(threat, FirstChannel(model))(x.expand(-1, 3, -1, -1), y)[:, :1]
+    return build(threat, model)(x, y)
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(**json.loads(sys.argv[1]))))

@@ -1,0 +1,134 @@
+"""The figures of the transfer notebook; see `figures` for how all of them are made."""
+
+import pandas as pd
+
+from jsigr_lib.figures import Described, name_bars
+from jsigr_lib.plotting import figure, heat_map, looks, panels
+from jsigr_lib.study import Study
+
+JUDGES = {  # colour and marker of each
+    "clean": ("#b3b3b3", "P"),
+    "transferred": ("#0072b2", "o"),
+    "Square": ("#009e73", "s"),
+    "PGD": ("#e69f00", "^"),
+    "PGD, restarts": ("#d55e00", "v"),
+    "AutoAttack": ("#4d4d4d", "D"),
+}
+
+
+def of_architecture(study: Study, table: pd.DataFrame) -> pd.DataFrame:
+    """The rows about the figures' architecture, L-infinity."""
+    return table[(table.architecture == study.architecture) & (table.norm == "linf")]
+
+
+def accuracy_curves(study: Study, table: pd.DataFrame) -> Described:
+    """Accuracy against eps with its interval: white-box, and transferred from each undefended surrogate (headline
+    attack). One row of panels per family of defences; the standard and the J-SIGR network are in both."""
+    table, p = of_architecture(study, table), study.profile
+    clean, attack = table[table.threat == "clean"], p.transfer_attacks[0]
+    headline = table[(table.threat == "transfer") & (table.attack == attack) & (table.source_defence == "standard")]
+    shown = {"white-box PGD": table[(table.threat == "white-box") & (table.attack == "pgd")]}
+    for source in headline[headline.source != study.architecture].source.unique():
+        shown[f"{attack.upper()} from {source}"] = headline[headline.source == source]
+    families = study.families
+    fig = figure(2.7 * len(shown) + 1.8, 2.9 * len(families) + 0.3)
+    grid = panels(fig, len(families), len(shown), sharey=True, sharex=True)
+    for axes, title in zip(grid[0], shown, strict=True):
+        axes.set_title(title)
+    for row, (family, names) in zip(grid, families.items(), strict=True):
+        for axes, rows in zip(row, shown.values(), strict=True):
+            for name in names:
+                line = pd.concat([clean[clean.defence == name], rows[rows.defence == name]]).sort_values("eps")
+                axes.fill_between(line.eps, line.low, line.high, color=looks(study)[name]["color"], alpha=0.12, lw=0)
+                axes.plot(line.eps, line.accuracy, **looks(study)[name])
+            axes.axvline(p.eps, color="#999999", linestyle=":", linewidth=1)
+            axes.set_ylim(-0.02, 1)
+        row[0].set_ylabel(f"{family}\naccuracy")
+        row[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
+    for axes in grid[-1]:
+        axes.set_xlabel(r"$\epsilon$ (share of the pixel range)")
+    first = list(shown)[1]
+    at_headline = shown[first][shown[first].eps == p.eps]
+    values = ", ".join(f"{study.labels[row.defence]} {row.accuracy:.2f}" for row in at_headline.itertuples())
+    return fig, (
+        "Accuracy of each defence against the attack budget eps, with 95 percent intervals: white-box PGD, and "
+        f"transferred from each undefended surrogate and their ensemble. {first}, eps {p.eps:g}: {values}."
+    )
+
+
+def transfer_matrix(study: Study, table: pd.DataFrame) -> Described:
+    """Accuracy of each target (column) on images attacked through each source (row), headline attack and budget."""
+    p, table = study.profile, of_architecture(study, table)
+    rows = table[(table.threat == "transfer") & (table.attack == p.transfer_attacks[0]) & (table.eps == p.eps)]
+    names = rows.source + ", " + rows.source_defence.map(study.labels)
+    pivot = rows.assign(name=names).pivot(index="name", columns="defence", values="accuracy")
+    own = names.str.startswith(f"{study.architecture}, ")
+    order = [*names[~own].unique(), *(f"{study.architecture}, {label}" for label in study.labels.values())]
+    pivot = pivot.loc[[name for name in order if name in pivot.index], list(study.labels)].rename(columns=study.labels)
+    fig = figure(10.6, 0.33 * len(pivot) + 2.2)
+    (axes,) = panels(fig)[0]
+    title = f"Target accuracy, {p.transfer_attacks[0].upper()}, eps {p.eps:g}"
+    heat_map(axes, pivot, title=title, fontsize=8)
+    axes.set(xlabel="target", ylabel="source")
+    return fig, (
+        "Heat map of target accuracy: rows are the networks that attacks were made on, columns the defended networks. "
+        f"Cells range from {rows.accuracy.min():.2f} to {rows.accuracy.max():.2f}; a network is never its own source."
+    )
+
+
+def attack_ranking(study: Study, table: pd.DataFrame) -> Described:
+    """Which transfer attack hurts most: each attack on each target through the headline source, and the mean over the
+    defended targets through every undefended surrogate. Rows from the strongest to the weakest."""
+    p, table = study.profile, of_architecture(study, table)
+    rows = table[(table.threat == "transfer") & (table.source_defence == "standard") & (table.eps == p.eps)]
+    rows = rows[rows.source != study.architecture]
+    means = ranking(rows)
+    order, headline = list(means.index), rows[rows.source == means.columns[0]]
+    pivot = headline.pivot(index="attack", columns="defence", values="accuracy").loc[order, list(study.labels)]
+    fig = figure(11.4, 0.36 * len(order) + 2.4)
+    left, right = panels(fig, 1, 2, width_ratios=(2.6, 1))[0]
+    pivot.index = [attack.upper() for attack in order]
+    heat_map(
+        left, pivot.rename(columns=study.labels), title=f"From {means.columns[0]}, eps {p.eps:g}: accuracy", fontsize=8
+    )
+    for marker, source in zip("os^vD", means, strict=False):
+        right.plot(means[source], range(len(order)), marker=marker, linestyle="none", label=f"from {source}")
+    right.set_yticks(range(len(order)), [""] * len(order))
+    right.set_ylim(len(order) - 0.5, -0.5)
+    right.set(title="Mean over defended targets", xlabel="accuracy left")
+    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8.5)
+    listed = ", ".join(f"{attack.upper()} {means[means.columns[0]][attack]:.3f}" for attack in order)
+    return fig, (
+        "Left: heat map of accuracy by transfer attack and target, strongest attack on top. Right: mean accuracy over "
+        f"the defended targets by source. Through {means.columns[0]}: {listed}."
+    )
+
+
+def ranking(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy over the defended targets, by attack (strongest first) and source (the headline one first)."""
+    defended = rows[rows.defence != "standard"]
+    means = defended.pivot_table(index="attack", columns="source", values="accuracy")[list(rows.source.unique())]
+    return means.sort_values(means.columns[0])
+
+
+def judges(study: Study, table: pd.DataFrame) -> Described:
+    """What ever stronger attacks leave of the same images, one line of dots per defence."""
+    fig = figure(9, 0.34 * len(study.labels) + 1.7)
+    (axes,) = panels(fig)[0]
+    order = {name: i for i, name in enumerate(study.labels)}
+    for judge, (colour, marker) in JUDGES.items():
+        rows = table[table.judge == judge]
+        if len(rows):
+            bars = [rows.accuracy - rows.low, rows.high - rows.accuracy]
+            look = {"color": colour, "marker": marker, "label": judge, "linestyle": "none", "elinewidth": 1}
+            axes.errorbar(rows.accuracy, rows.defence.map(order), xerr=bars, **look)
+    name_bars(axes, study)
+    images = f"the first {table.images.max():,} images"
+    axes.set(xlim=(-0.02, 1), xlabel="accuracy left, with 95 % interval", title=f"eps {study.profile.eps:g}, {images}")
+    fig.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+    judged = table[table.judge == "AutoAttack"]
+    listed = ", ".join(f"{study.labels[row.defence]} {row.accuracy:.2f}" for row in judged.itertuples())
+    return fig, (
+        "Accuracy of each defence at the headline budget on the same images: clean, under a transferred attack, "
+        f"Square, PGD, PGD with restarts and AutoAttack, with 95 percent intervals. AutoAttack leaves: {listed}."
+    )
