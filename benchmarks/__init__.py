@@ -1,1 +1,1 @@
-"""Speed of jsigr_lib against named peers, as ratios measured in one run: `jsigr bench`. See README.md."""
+"""Speed of jsigr_lib and strength of its attacks against named peers, from one run: `jsigr bench`. See README.md."""

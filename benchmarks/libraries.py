@@ -1,4 +1,4 @@
-"""The same attack by our library and by those of the `bench` extra, as functions of nothing that give attacked images."""
+"""The same attack by our library and by those of the `bench` extra, as functions without arguments that give images."""
 
 from collections.abc import Callable
 

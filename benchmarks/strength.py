@@ -103,8 +103,9 @@ def elsewhere(study: Study, network: Training, python: Path, x: Tensor, y: Tenso
     """torchattacks' images, from an environment of its own."""
     built = {"architecture": network.architecture, "width": network.width, "seed": SEED, **study.dataset.shape}
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: str(Path(folder) / f"{name}.pt") for name in ("given", "found")}
-        torch.save({"weights": study.get(network).tensors, "x": x.cpu(), "y": y.cpu()}, files["given"])
+        files = {name: str(Path(folder) / f"{name}.npz") for name in ("given", "found")}
+        given = {**study.get(network).tensors, "x": x.cpu(), "y": y.cpu()}
+        np.savez(files["given"], **{name: tensor.numpy() for name, tensor in given.items()})
         arguments = {
             "network": built,
             "threats": [asdict(threat) for threat in STRENGTH],
@@ -115,7 +116,8 @@ def elsewhere(study: Study, network: Training, python: Path, x: Tensor, y: Tenso
             **files,
         }
         run_elsewhere(python, "benchmarks.torchattacks_images", arguments)
-        return {("torchattacks", name): images.to(x) for name, images in torch.load(files["found"]).items()}
+        found = np.load(files["found"])
+        return {("torchattacks", name): torch.from_numpy(found[name]).to(x) for name in found}
 
 
 def compared(model: nn.Module, found: dict[tuple[str, str], Tensor], x: Tensor, y: Tensor) -> list[dict]:

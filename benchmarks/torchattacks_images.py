@@ -1,6 +1,6 @@
 """Images attacked by torchattacks in an environment of its own; see `torchattacks_worker`.
 
-    python -m benchmarks.torchattacks_images '{"given": "given.pt", "found": "found.pt", ...}'
+    python -m benchmarks.torchattacks_images '{"given": "given.npz", "found": "found.npz", ...}'
 
 reads weights, images and labels from `given` and writes each attack's images to `found`.
 """
@@ -8,6 +8,7 @@ reads weights, images and labels from `given` and writes each attack's images to
 import json
 import sys
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,16 +23,17 @@ def main(
     from jsigr_lib import models
 
     torch.set_num_threads(threads)
-    held = torch.load(given, map_location=device)
+    held = {name: torch.from_numpy(array).to(device) for name, array in np.load(given).items()}
+    x, y = (held.pop(name) for name in ("x", "y"))
     model = models.build(**network).to(device)
-    model.load_state_dict(held["weights"])
+    model.load_state_dict(held)
     model.eval().requires_grad_(False)
     images = {}
     for threat in (Threat(**settings) for settings in threats):
         torch.manual_seed(seed)
-        parts = [*zip(held["x"].split(batch), held["y"].split(batch), strict=True)] * repeats(threat)
-        images[threat.name] = torch.cat([attacked(threat, model, x, y).cpu() for x, y in parts])
-    torch.save(images, found)
+        parts = [*zip(x.split(batch), y.split(batch), strict=True)] * repeats(threat)
+        images[threat.name] = torch.cat([attacked(threat, model, *part).cpu() for part in parts]).numpy()
+    np.savez(found, **images)
     return len(images)
 
 

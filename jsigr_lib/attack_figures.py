@@ -95,6 +95,7 @@ def attack_ranking(study: Study, table: pd.DataFrame) -> Described:
         right.plot(means[source], range(len(order)), marker=marker, linestyle="none", label=f"from {source}")
     right.set_yticks(range(len(order)), [""] * len(order))
     right.set_ylim(len(order) - 0.5, -0.5)
+    left.set_xlabel("target")
     right.set(title="Mean over defended targets", xlabel="accuracy left")
     right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8.5)
     listed = ", ".join(f"{attack.upper()} {means[means.columns[0]][attack]:.3f}" for attack in order)

@@ -74,8 +74,6 @@ def values_per_image(study: Study, architecture: str, defence: str) -> dict[tupl
 def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
     """One row per test, architecture and context: the paired difference, its interval, the margin, the outcome."""
     p = study.profile
-    table = robustness.accuracy_table(study, threats.headline_cells(study))
-    trust = table.set_index(["architecture", "defence", "threat", "source"])["flags"].to_dict()
     values: dict[tuple[str, str], dict] = {}
     rows = []
     for claim in claims:
@@ -91,17 +89,25 @@ def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
                 a, b = values[architecture, test.a], values[architecture, test.b]
                 for key in (key for key in a if key[0] == test.measure):
                     row = _contrast(claim, test, architecture, key, a[key], b[key], study)
-                    rows.append({**row, "flags": _trust(trust, test, architecture, key)})
+                    rows.append({**row, "flags": _trust(study, test, architecture, key)})
     return pd.DataFrame(rows)
 
 
-def _trust(trust: dict[tuple, str], test: Test, architecture: str, key: tuple[str, str]) -> str:
+def _trust(study: Study, test: Test, architecture: str, key: tuple[str, str]) -> str:
     """The flags of the two accuracies that a difference comes from; none where it is no accuracy."""
-    threats = {"clean accuracy": ("clean", ""), "transfer accuracy": ("transfer", key[1].removeprefix("from "))}
-    if key[0] not in threats:
+    sources = {"clean accuracy": "", "transfer accuracy": key[1].removeprefix("from ")}
+    if key[0] not in sources:
         return flags.shown(set())
-    both = [trust[architecture, name, *threats[key[0]]] for name in (test.a, test.b)]
-    return flags.shown({flag for cell in both for flag in cell.split("; ")})
+    cells = [
+        cell
+        for cell in threats.headline_cells(study)
+        if cell.row["architecture"] == architecture
+        and cell.row["defence"] in (test.a, test.b)
+        and cell.row["source"] in ("", sources[key[0]])
+    ]
+    table = robustness.accuracy_table(study, cells)
+    own = table[table.source == sources[key[0]]]["flags"]
+    return flags.shown({flag for cell in own for flag in cell.split("; ")})
 
 
 def _contrast(claim: Claim, test: Test, architecture: str, key: tuple[str, str], a, b, study: Study) -> dict:

@@ -157,8 +157,8 @@ class Profile(Table):
 
     @property
     def budgets(self) -> list[float]:
-        """The eps grid with the headline budget in it, ascending, without 0."""
-        return sorted({*self.eps_grid, self.eps} - {0.0})
+        """The eps grid without 0, and the headline budget, ascending."""
+        return sorted({*self.eps_grid} - {0.0} | {self.eps})
 
 
 def load_profile(name: str = "quick", **overrides: Any) -> Profile:

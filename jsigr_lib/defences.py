@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from jsigr_lib.attacks import Loss, attack, check_count, check_settings, cross_entropy
 from jsigr_lib.errors import InputError, between, one_of
-from jsigr_lib.jacobian import Images, sphere, squared_norm, vjp
+from jsigr_lib.jacobian import Images, evaluation_mode, sphere, squared_norm, vjp
 from jsigr_lib.objectives import JSIGR
 from jsigr_lib.saliency import Selection
 
@@ -110,6 +110,10 @@ class AdversarialTraining(Adversarial):
         self.objective = objective or JSIGR(0.0, 0.0)
 
     @property
+    def guide(self) -> str | None:
+        return self.objective.guide if self.objective.lambda_s else None
+
+    @property
     def share(self) -> float:
         return self.objective.share
 
@@ -148,8 +152,11 @@ class TRADES(Adversarial):
     def __call__(
         self, model: nn.Module, x: Images, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        z = model(x.detach())
-        x_adv = self.attacked(model, x, y, generator, loss=lambda z_adv, _: divergence(z.detach(), z_adv))
+        x = x.detach()
+        with evaluation_mode(model), torch.no_grad():
+            z_fixed = model(x)
+        x_adv = self.attacked(model, x, y, generator, loss=lambda z_adv, _: divergence(z_fixed, z_adv))
+        z = model(x)
         loss, apart = F.cross_entropy(z, y), divergence(z, model(x_adv)).mean()
         self.terms = {"cross_entropy": loss.detach(), "divergence": apart.detach()}
         return loss + self.beta * apart

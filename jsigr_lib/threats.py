@@ -1,4 +1,4 @@
-"""What the study of robustness asks, cell by cell: which network, which threat, which source, which attack, which budget."""
+"""What the study of robustness asks, cell by cell: which network, threat, source, attack and budget."""
 
 from dataclasses import dataclass
 

@@ -173,7 +173,7 @@ def test_momentum_survives_a_zero_gradient(grey):
 
 
 def test_momentum_starts_after_a_zero_gradient(grey, seeded):
-    """Flat up to 0.5 and rising beyond: only variance tuning, looking around, finds the slope; from its second step on."""
+    """Flat up to 0.5, rising beyond: only variance tuning, which looks around, moves, from its second step on."""
     y = torch.zeros(len(grey), dtype=torch.long)
     edge = Function(lambda x: torch.stack([0 * x, (x - 0.5).relu()], 1).sum((2, 3, 4)))
     settings = {"eps": 0.1, "steps": 3, "step_size": 0.03, "momentum": 1.0}
@@ -679,10 +679,10 @@ def test_bad_models(net, x, y, run, output, message, norm):
         run(Function(lambda x: output(net(x))), x, y, **ball(norm))
 
 
-@pytest.mark.parametrize("scale", [0.5, -1.0])
-def test_logits_that_look_like_probabilities_only_nearly(net, x, y, scale):
-    """Rows that sum to 1/2, or negative ones."""
-    fgsm(Function(lambda x: scale * net(x).softmax(1)), x, y, eps=0.1)
+@pytest.mark.parametrize(("scale", "shift"), [(0.5, 0.0), (-1.0, 0.0), (-1.0, 2 / 3), (4.0, -1.0)])
+def test_logits_that_look_like_probabilities_only_nearly(net, x, y, scale, shift):
+    """Rows that sum to 1/2, to -1, or to 1 with negative entries."""
+    fgsm(Function(lambda x: scale * (3 * net(x)).softmax(1) + shift), x, y, eps=0.1)
 
 
 @every_attack

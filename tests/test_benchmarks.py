@@ -1,7 +1,9 @@
 """What the speed benchmarks measure, and how they count: tiny networks, no peer's code."""
 
+import importlib
 import json
 import sys
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,14 +11,16 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from benchmarks import attacks, fidelity, frontier, maps, run, steps, tables, timing, workers
+from benchmarks import attacks, fidelity, frontier, libraries, maps, run, steps, strength, tables, timing, workers
 from benchmarks.memory import peak_bytes
 from benchmarks.peers import Peers
-from benchmarks.threats import EPS, MI_FGSM, PGD, check
+from benchmarks.threats import EPS, FAMILY, PGD, PGD_L2, STRENGTH, TIMED, check, repeats, violation
 from benchmarks.workloads import Workload
+from jsigr_lib import attacks as ours
 from jsigr_lib import cli, interpretability, statistics
+from jsigr_lib.defences import AdversarialTraining
 from jsigr_lib.jacobian import jacobian_norms
-from jsigr_lib.objectives import JSIGR, AdversarialTraining
+from jsigr_lib.objectives import JSIGR
 from jsigr_lib.study import Study
 
 TINY = Workload("small-cnn", channels=1, size=28, batch=4, width=2)
@@ -117,7 +121,7 @@ def test_tulip_tends_to_the_input_gradient_penalty(net, x, y):
     torch.testing.assert_close(steps.tulip(net, x, y, h=1e-6), ours(net, x, y), rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("threat", [PGD, MI_FGSM], ids=lambda threat: threat.name)
+@pytest.mark.parametrize("threat", TIMED, ids=lambda threat: threat.name)
 def test_attack_cases_are_the_floor_and_a_checked_attack(threat):
     cases = attacks.cases(threat, TINY, ALONE)
     assert list(cases) == [attacks.BASELINE, "jsigr_lib"]
@@ -163,6 +167,177 @@ def test_workers_are_compared_by_models_per_hour():
     table = workers.table(threads=1, rounds=1, **scale)
     assert table.case.tolist() == ["one process, 1 threads", "1 processes, one thread each"]
     assert table.ratio[0] == 1 and table.ratio[1] > 0
+
+
+# strength
+
+
+def test_threats_are_the_defaults_of_our_attacks():
+    model, (x, y) = TINY.model(), TINY.images()
+    for name, threat in [*FAMILY.items(), ("pgd", PGD_L2)]:
+        default = ours.run(name, model, x, y, eps=threat.eps, norm=threat.norm, generator=torch.manual_seed(1))
+        case = libraries.ours(threat, model, x, y, generator=torch.manual_seed(1))
+        torch.testing.assert_close(case(), default, rtol=0, atol=0)
+    followers = {name for name in ours.ATTACKS if name not in ("square", "autoattack")}
+    assert set(FAMILY) == followers
+
+
+def test_violations_are_named():
+    x = torch.full((2, 1, 4, 4), 0.5)
+    far = torch.full_like(x, 0.9 * EPS)
+    assert violation(x + far, x, PGD) == violation(x + far, x, PGD_L2) == ""
+    assert "changed images by 0.2" in violation(x + 0.2, x, PGD)
+    assert "changed images by 1.6" in violation(x + 0.4, x, PGD_L2)
+    assert "values from 1.05 to 1.05" in violation(x + 0.55, x + 0.5, PGD)
+    assert "nan" in violation(x * torch.nan, x, PGD)
+
+
+@pytest.fixture
+def few(monkeypatch, study) -> Study:
+    monkeypatch.setattr(strength, "STRENGTH", [PGD, FAMILY["mi-fgsm"], PGD_L2])
+    monkeypatch.setattr(statistics, "DRAWS", 50)
+    return study
+
+
+def faked(monkeypatch, **libraries_) -> Peers:
+    """Peers that are such functions."""
+    monkeypatch.setattr(strength, "IN_PROCESS", {name: (name, library) for name, library in libraries_.items()})
+    return Peers(None, None, versions=dict.fromkeys(libraries_, "1"), missing={})
+
+
+def test_strength_without_peers_is_accuracy_left_by_ours(few):
+    table = strength.table(few, ALONE)
+    assert table.library.unique().tolist() == [strength.OURS]
+    routes = table[["network", "made_on"]].drop_duplicates().apply(tuple, axis=1).tolist()
+    other = few.profile.surrogates[0]
+    assert routes == [
+        ("standard", "itself"), (other, "standard"), ("J-SIGR", "itself"), ("standard", other), ("J-SIGR", other)
+    ]  # fmt: skip
+    assert len(table) == 3 * len(routes)
+    assert table.draws.tolist() == [3, 1, 3] * len(routes)
+    assert (table.accuracy_low <= table.accuracy).all() and (table.accuracy <= table.accuracy_high).all()
+
+
+def test_strength_is_accuracy_on_the_images_of_the_attack(few):
+    table = strength.table(few, ALONE).set_index(["network", "made_on", "attack"])
+    other, (x, y) = few.profile.surrogates[0], few.batch("test", strength.IMAGES)
+    images = ours.mi_fgsm(few.model(few.surrogate(other)), x, y, eps=EPS)
+    right = (few.model(few.training("jsigr"))(images).argmax(1) == y).double().mean().item()
+    assert table.loc[("J-SIGR", other, "MI-FGSM"), "accuracy"] == pytest.approx(right)
+
+
+def test_strength_tells_equal_from_idle_from_cheating(few, monkeypatch):
+    def idle(threat, model, x, y):
+        return lambda: x
+
+    def cheat(threat, model, x, y):
+        return lambda: torch.rand_like(x)
+
+    def same(threat, model, x, y):
+        return libraries.ours(threat, model, x, y, generator=generators.setdefault(threat.name, few.generator()))
+
+    generators = {}
+    table = strength.table(few, faked(monkeypatch, same=same, idle=idle, cheat=cheat))
+    white = table[(table.network == "standard") & (table.made_on == "itself")].set_index(["library", "attack"])
+    assert set(white.loc["same", "ours"]) == {"equal"} and (white.loc["same", "difference"] == 0).all()
+    assert set(white.loc["idle", "ours"]) == {"stronger"}
+    assert white.loc[strength.OURS, "ours"].isna().all()
+    assert white.loc["idle", "note"].str.startswith("changed images by 0; ").all()
+    assert white.loc["cheat", "note"].str.contains("the budget is").all()
+    assert set(white.loc["same", "note"]) == {""}
+
+
+def test_only_plain_threats_are_asked_of_libraries_without_the_others(few, monkeypatch):
+    monkeypatch.setattr(strength, "STRENGTH", STRENGTH)
+    monkeypatch.setattr(strength, "ours", idle := lambda threat, model, x, y, generator=None: lambda: x)
+    found = strength.attacked(few, few.training("standard"), faked(monkeypatch, idle=idle), *few.batch("test", 2))
+    plain = ["FGSM", "BIM", "PGD-20", "MI-FGSM", "PGD-20, L2"]
+    assert [name for library, name in found if library == "idle"] == plain
+    assert [name for library, name in found if library == strength.OURS] == [threat.name for threat in STRENGTH]
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"), [((0.1, 0, 0.2), "equal"), ((0.1, 0.01, 0.2), "stronger"), ((-0.1, -0.2, -0.01), "weaker")]
+)
+def test_a_library_that_leaves_more_accuracy_is_weaker_than_ours(interval, said):
+    assert strength.verdict(*interval) == said
+
+
+def test_libraries_draw_from_a_seed_and_leave_the_global_generators_alone():
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()
+    drawn = []
+    for _ in range(2):
+        with strength.seeded():
+            drawn.append((torch.rand(1).item(), np.random.rand()))
+    assert drawn[0] == drawn[1]
+    assert torch.equal(torch.get_rng_state(), before[0]) and (np.random.get_state()[1] == before[1]).all()
+
+
+@pytest.mark.filterwarnings("default")  # of the libraries themselves
+@pytest.mark.parametrize("package", libraries.IN_PROCESS)
+def test_installed_libraries_keep_to_the_threat(package):
+    pytest.importorskip({"adversarial-robustness-toolbox": "art"}.get(package, package))
+    model, (x, y) = TINY.model(), TINY.images()
+    for threat in [threat for threat in STRENGTH if threat.plain]:
+        assert violation(libraries.IN_PROCESS[package][1](threat, model, x, y)(), x, threat) == ""
+
+
+TORCHATTACKS = ["FGSM", "PGD", "MIFGSM", "NIFGSM", "DIFGSM", "TIFGSM", "SINIFGSM", "VMIFGSM", "PGDL2"]
+
+
+@pytest.fixture
+def torchattacks(monkeypatch):
+    """A torchattacks whose attacks say what they were given and add half of eps; with the worker that is told so."""
+    module, asked = ModuleType("torchattacks"), []
+
+    def named(name):
+        def attack(model, **settings):
+            asked.append((name, settings))
+            return lambda x, y: (x + settings["eps"] / 2 * (1 - 2 * (x > 0.5).float()) + 0 * model(x).sum()).detach()
+
+        return attack
+
+    vars(module).update({name: named(name) for name in TORCHATTACKS})
+    module.attack = SimpleNamespace(Attack=object)
+    monkeypatch.setitem(sys.modules, "torchattacks", module)
+    for name in ("benchmarks.torchattacks_worker", "benchmarks.torchattacks_images"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    worker = importlib.import_module("benchmarks.torchattacks_images")
+    monkeypatch.setattr(worker, "bare_library", lambda: sys.modules["jsigr_lib"])
+    yield worker, asked
+    for name in ("benchmarks.torchattacks_worker", "benchmarks.torchattacks_images"):
+        sys.modules.pop(name)
+
+
+def test_torchattacks_is_given_our_settings(torchattacks):
+    worker, asked = torchattacks
+    for threat in STRENGTH:
+        worker.build(threat, TINY.model())
+    asked = dict(asked)
+    assert list(asked) == TORCHATTACKS
+    assert all(settings["eps"] == (1.5 if name == "PGDL2" else EPS) for name, settings in asked.items())
+    assert all(settings["decay"] == 1 for name, settings in asked.items() if name.endswith("IFGSM"))
+    assert asked["DIFGSM"]["diversity_prob"] == 0.5 and asked["TIFGSM"]["diversity_prob"] == 0
+    assert asked["TIFGSM"]["len_kernel"] == 7  # from -3 to 3 sigma, a pixel each: sigma is a pixel
+    assert asked["SINIFGSM"]["m"] == 5 and asked["VMIFGSM"]["N"] == 20
+
+
+def test_torchattacks_attacks_the_network_that_it_is_sent(torchattacks, few, monkeypatch):
+    worker, _ = torchattacks
+    monkeypatch.setattr(strength, "STRENGTH", (PGD, FAMILY["ti-fgsm"]))
+    monkeypatch.setattr(strength, "run_elsewhere", lambda python, module, arguments: worker.main(**arguments))
+    x, y = few.batch("test", 5)
+    found = strength.elsewhere(few, few.training("standard"), "python", x, y)
+    assert list(found) == [("torchattacks", "PGD-20"), ("torchattacks", "TI-FGSM")]
+    for threat, images in zip((PGD, FAMILY["ti-fgsm"]), found.values(), strict=True):
+        assert images.shape == (5 * repeats(threat), *x.shape[1:])
+        assert violation(images, x.repeat(repeats(threat), 1, 1, 1), threat) == ""
+
+
+def test_notes_are_about_attacks_and_libraries_that_are_there():
+    known = {"torchattacks", *(name for name, _ in libraries.IN_PROCESS.values())}
+    assert {library for library, _ in strength.NOTES} <= known
+    assert {name for _, name in strength.NOTES} <= {threat.name for threat in STRENGTH}
 
 
 # robustness against cost
@@ -245,10 +420,10 @@ def test_frontier_attacks_are_those_of_their_columns(variants):
             if name.endswith("clean"):
                 assert attacked is None
             elif name == "white_box":
-                assert (attacked.attack, attacked.eps, attacked.source) == ("pgd", 0.1, one.target)
+                assert (attacked.attack, attacked.eps, attacked.sources) == ("pgd", 0.1, (one.target,))
             else:
                 source = "vgg" if name == "transfer_vgg" else "mlp"
-                assert attacked.source == variants.surrogate(source)
+                assert attacked.sources == (variants.surrogate(source),)
                 assert (attacked.attack, attacked.eps) == ("mi-fgsm", 0.2 if name == "transfer_at_0.2" else 0.1)
 
 

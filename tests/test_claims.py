@@ -240,7 +240,11 @@ def test_values_per_image_are_those_of_the_outcomes(study, table):
     correct = correct_of(study, [Outcomes(target=study.training("jsigr"))])
     assert (values["clean accuracy", ""] == correct).all()
     assert {context for measure, context in values if measure == "transfer accuracy"} == {"from mlp", "from vgg"}
-    accuracy = table("accuracy").query("defence == 'jsigr' and (attack == 'mi-fgsm' or attack == 'pgd') and eps == 0.1")
+    accuracy = table("accuracy").query(
+        "defence == 'jsigr' and attack in ['mi-fgsm', 'pgd'] and norm == 'linf' and eps == 0.1"
+    )
+    accuracy = accuracy[accuracy.source.isin(["itself", "mlp", "vgg"]) & accuracy.source_defence.isin(["", "standard"])]
+    assert len(accuracy) == 3
     for row in accuracy.itertuples():
         key = ("white-box accuracy", "") if row.threat == "white-box" else ("transfer accuracy", f"from {row.source}")
         assert values[key].mean() == row.accuracy
@@ -252,9 +256,12 @@ def test_contrasts_of_the_real_claims(study, table):
     assert len(rows) == sum(2 if test.measure == "transfer accuracy" else 1 for _, test in tested)
     assert set(rows.outcome) <= {"holds", "fails", "undecided"}
     assert (rows.low <= rows.difference).all() and (rows.difference <= rows.high).all()
-    transfer = accuracy.query("source == 'mlp' and attack == 'mi-fgsm' and eps == 0.1").set_index("defence").accuracy
+    headline = "source == 'mlp' and source_defence == 'standard' and attack == 'mi-fgsm' and norm == 'linf'"
+    transfer = accuracy.query(headline).set_index("defence").accuracy
     row = rows[(rows.claim == "transfer") & (rows.context == "from mlp")].iloc[0]
     assert row.difference == pytest.approx(transfer["jsigr"] - transfer["standard"])
+    assert rows[rows.measure == "transfer accuracy"]["flags"].str.contains("few images").all()
+    assert set(rows[rows.measure == "linearised robustness"]["flags"]) == {"none"}
 
 
 # the scorecard

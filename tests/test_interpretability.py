@@ -17,7 +17,7 @@ from jsigr_lib.interpretability import (
     specs,
     top_overlap,
 )
-from jsigr_lib.robustness import Attacked
+from jsigr_lib.outcomes import Attacked
 from jsigr_lib.saliency import blur, gradient_map, perturbation_saliency
 
 SIDE = 4
@@ -169,7 +169,7 @@ def test_specs_are_clean_and_attacked_maps_of_every_network(study):
     assert len(every) == 2 * len(p.defences)
     clean, attacked = every[0], every[1]
     assert clean.attacked is None
-    assert attacked.attacked == Attacked(source=study.surrogate("mlp"), attack="mi-fgsm", eps=p.eps)
+    assert attacked.attacked == Attacked(sources=study.surrogate("mlp"), attack="mi-fgsm", eps=p.eps)
     assert {spec.attacked for spec in every} == {None, attacked.attacked}
     assert (clean.images, clean.grid, clean.mask_sigma, clean.blur_sigma) == (
         p.saliency_images,

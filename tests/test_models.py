@@ -128,7 +128,7 @@ def test_unknown_architecture_names_the_accepted_ones():
 
 
 def test_ensemble_averages_logits():
-    """And not probabilities."""
+    """Logits, not probabilities."""
     parts = [nn.Sequential(nn.Flatten(), nn.Linear(12, 4)) for _ in range(3)]
     x = torch.rand(5, 3, 2, 2)
     ensemble = models.Ensemble(parts)

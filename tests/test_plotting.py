@@ -14,13 +14,24 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 import jsigr_lib
-from jsigr_lib import estimators, figures, gallery, interpretability, plotting, robustness, theory, theory_figures
+from jsigr_lib import (
+    attack_figures,
+    estimators,
+    figures,
+    gallery,
+    interpretability,
+    plotting,
+    robustness,
+    theory,
+    theory_figures,
+)
+from jsigr_lib.outcomes import Outcomes
 from jsigr_lib.plotting import (
     MARKERS,
     PALETTE,
-    colours,
     figure,
     heat_map,
+    looks,
     map_grid,
     panels,
     save,
@@ -179,9 +190,10 @@ def test_panels_are_always_a_grid():
     assert (fig.get_figwidth(), fig.get_figheight()) == (5, 5)
 
 
-def test_each_defence_has_its_colour(study):
-    assert list(colours(study)) == list(study.profile.defences)
-    assert list(colours(study).values()) == list(PALETTE[: len(study.profile.defences)])
+def test_each_defence_has_its_look(study):
+    assert list(looks(study)) == list(study.profile.defences)
+    assert [look["label"] for look in looks(study).values()] == list(study.labels.values())
+    assert len({(look["color"], look["marker"]) for look in looks(study).values()}) == len(study.profile.defences)
     assert len(set(PALETTE)) == len(PALETTE) == len(set(MARKERS)) == len(MARKERS)
 
 
@@ -278,8 +290,10 @@ def cost_figure(study, table):
 
 FIGURES = {
     "training curves": lambda study, table: figures.training_curves(study, table("history")),
-    "accuracy": lambda study, table: figures.accuracy_curves(study, table("accuracy")),
-    "matrix": lambda study, table: figures.transfer_matrix(study, table("matrix")),
+    "accuracy": lambda study, table: attack_figures.accuracy_curves(study, table("accuracy")),
+    "judges": lambda study, table: attack_figures.judges(study, table("judges")),
+    "ranking": lambda study, table: attack_figures.attack_ranking(study, table("accuracy")),
+    "matrix": lambda study, table: attack_figures.transfer_matrix(study, table("accuracy")),
     "grid": lambda study, table: figures.lambda_grid(table("grid")),
     "cost": cost_figure,
     "deletion and insertion": lambda study, table: figures.probability_curves(study, table("curves")),
@@ -301,7 +315,7 @@ def test_figure_and_its_words(study, table, name):
     assert "nan" not in alt and "\n" not in alt
     assert fig.axes
     for axes in fig.axes:
-        assert axes.get_title("left")
+        assert axes.get_title("left") or not axes.get_subplotspec().is_first_row()
         assert axes.lines or axes.images or axes.collections or axes.patches
     assert all(axes.get_xlabel() for axes in fig.axes if axes.get_subplotspec().is_last_row())
     for axes in fig.axes:
@@ -314,12 +328,13 @@ def test_training_curves_plot_the_history(study, table):
     history = pd.concat([table("history"), table("history").assign(epoch=2, validation_accuracy=0.875)])
     fig, alt = figures.training_curves(study, history)
     left, right = fig.axes
-    for i, (name, colour) in enumerate(colours(study).items()):
+    assert study.featured != list(study.labels)
+    for i, name in enumerate(study.featured):
         rows = history[history.defence == name]
         assert_allclose(left.lines[i].get_ydata(), rows.validation_accuracy)
         assert_allclose(right.lines[i].get_ydata(), rows.jacobian_norm)
         assert left.lines[i].get_xdata().tolist() == [1, 2]
-        assert left.lines[i].get_color() == colour
+        assert left.lines[i].get_color() == looks(study)[name]["color"]
         assert (
             f"{study.labels[name]} ends at accuracy 0.88" in alt or f"{study.labels[name]} ends at accuracy 0.87" in alt
         )
@@ -328,44 +343,78 @@ def test_training_curves_plot_the_history(study, table):
 
 def test_accuracy_curves_plot_the_table(study, table):
     accuracy = table("accuracy")
-    fig, alt = figures.accuracy_curves(study, accuracy)
-    assert [axes.get_title("left") for axes in fig.axes] == [
-        "White-box PGD",
-        "MI-FGSM transferred from mlp",
-        "MI-FGSM transferred from vgg",
-    ]
-    for axes, source in zip(fig.axes, ("itself", "mlp", "vgg"), strict=True):
+    fig, alt = attack_figures.accuracy_curves(study, accuracy)
+    titles = ["white-box PGD", "MI-FGSM from mlp", "MI-FGSM from vgg", "MI-FGSM from mlp+vgg"]
+    assert [axes.get_title("left") for axes in fig.axes] == titles + [""] * 4
+    accuracy = accuracy[(accuracy.norm == "linf") & accuracy.source_defence.isin(["", "standard"])]
+    families = list(study.families.values())
+    for i, axes in enumerate(fig.axes):
+        source = ("itself", "mlp", "vgg", "mlp+vgg")[i % 4]
         attack = "pgd" if source == "itself" else "mi-fgsm"
-        for i, name in enumerate(study.profile.defences):
+        lines = [line for line in axes.lines if len(line.get_xdata()) > 1 and line.get_linestyle() == "-"]
+        for line, name in zip(lines, families[i // 4], strict=True):
             rows = accuracy[accuracy.defence == name]
             rows = rows[(rows.threat == "clean") | ((rows.source == source) & (rows.attack == attack))]
-            assert axes.lines[i].get_xdata().tolist() == [0.0, 0.1]
-            assert_allclose(axes.lines[i].get_ydata(), rows.sort_values("eps").accuracy)
+            assert line.get_xdata().tolist() == [0.0, 0.1]
+            assert_allclose(line.get_ydata(), rows.sort_values("eps").accuracy)
     headline = accuracy.query("source == 'mlp' and attack == 'mi-fgsm' and eps == 0.1")
     assert len(headline) == len(study.profile.defences)
     for row in headline.itertuples():
         assert f"{study.labels[row.defence]} {row.accuracy:.2f}" in alt
 
 
-def test_accuracy_without_any_attack(study, table):
-    """A profile with eps = 0 and eps_grid = [0.0] is accepted, and has clean rows only."""
-    fig, _ = figures.accuracy_curves(study, table("accuracy").query("threat == 'clean'"))
-    assert fig.axes[0].lines
+def test_families_are_all_defences_beside_standard_and_jsigr(study):
+    gradient, adversarial = study.families.values()
+    assert set(gradient) | set(adversarial) == set(study.profile.defences)
+    assert set(gradient) & set(adversarial) == {"standard", "jsigr"}
+    assert {"pgd", "fast", "trades", "otjr", "fast-jsigr"} < set(adversarial)
 
 
 def test_transfer_matrix_leaves_a_networks_own_cell_empty(study, table):
-    matrix = table("matrix")
-    fig, alt = figures.transfer_matrix(study, matrix)
+    accuracy = table("accuracy")
+    fig, alt = attack_figures.transfer_matrix(study, accuracy)
     (axes,) = fig.axes
     values = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
     defences = list(study.profile.defences)
-    assert values.shape == (2 + len(defences), len(defences))
-    assert np.isnan(values[2:].diagonal()).all() and np.isfinite(values).sum() == len(matrix)
-    at = {(row.source, row.target): row.accuracy for row in matrix.itertuples()}
-    assert values[0, 1] == at["mlp, standard", defences[1]]
-    assert values[2, 1] == at["small-cnn, standard", defences[1]]
-    assert axes.get_yticklabels()[2].get_text() == f"small-cnn, {study.labels['standard']}"
-    assert f"from {matrix.accuracy.min():.2f} to {matrix.accuracy.max():.2f}" in alt
+    assert values.shape == (4 + len(defences), len(defences))
+    assert np.isnan(values[4:].diagonal()).all()
+    assert np.isfinite(values).sum() == values.size - len(defences)
+    rows = accuracy.query("threat == 'transfer' and attack == 'mi-fgsm' and eps == 0.1 and norm == 'linf'")
+    at = {(row.source, row.source_defence, row.defence): row.accuracy for row in rows.itertuples()}
+    assert values[0, 1] == at["mlp", "standard", defences[1]]
+    assert values[3, 1] == at["mlp", "pgd", defences[1]]
+    assert values[4, 1] == at["small-cnn", "standard", defences[1]]
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels[4:] == [f"small-cnn, {label}" for label in study.labels.values()]
+    assert f"from {rows.accuracy.min():.2f} to {rows.accuracy.max():.2f}" in alt
+
+
+def test_attacks_are_ranked_by_what_they_leave_of_defended_targets(study, table):
+    accuracy = table("accuracy")
+    fig, alt = attack_figures.attack_ranking(study, accuracy)
+    left, right = fig.axes
+    rows = accuracy.query("threat == 'transfer' and source_defence == 'standard' and eps == 0.1 and norm == 'linf'")
+    rows = rows[rows.source != "small-cnn"]
+    defended = rows[rows.defence != "standard"].groupby(["source", "attack"]).accuracy.mean()
+    order = list(defended["mlp"].sort_values().index)
+    assert [label.get_text() for label in left.get_yticklabels()] == [attack.upper() for attack in order]
+    for line, source in zip(right.lines, ("mlp", "vgg", "mlp+vgg"), strict=True):
+        assert_allclose(line.get_xdata(), defended[source][order])
+    at = rows[rows.source == "mlp"].set_index(["attack", "defence"]).accuracy
+    assert left.images[0].get_array()[0, 2] == at[order[0], list(study.labels)[2]]
+    assert f"{order[0].upper()} {defended['mlp'][order[0]]:.3f}" in alt
+
+
+def test_judges_have_a_row_of_dots_per_defence(study, table):
+    judges = table("judges")
+    fig, alt = attack_figures.judges(study, judges)
+    (axes,) = fig.axes
+    shown = {container.get_label(): container.lines[0].get_xydata() for container in axes.containers}
+    assert set(shown) == set(judges.judge)
+    for judge, points in shown.items():
+        rows = judges[judges.judge == judge].set_index("defence").accuracy
+        assert_allclose(points, [[rows[name], i] for i, name in enumerate(study.labels)])
+    assert alt.startswith("Accuracy of each defence")
 
 
 def test_lambda_grid_shows_both_tables_and_names_the_best(study, table):
@@ -400,9 +449,9 @@ def test_probability_curves_plot_both_maps(study, table):
         "Insertion, attacked images",
     ]
     lines = fig.axes[3].lines
-    assert len(lines) == 2 * len(study.profile.defences)
+    assert len(lines) == 2 * len(study.featured)
     last = curves.query("curve == 'insertion' and input == 'attacked'")
-    name = list(study.profile.defences)[-1]
+    name = study.featured[-1]
     for line, kind in zip(lines[-2:], interpretability.MAPS, strict=True):
         expected = last[(last.defence == name) & (last["map"] == kind)]
         assert_allclose(line.get_ydata(), expected.probability)
@@ -453,7 +502,7 @@ def test_spread_has_measured_dots_on_predicted_curves(study, table):
     *lines, profile_coin = axes.lines
     assert profile_coin.get_xdata() == [study.profile.penalty.coin] * 2
     for (name, sums), curve, dots in zip(moments.items(), lines[::2], lines[1::2], strict=True):
-        assert curve.get_color() == dots.get_color() == colours(study)[name]
+        assert curve.get_color() == dots.get_color() == looks(study)[name]["color"]
         coins = curve.get_xdata()
         assert_allclose(curve.get_ydata(), [estimators.predicted_spread(sums, coin) for coin in coins])
         own = rows[(rows.defence == name) & rows.predicted.notna()]
@@ -498,7 +547,9 @@ def test_gallery_and_its_words(study, galleries, name):
     assert all(len(axes.images) == 1 for axes in fig.axes)
     titles = [axes.get_title() for axes in fig.axes if axes.get_subplotspec().is_first_row()]
     assert all(titles)
-    assert [title.replace("\n", " ") for title in titles][-len(study.labels) :] == list(study.labels.values())
+    assert [title.replace("\n", " ") for title in titles][-len(study.featured) :] == [
+        study.labels[name] for name in study.featured
+    ]
     assert drawn(fig).std() > 20
 
 
@@ -510,7 +561,7 @@ def cells(fig: Figure) -> np.ndarray:
 def test_glance_shows_images_attacked_images_and_gradient_maps(study, galleries):
     fig, alt = galleries["glance"]
     grid = cells(fig)
-    defences = list(study.profile.defences)
+    defences = study.featured
     assert grid.shape == (study.profile.gallery_images, 2 + len(defences))
     attacked = interpretability.maps_spec(study, study.training("standard"), attacked=True).attacked
     for i, row in enumerate(grid):
@@ -523,14 +574,14 @@ def test_glance_shows_images_attacked_images_and_gradient_maps(study, galleries)
             network = study.training(name)
             maps = study.get(interpretability.maps_spec(study, network, attacked=True)).tensors
             assert_allclose(axes.images[0].get_array(), maps["gradient"][i, 0])
-            outcome = study.get(robustness.Outcomes(target=network, attacked=attacked)).tensors["correct"][i]
+            outcome = study.get(Outcomes(target=network, attacked=attacked)).tensors["correct"][i]
             assert (axes.get_xlabel() == label) == bool(outcome)
 
 
 def test_full_gallery_has_four_rows_per_image(study, galleries):
     fig, _ = galleries["in full"]
     grid = cells(fig)
-    defences = list(study.profile.defences)
+    defences = study.featured
     assert grid.shape == (4 * gallery.IMAGES_IN_FULL, 1 + len(defences))
     names = ["gradient,\nclean", "perturbation,\nclean", "gradient,\nattacked", "perturbation,\nattacked"]
     assert [row[0].get_ylabel() for row in grid] == names * gallery.IMAGES_IN_FULL

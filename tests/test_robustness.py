@@ -145,6 +145,16 @@ def test_judges_are_asked_about_the_same_images(study, table):
     assert judges[(judges.judge == "clean") & (judges.defence == "jsigr")].accuracy.item() == right
 
 
+def test_no_budget_is_clean_everywhere(tiny, study):
+    """eps = 0 is accepted, and attacks nothing."""
+    nothing = tiny(study.store.root, eps=0.0, eps_grid=[0.0], autoattack=["jsigr"], eps_l2=1e-9)
+    found = accuracy_table(nothing, robustness_cells(nothing))
+    clean = found[found.threat == "clean"].set_index("defence").accuracy
+    whole = found[found.images == 32]
+    assert whole.accuracy.to_numpy() == pytest.approx(whole.defence.map(clean).to_numpy())
+    assert not found["flags"].str.contains("budget|eps 0|monotone|beaten|effort").any()
+
+
 def test_validation_grid(table):
     assert set(table("grid").images) == {64}
 

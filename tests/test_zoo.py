@@ -232,7 +232,8 @@ def test_adversarial_step_by_hand(steps):
     """Each attack step: forward, and backward to the image, without the gradients by the weights."""
     attack = steps * 4 * (FIRST + REST)
     assert flops("adversarial", eps=0.1, steps=steps) == STEP + attack
-    assert flops("trades", eps=0.1, steps=steps) == 2 * STEP + attack  # clean and attacked images
+    forward = 2 * (FIRST + REST)  # in evaluation mode, for the attack to part from
+    assert flops("trades", eps=0.1, steps=steps) == 2 * STEP + forward + attack  # clean and attacked images
     for fraction in (1.0, 0.5, 0.1):
         penalty = {"lambda_j": 0.1, "lambda_s": 1.0, "fraction": fraction}
         assert flops("adversarial", eps=0.1, steps=steps, **penalty) == flops("jsigr", **penalty) + attack
