@@ -166,6 +166,11 @@ def shown(raised: set[str]) -> str:
     return "; ".join(name for name in FLAGS if name in raised) or "none"
 
 
+def numbered(cell: str) -> str:
+    """A cell of `shown` as the flags' numbers in FLAGS, from 1."""
+    return ", ".join(str(i) for i, name in enumerate(FLAGS, 1) if name in cell.split("; "))
+
+
 def _share(which: Tensor) -> float:
     return which.double().mean().item()
 

@@ -88,6 +88,26 @@ def _excess(study: Study, cell: Cell) -> float:
     return max((study.get(one).facts["farthest"] - one.eps for one in attacked), default=0.0)
 
 
+def headline_table(study: Study, table: pd.DataFrame, *, common: bool = False) -> pd.DataFrame:
+    """`table` at the headline budget as text, for reading: a row per defence of the figures' architecture, a column per
+    threat with its n, cells with accuracy, interval and the numbers of the flags (see `flags_table`) behind a ⚑.
+    `common`: on the images that every network gets right."""
+    p, start = study.profile, "common_" if common else ""
+    rows = table[(table.architecture == study.architecture) & (table.norm == "linf") & table.eps.isin([0, p.eps])]
+    made = (rows.attack == p.transfer_attacks[0]) & (rows.source_defence == "standard")
+    rows = rows[(rows.threat != "transfer") | (made & (rows.source != study.architecture))]
+    names = (rows.attack + " from " + rows.source).where(rows.threat == "transfer", rows.attack).replace("", "clean")
+    columns = [f"{name} (n {n:,})" for name, n in zip(names, rows[f"{start}images"], strict=True)]
+    accuracy, low, high = (rows[f"{start}{name}"] for name in ("accuracy", "low", "high"))
+    cells = [
+        f"{a:.3f} [{b:.3f}, {c:.3f}]" + ("" if flag == "none" else f" ⚑ {flags.numbered(flag)}")
+        for a, b, c, flag in zip(accuracy, low, high, rows["flags"], strict=True)
+    ]
+    text = rows.assign(column=columns, cell=cells).pivot(index="defence", columns="column", values="cell")
+    text = text.loc[list(study.labels), list(dict.fromkeys(columns))]
+    return text.rename(index=study.labels).rename_axis(columns=None)
+
+
 def judges_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
     """Who is asked to judge, at the headline budget, all on the same first images of the figures' architecture: one row
     per defence and judge, with n, accuracy and its interval."""
@@ -118,13 +138,13 @@ def judges_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
 def flags_table(study: Study, table: pd.DataFrame) -> pd.DataFrame:
     """Every flag: when it is raised, what it means, how many numbers raise it, and of which defences."""
     rows = []
-    for name, flag in flags.FLAGS.items():
+    for number, (name, flag) in enumerate(flags.FLAGS.items(), 1):
         raising = table[[name in cell.split("; ") for cell in table["flags"]]]
         defences = [study.labels[one] for one in study.labels if one in set(raising.defence)]
         where = "all defences" if len(defences) == len(study.labels) else ", ".join(defences) or "none"
         threats = ", ".join(dict.fromkeys(raising.threat)) or "none"
-        row = {"flag": name, "raised if": flag.raised_if, "means": flag.means}
-        rows.append(row | {"numbers": len(raising), "of": len(table), "threats": threats, "defences": where})
+        row = {"number": number, "flag": name, "raised if": flag.raised_if, "means": flag.means}
+        rows.append(row | {"raised by": len(raising), "of": len(table), "threats": threats, "defences": where})
     return pd.DataFrame(rows)
 
 

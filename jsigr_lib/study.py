@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib.artefacts import Artefact, Progress, Spec, Store
+from jsigr_lib.autoattack import FEWEST_CLASSES
 from jsigr_lib.config import load_profile, resolve_device, resolve_jobs
 from jsigr_lib.data import Dataset, DataSpec, Split, load
-from jsigr_lib.errors import one_of
+from jsigr_lib.errors import between, one_of
 from jsigr_lib.paths import RUNS
 from jsigr_lib.zoo import Training, trained
 
@@ -63,7 +64,12 @@ class Study:
 
     @cached_property
     def dataset(self) -> Dataset:
-        return load(self.data, self.store)
+        """The data. Raises InputError if the profile's attacks cannot work with its images or classes."""
+        dataset, p = load(self.data, self.store), self.profile
+        between("eps_l2", p.eps_l2, 0, dataset.test.images[0].numel() ** 0.5)
+        if p.autoattack:
+            between("number of classes, with AutoAttack,", len(dataset.classes), FEWEST_CLASSES, 1e9)
+        return dataset
 
     @property
     def architecture(self) -> str:

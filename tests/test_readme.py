@@ -3,9 +3,12 @@
 import hashlib
 import json
 import re
+import tomllib
 
 import pandas as pd
 
+from jsigr_lib import defences
+from jsigr_lib.config import load_profile
 from jsigr_lib.paths import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -62,12 +65,43 @@ def test_every_link_and_picture_exists():
             assert (ROOT / target).exists(), target
 
 
+def test_robustness_table_is_that_of_the_published_run():
+    judges = pd.read_csv(PUBLISHED / "judges.csv").set_index(["defence", "judge"])
+    table = pd.read_csv(PUBLISHED / "robustness.csv").query("norm == 'linf'")
+    labels = {defence.label: name for name, defence in load_profile("quick").defences.items()}
+    rows = rows_under("trained as")
+    assert [label.strip("*") for label, *_ in rows] == list(labels)
+    for label, *cells in rows:
+        name = labels[label.strip("*")]
+        mine = table[(table.defence == name) & table.eps.isin([0, 0.1])]
+        headline = "threat == 'transfer' and source == 'mlp' and source_defence == 'standard' and attack == 'mi-fgsm'"
+        numbers = [mine.query(which).iloc[0] for which in ("threat == 'clean'", headline)]
+        expected = [f"{row.accuracy:.3f}" for row in numbers]
+        expected += [f"{judges.accuracy[name, judge]:.3f}" for judge in ("PGD", "PGD, restarts", "AutoAttack")]
+        assert cells[:5] == expected
+
+
+def python_blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
 def test_python_block_runs():
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     names: dict = {}
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(python_blocks()[0], "README.md", "exec"), names)
     assert names["mask"].shape == (32, 1, 28, 28)
     assert set(names["objective"].terms) == {"cross_entropy", "jacobian", "selective"}
+
+
+def test_defence_of_the_readme_can_be_added(monkeypatch, tiny, study):
+    monkeypatch.setattr(defences, "OBJECTIVES", dict(defences.OBJECTIVES))
+    exec(compile(python_blocks()[1], "README.md", "exec"), {})
+    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    chosen = {name: study.profile.defences[name].model_dump() for name in ("standard", "jsigr")}
+    settings = {"defences": chosen | tomllib.loads(block)["defences"], "surrogate_defences": [], "featured": []}
+    extended = tiny(study.store.root, **settings)
+    (network,) = extended.targets()["small-cnn", "smoothing"]
+    assert extended.get(network).facts["history"][0]["cross_entropy"] > 0
+    assert extended.labels["smoothing"] == "label smoothing"
 
 
 def test_published_files_are_the_ones_of_their_manifest():

@@ -2,12 +2,13 @@ from math import sqrt
 
 import numpy as np
 import pytest
+import torch
 
 from jsigr_lib import robustness
 from jsigr_lib.flags import FLAGS
 from jsigr_lib.outcomes import Attacked, Outcomes, Probe, correct_of
 from jsigr_lib.robustness import accuracy_table, flags_table
-from jsigr_lib.threats import Cell, robustness_cells
+from jsigr_lib.threats import Cell, headline_cells, robustness_cells
 
 CLEAN = {"threat": "clean", "source": "", "attack": "", "eps": 0.0}
 
@@ -34,21 +35,29 @@ def test_accuracy_table(study, table):
     assert accuracy.accuracy.nunique() > 5
 
 
-def test_common_images_are_those_that_every_network_gets_right(study, table):
-    cells = robustness_cells(study)
+def test_common_images_are_those_that_every_network_gets_right(study):
+    learnt = ("standard", "jacobian", "jsigr")  # not all do in a few steps
+    cells = [cell for cell in headline_cells(study) if cell.row["defence"] in learnt]
     networks = {one.target for cell in cells for one in cell.outcomes}
     networks |= {source for cell in cells for one in cell.outcomes if one.attacked for source in one.attacked.sources}
+    assert len(networks) == len(learnt) + 2
     common = np.logical_and.reduce([correct_of(study, [Outcomes(target=one)])[0] for one in networks])
     assert 0 < common.sum() < 32
-    for cell, row in zip(cells, table("accuracy").itertuples(), strict=True):
-        right = correct_of(study, cell.outcomes)[0]
-        where = common[: len(right)]
-        assert row.common_images == where.sum()
-        if where.any():
-            assert row.common_accuracy == right[where].mean()
-            assert (row.common_low, row.common_high) == pytest.approx(wilson(right[where].sum(), where.sum()), abs=1e-6)
-    clean = table("accuracy").query("threat == 'clean'")
-    assert (clean.common_accuracy == 1).all()
+    found = accuracy_table(study, cells)
+    for cell, row in zip(cells, found.itertuples(), strict=True):
+        right = correct_of(study, cell.outcomes)[0][common]
+        assert (row.common_images, row.common_accuracy) == (common.sum(), right.mean())
+        assert (row.common_low, row.common_high) == pytest.approx(wilson(right.sum(), common.sum()), abs=1e-6)
+    assert (found[found.threat == "clean"].common_accuracy == 1).all()
+
+
+def test_no_common_image_is_no_number(study):
+    correct = Outcomes(target=study.training("standard"))
+    right = torch.from_numpy(correct_of(study, [correct])[0])
+    other = Outcomes(target=study.training("standard", seed=77))
+    study.store.save(other, {"correct": ~right, "correct_8bit": ~right.clone()}, {})
+    found = accuracy_table(study, [Cell({**CLEAN, "name": i}, [spec]) for i, spec in enumerate((correct, other))])
+    assert (found.common_images == 0).all() and found.common_accuracy.isna().all()
 
 
 def test_attacks_do_harm(table):
@@ -126,12 +135,28 @@ def test_flags_table_counts_what_is_raised(study, table):
     found = flags_table(study, accuracy).set_index("flag")
     assert list(found.index) == list(FLAGS)
     assert set(found.of) == {len(accuracy)}
-    assert found.numbers["few images"] == accuracy["flags"].str.contains("few").sum()
-    assert found.numbers["zero gradients"] == ((accuracy.defence == "jsigr") & (accuracy.threat != "clean")).sum()
+    assert found["raised by"]["few images"] == accuracy["flags"].str.contains("few").sum()
+    assert found["raised by"]["zero gradients"] == ((accuracy.defence == "jsigr") & (accuracy.threat != "clean")).sum()
     assert found.defences["zero gradients"] == "J-SIGR"
     assert found.defences["few images"] == "all defences"
     assert found.defences["non-finite"] == found.threats["non-finite"] == "none"
     assert "clean" in found.threats["few images"] and "clean" not in found.threats["zero gradients"]
+
+
+@pytest.mark.parametrize("common", [False, True])
+def test_headline_table_reads_the_table_out(study, table, common):
+    accuracy = table("accuracy")
+    text = robustness.headline_table(study, accuracy, common=common)
+    assert list(text.index) == list(study.labels.values())
+    row = accuracy.query("defence == 'jsigr' and source == 'vgg' and attack == 'mi-fgsm'").iloc[0]
+    start = "common_" if common else ""
+    values = [row[f"{start}{name}"] for name in ("accuracy", "low", "high")]
+    cell = text.loc["J-SIGR", f"mi-fgsm from vgg (n {row[f'{start}images']})"]
+    numbers = [str(i) for i, name in enumerate(FLAGS, 1) if name in row["flags"].split("; ")]
+    assert cell == "{:.3f} [{:.3f}, {:.3f}] ⚑ ".format(*values) + ", ".join(numbers)
+    titles = [title.split(" (")[0] for title in text]
+    transfers = [f"mi-fgsm from {source}" for source in ("mlp", "vgg", "mlp+vgg")]
+    assert titles == ["clean", "pgd", "pgd-restarts", "square", *transfers]
 
 
 def test_judges_are_asked_about_the_same_images(study, table):

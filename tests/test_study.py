@@ -105,6 +105,21 @@ def test_batches_are_the_first_images(study):
     assert study.split("train") is study.dataset.train
 
 
+def test_attacks_have_to_fit_the_data(tiny, study, tmp_path, image_folder):
+    with pytest.raises(InputError, match=r"^eps_l2 = 28.1 is out of range; accepted: 0 to 28$"):
+        _ = tiny(study.store.root, eps_l2=28.1).dataset
+    for label in ("cat", "dog"):
+        for part in ("train", "test"):
+            (tmp_path / part).mkdir(exist_ok=True)
+            (tmp_path / part / label).symlink_to(image_folder / part / label)
+    sizes = {"train_images": 10, "validation_images": 5, "test_images": 10, "saliency_images": 2}
+    pictures = {"dataset": "folder", "data_root": str(tmp_path), **sizes}
+    two = tiny(study.store.root, **pictures, autoattack=["jsigr"])
+    with pytest.raises(InputError, match="number of classes, with AutoAttack, = 2 is out of range; accepted: 4 to"):
+        _ = two.dataset
+    assert tiny(study.store.root, **pictures).dataset.classes
+
+
 def test_model_is_the_trained_one(study):
     x, _ = study.batch("test", 4)
     spec = study.training("standard")
