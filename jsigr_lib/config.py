@@ -86,7 +86,8 @@ class Profile(Table):
     pgd_steps: int = Count
     pgd_restarts: int = Count  # of the stronger PGD, with twice the steps
     square_queries: int = Count
-    strong_images: int = Count  # the first test images, for restarts, Square, AutoAttack and the probes behind flags
+    strong_images: int = Count  # the first test images, for restarts, Square, L2 and the probes behind flags
+    autoattack_images: int = Count  # the first test images, for AutoAttack, and for comparing all judges
     autoattack: list[str] = []  # the defences that AutoAttack judges
     # theory
     estimator_draws: int = Field(200, ge=10)  # gradients per estimator, for its bias and spread

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib.attacks import Loss, attack, check_count, check_settings, cross_entropy
+from jsigr_lib.double_backward import CheapDoubleBackward
 from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.jacobian import Images, evaluation_mode, sphere, squared_norm, vjp
 from jsigr_lib.objectives import JSIGR
@@ -197,13 +198,16 @@ class OTJR(Adversarial):
         self, model: nn.Module, x: Images, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
         x_adv = self.attacked(model, x, y, generator)
-        x = x.detach().requires_grad_()
-        z, z_adv = model(x), model(x_adv)
+        x, layers = x.detach().requires_grad_(), CheapDoubleBackward()
+        with layers:
+            z = model(x)
+        z_adv = model(x_adv)
         theta = sphere(self.slices, z.shape[1], like=z, generator=generator)
         delta = moves(z_adv @ theta.T, z @ theta.T)
         v = F.normalize((delta @ theta).detach())
         loss, apart = F.cross_entropy(z_adv, y), delta.square().mean()
-        norm = z.shape[1] * squared_norm(vjp(z, x, v)).mean()
+        with layers.inputs_only():
+            norm = z.shape[1] * squared_norm(vjp(z, x, v)).mean()
         self.terms = {"cross_entropy": loss.detach(), "transport": apart.detach(), "jacobian": norm.detach()}
         return loss + self.transport * apart + self.jacobian * norm
 

@@ -46,7 +46,7 @@ class Attacked(Spec):
 
     def work(self) -> float:
         settings = dict(self.settings)
-        steps = {"autoattack": 2000, "square": settings.get("queries", 1000) / 3, "vt-fgsm": 210, "si-fgsm": 50}
+        steps = {"autoattack": 1300, "square": settings.get("queries", 1000) / 18, "vt-fgsm": 210, "si-fgsm": 50}
         passes = steps.get(self.attack, settings.get("steps", 10)) * settings.get("restarts", 1)
         return (self.images or self.data.test_images) * passes * sum(one.step_flops for one in self.sources) / 2
 

@@ -128,7 +128,7 @@ def judges_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
             continue
         for judge, asks in asked.items():
             if asks.items() <= what.items():
-                correct = correct_of(study, cell.outcomes)[:, : p.strong_images]
+                correct = correct_of(study, cell.outcomes)[:, : p.autoattack_images]
                 accuracy, low, high = statistics.proportion(correct)
                 row = {"defence": what["defence"], "judge": judge, "images": correct.shape[1], "seeds": len(correct)}
                 rows.append({**row, "accuracy": accuracy, "low": low, "high": high})

@@ -140,6 +140,7 @@ TINY = {
     "pgd_restarts": 2,
     "square_queries": 5,
     "strong_images": 8,
+    "autoattack_images": 8,
     "autoattack": [],
     "estimator_draws": 10,
     "widths": {"small-cnn": 8, "vgg": 4, "mlp": 32},

@@ -161,7 +161,7 @@ def test_headline_table_reads_the_table_out(study, table, common):
 
 def test_judges_are_asked_about_the_same_images(study, table):
     judges, accuracy = table("judges"), table("accuracy")
-    assert set(judges.images) == {study.profile.strong_images}
+    assert set(judges.images) == {study.profile.autoattack_images}
     assert list(judges.judge.unique()) == ["clean", "PGD", "PGD, restarts", "Square", "transferred"]
     assert len(judges) == 5 * len(study.profile.defences)
     square = accuracy[accuracy.attack == "square"].set_index("defence").accuracy
