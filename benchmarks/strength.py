@@ -26,8 +26,8 @@ OURS = "jsigr_lib"
 RESIZED = "shrinks the image to 25, 26 or 27 of 28 pixels and never looks at it whole (randint leaves its high end out)"
 NOTES = {
     ("Foolbox", "MI-FGSM"): "adds up signs, not normalised gradients: LinfBaseGradientDescent.normalize comes first",
-    ("ART", "PGD-20, L2"): "cuts to [0, 1] before it shrinks the change to eps, not after",
-    ("torchattacks", "PGD-20, L2"): "its start has a uniform radius, and so is no uniform point of the ball",
+    ("Foolbox", "PGD-20, L2"): "starts at a uniform point of the ball, and so on its surface",
+    ("ART", "PGD-20, L2"): "starts so too; cuts to [0, 1] before it shrinks the change to eps, not after",
     ("torchattacks", "DI-FGSM"): RESIZED,
     ("torchattacks", "TI-FGSM"): "takes three channels only (groups=3): two idle ones added; zeros beyond the border",
     ("torchattacks", "VT-FGSM"): "looks at neighbours outside [0, 1] too",

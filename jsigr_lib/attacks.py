@@ -63,7 +63,7 @@ def attack(
         eps, step_size: fractions of the pixel range, or lengths with norm = "l2"; eps = 0 gives x back.
         steps: gradient steps, from 1.
         momentum: mu of MI-FGSM; 0 is plain ascent.
-        random_start: begin at a uniformly random point of the ball.
+        random_start: begin at a random point of the ball, uniform for "linf"; see `balls`.
         norm: "linf" or "l2".
         nesterov: take the gradient where the momentum will lead (NI).
         diversity: chance that a step sees the images randomly resized and padded (DI).

@@ -37,9 +37,10 @@ class L2Ball:
         self.x, self.eps = x, eps
 
     def random(self, generator: torch.Generator | None) -> Images:
-        """Uniform in the ball (before the cut to [0, 1]): a uniform direction, the N-th root of a uniform radius."""
+        """A uniform direction and a uniform radius, then cut to [0, 1]. (Uniform in the ball is uniform on its surface in
+        so many dimensions: all noise, from where steps reach less.)"""
         direction = _unit(_draw(torch.randn, self.x, generator))
-        radius = _draw(torch.rand, self.x[:, :1, :1, :1], generator) ** (1 / self.x.shape[1:].numel())
+        radius = _draw(torch.rand, self.x[:, :1, :1, :1], generator)
         return (self.x + self.eps * radius * direction).clamp_(0, 1)
 
     def climb(self, x_adv: Images, direction: Images, step_size: float) -> Images:
