@@ -77,39 +77,29 @@ def transfer_matrix(study: Study, table: pd.DataFrame) -> Described:
 
 
 def attack_ranking(study: Study, table: pd.DataFrame) -> Described:
-    """Which transfer attack hurts most: each attack on each target through the headline source, and the mean over the
-    defended targets through every undefended surrogate. Rows from the strongest to the weakest."""
+    """Which transfer attack hurts most: each attack on each target through the headline source, the strongest on top,
+    beside the mean over the defended targets."""
     p, table = study.profile, of_architecture(study, table)
-    rows = table[(table.threat == "transfer") & (table.source_defence == "standard") & (table.eps == p.eps)]
-    rows = rows[rows.source != study.architecture]
-    means = ranking(rows)
-    order, headline = list(means.index), rows[rows.source == means.columns[0]]
-    pivot = headline.pivot(index="attack", columns="defence", values="accuracy").loc[order, list(study.labels)]
-    fig = figure(11.4, 0.36 * len(order) + 2.4)
-    left, right = panels(fig, 1, 2, width_ratios=(2.6, 1))[0]
+    rows = table[(table.threat == "transfer") & (table.eps == p.eps)]
+    first = rows.iloc[0]
+    rows = rows[(rows.source == first.source) & (rows.source_defence == first.source_defence)]
+    means = rows[rows.defence != "standard"].groupby("attack").accuracy.mean().sort_values(kind="stable")
+    order = list(means.index)
+    pivot = rows.pivot(index="attack", columns="defence", values="accuracy").loc[order, list(study.labels)]
     pivot.index = [attack.upper() for attack in order]
-    heat_map(
-        left, pivot.rename(columns=study.labels), title=f"From {means.columns[0]}, eps {p.eps:g}: accuracy", fontsize=8
-    )
-    for marker, source in zip("os^vD", means, strict=False):
-        right.plot(means[source], range(len(order)), marker=marker, linestyle="none", label=f"from {source}")
-    right.set_yticks(range(len(order)), [""] * len(order))
-    right.set_ylim(len(order) - 0.5, -0.5)
+    fig = figure(11.4, 0.36 * len(order) + 1.9)
+    left, right = panels(fig, 1, 2, width_ratios=(2.8, 1))[0]
+    title = f"Accuracy under attacks from {first.source}, eps {p.eps:g}"
+    heat_map(left, pivot.rename(columns=study.labels), title=title, fontsize=8)
     left.set_xlabel("target")
-    right.set(title="Mean over defended targets", xlabel="accuracy left")
-    right.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), fontsize=8.5)
-    listed = ", ".join(f"{attack.upper()} {means[means.columns[0]][attack]:.3f}" for attack in order)
+    right.plot(means, range(len(order)), marker="o", linestyle="none", color="#0072b2")
+    right.set_yticks(range(len(order)), [""] * len(order))
+    right.set(ylim=(len(order) - 0.5, -0.5), title="Mean over defended targets", xlabel="accuracy left")
+    listed = ", ".join(f"{attack.upper()} {mean:.3f}" for attack, mean in means.items())
     return fig, (
         "Left: heat map of accuracy by transfer attack and target, strongest attack on top. Right: mean accuracy over "
-        f"the defended targets by source. Through {means.columns[0]}: {listed}."
+        f"the defended targets. Through {first.source}: {listed}."
     )
-
-
-def ranking(rows: pd.DataFrame) -> pd.DataFrame:
-    """Mean accuracy over the defended targets, by attack (strongest first) and source (the headline one first)."""
-    defended = rows[rows.defence != "standard"]
-    means = defended.pivot_table(index="attack", columns="source", values="accuracy")[list(rows.source.unique())]
-    return means.sort_values(means.columns[0])
 
 
 def judges(study: Study, table: pd.DataFrame) -> Described:

@@ -45,16 +45,15 @@ def sources(study: Study, architecture: str) -> list[Source]:
 
 
 def attack_grid(study: Study, source: Source, architecture: str) -> list[tuple[str, float]]:
-    """The (attack, eps) that a source is used for. "full": all; "star": around the headline, one of the two at a time,
-    and for defended sources and those of the target's own architecture the headline alone."""
-    p = study.profile
-    everything = [(attack, eps) for attack in p.transfer_attacks for eps in p.budgets]
+    """The (attack, eps) that a source is used for. "full": all. "star", around the headline: every attack on the
+    headline source, every eps on the undefended surrogates, and the headline alone on all other sources."""
+    p, first = study.profile, study.profile.transfer_attacks[0]
     if p.transfer_design == "full":
-        return everything
-    first = p.transfer_attacks[0]
+        return [(attack, eps) for attack in p.transfer_attacks for eps in p.budgets]
     if source.defence != "standard" or source.architecture == architecture:
         return [(first, p.eps)]
-    return [(attack, eps) for attack, eps in everything if attack == first or eps == p.eps]
+    others = p.transfer_attacks[1:] if source == sources(study, architecture)[0] else []
+    return [*((first, eps) for eps in p.budgets), *((attack, p.eps) for attack in others)]
 
 
 def robustness_cells(study: Study) -> list[Cell]:

@@ -254,10 +254,10 @@ def test_against_a_reference_loop(wavy, x, y, settings, gradient, mu, ahead, nor
 
 
 def test_pgd_l2_against_a_reference_loop(wavy, x, y, seeded):
-    """From a random direction and the N-th root of a uniform radius, unnormalised gradients."""
+    """From a random direction and a uniform radius, unnormalised gradients."""
     generator = seeded(1)
     direction = torch.randn(x.shape, generator=generator, dtype=x.dtype)
-    share = torch.rand(len(x), generator=generator, dtype=x.dtype) ** (1 / 40)
+    share = torch.rand(len(x), generator=generator, dtype=x.dtype)
     start = [x[i] + 0.5 * share[i] * direction[i] / direction[i].square().sum().sqrt() for i in range(len(x))]
     x_adv = torch.stack(start).clamp(0, 1)
     for _ in range(6):
@@ -279,7 +279,7 @@ def test_variance_tuning_against_a_reference_loop(wavy, x, y, seeded, norm, mu):
         else:
             r = torch.randn(x.shape, generator=generator, dtype=x.dtype)
             r = r / r.square().sum((1, 2, 3), keepdim=True).sqrt()
-            r = radius * r * torch.rand(len(x), 1, 1, 1, generator=generator, dtype=x.dtype) ** (1 / 40)
+            r = radius * r * torch.rand(len(x), 1, 1, 1, generator=generator, dtype=x.dtype)
         return (x_adv + r).clamp(0, 1)
 
     x_adv, g, v = x, 0 * x, 0

@@ -53,8 +53,10 @@ def test_star_varies_one_thing_at_a_time(tiny, study):
     star = tiny(study.store.root, eps_grid=[0.05, 0.1, 0.2], transfer_attacks=["mi-fgsm", "fgsm", "pgd"])
     by_name = {(source.architecture, source.defence): source for source in sources(star, "small-cnn")}
     expected = {("mi-fgsm", 0.05), ("mi-fgsm", 0.1), ("mi-fgsm", 0.2), ("fgsm", 0.1), ("pgd", 0.1)}
-    for name in ("mlp", "vgg", "mlp+vgg"):
-        assert set(attack_grid(star, by_name[name, "standard"], "small-cnn")) == expected
+    assert set(attack_grid(star, by_name["mlp", "standard"], "small-cnn")) == expected
+    for name in ("vgg", "mlp+vgg"):
+        grid = attack_grid(star, by_name[name, "standard"], "small-cnn")
+        assert grid == [("mi-fgsm", 0.05), ("mi-fgsm", 0.1), ("mi-fgsm", 0.2)]
     for name in (("mlp", "pgd"), ("small-cnn", "standard"), ("small-cnn", "jsigr")):
         assert attack_grid(star, by_name[name], "small-cnn") == [("mi-fgsm", 0.1)]
     full = tiny(study.store.root, transfer_design="full", eps_grid=[0.05, 0.1])
