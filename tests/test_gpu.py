@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from jsigr_lib.robustness import accuracy_table, robustness_cells
+from jsigr_lib.robustness import accuracy_table
 from jsigr_lib.study import Study
+from jsigr_lib.threats import robustness_cells
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -13,6 +14,6 @@ def test_smoke_study_agrees_with_the_cpu(tmp_path):
     tables = {}
     for device in ("cpu", "cuda"):
         study = Study("smoke", device=device, runs=tmp_path / device, jobs=1, train_images=256, test_images=100)
-        cells = [cell for cell in robustness_cells(study) if cell[0]["defence"] in ("standard", "jsigr")]
+        cells = [cell for cell in robustness_cells(study) if cell.row["defence"] in ("standard", "jsigr")]
         tables[device] = accuracy_table(study, cells)
     assert (tables["cpu"].accuracy - tables["cuda"].accuracy).abs().max() <= 0.05
