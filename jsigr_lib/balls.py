@@ -37,8 +37,8 @@ class L2Ball:
         self.x, self.eps = x, eps
 
     def random(self, generator: torch.Generator | None) -> Images:
-        """A uniform direction and a uniform radius, then cut to [0, 1]. (In so many dimensions, uniform in the ball would
-        be all but on its surface: a start that is all noise.)"""
+        """A uniform direction and a uniform radius, then cut to [0, 1]. (In so many dimensions, uniform in the ball
+        would be all but on its surface: a start that is all noise.)"""
         direction = _unit(_draw(torch.randn, self.x, generator))
         radius = _draw(torch.rand, self.x[:, :1, :1, :1], generator)
         return (self.x + self.eps * radius * direction).clamp_(0, 1)
