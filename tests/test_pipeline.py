@@ -9,7 +9,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from jsigr_lib import pipeline, robustness
+from jsigr_lib import pipeline, robustness, threats
 from jsigr_lib.errors import InputError
 from jsigr_lib.study import Study
 
@@ -50,8 +50,11 @@ def test_executed_notebooks_show_every_figure_with_alt_text(smoke_run):
 def test_tables_hold_numbers_that_can_be_true(smoke_run):
     robustness = pd.read_csv(smoke_run.figures / "robustness.csv")
     assert ((robustness.low <= robustness.accuracy) & (robustness.accuracy <= robustness.high)).all()
-    assert robustness.images.eq(200).all()
-    assert set(robustness.threat) == {"clean", "white-box", "transfer"}
+    images = robustness.groupby("attack").images.max()
+    assert images[["mi-fgsm", "square", "autoattack"]].tolist() == [200, 20, 10]
+    assert set(robustness.threat) == {"clean", "white-box", "black-box", "transfer"}
+    assert set(robustness[robustness.attack == "autoattack"].defence) == {"jsigr"}
+    assert robustness["flags"].notna().all()
     card = pd.read_csv(smoke_run.figures / "scorecard.csv")
     assert set(card.verdict) <= {"supported", "partly supported", "not supported", "not tested"}
     assert pd.read_csv(smoke_run.figures / "theory_checks.csv").holds.all()
@@ -186,7 +189,7 @@ def test_paper_profile_at_tiny_scale_on_an_image_folder(tmp_path, image_folder, 
     )
     networks = [study.training("jsigr", seed=seed) for seed in study.profile.seeds]
     study.make(networks)
-    cells = [cell for cell in robustness.robustness_cells(study) if cell[0]["defence"] == "jsigr"][:3]
+    cells = [cell for cell in threats.robustness_cells(study) if cell.row["defence"] == "jsigr"][:3]
     table = robustness.accuracy_table(study, cells)
     assert table.seeds.eq(2).all()
     assert table.accuracy.between(0, 1).all()
