@@ -74,8 +74,7 @@ def attack(
         loss: what to raise, per image; cross-entropy unless told otherwise.
         generator: everything random is drawn with it.
 
-    Returns x_adv, float, without graph. Raises ValueError for a value outside what is accepted, a label out of range,
-    and a model that gives NaN or probabilities.
+    Returns x_adv, float, without graph. Raises ValueError for bad values or labels, NaN and probabilities as outputs.
     """
     check_settings(eps, steps, step_size, momentum, norm)
     _check_estimate(diversity, translation, scales, variance)
@@ -244,10 +243,9 @@ def pgd(
     restarts: int = 1,
     **settings,
 ) -> Images:
-    """Random start, then `steps` steps of 2.5 eps / steps unless told otherwise (Madry et al. 2018).
-
-    With several restarts, each image's worst iterate of all steps of all restarts, of which half raise the margin
-    instead of the cross-entropy (Carlini & Wagner 2017's loss: it has a gradient where the softmax is saturated).
+    """Random start, then `steps` steps of 2.5 eps / steps unless told otherwise (Madry et al. 2018). With several
+    restarts, each image's worst iterate of all steps of all restarts, of which half raise the margin instead of the
+    cross-entropy (Carlini & Wagner 2017's loss: it has a gradient where the softmax is saturated).
     """
     check_count("steps", steps)
     check_count("restarts", restarts)
