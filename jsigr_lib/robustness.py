@@ -108,9 +108,9 @@ def headline_table(study: Study, table: pd.DataFrame, *, common: bool = False) -
     return text.rename(index=study.labels).rename_axis(columns=None)
 
 
-def judges_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
+def judges_table(study: Study, cells: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
     """Who is asked to judge, at the headline budget, all on the same first images of the figures' architecture: one row
-    per defence and judge, with n, accuracy and its interval."""
+    per defence and judge, with n, accuracy, its interval and flags. `table` is the accuracy table of the cells."""
     p, first = study.profile, sources(study, study.architecture)[0]
     headline = {"attack": p.transfer_attacks[0], "source": first.architecture, "source_defence": first.defence}
     asked = {
@@ -122,7 +122,7 @@ def judges_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
         "AutoAttack": {"attack": "autoattack"},
     }
     rows = []
-    for cell in cells:
+    for cell, raised in zip(cells, table["flags"], strict=True):
         what = cell.row
         if what["architecture"] != study.architecture or what["norm"] != "linf" or what["eps"] not in (0.0, p.eps):
             continue
@@ -131,7 +131,8 @@ def judges_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
                 correct = correct_of(study, cell.outcomes)[:, : p.autoattack_images]
                 accuracy, low, high = statistics.proportion(correct)
                 row = {"defence": what["defence"], "judge": judge, "images": correct.shape[1], "seeds": len(correct)}
-                rows.append({**row, "accuracy": accuracy, "low": low, "high": high})
+                own = set(raised.split("; ")) | flags.of_number(low, high, 0.0)
+                rows.append({**row, "accuracy": accuracy, "low": low, "high": high, "flags": flags.shown(own)})
     return pd.DataFrame(rows)
 
 

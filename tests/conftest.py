@@ -166,7 +166,7 @@ def table(study):
         "history": lambda: robustness.history_table(study),
         "accuracy": lambda: robustness.accuracy_table(study, threats.robustness_cells(study)),
         "grid": lambda: robustness.accuracy_table(study, threats.grid_cells(study)),
-        "judges": lambda: robustness.judges_table(study, threats.robustness_cells(study)),
+        "judges": lambda: robustness.judges_table(study, threats.robustness_cells(study), made("accuracy")),
         "cost": lambda: robustness.cost_table(study),
         "measures": lambda: interpretability.measures_table(study),
         "curves": lambda: interpretability.curves_table(study),

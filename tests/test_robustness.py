@@ -166,6 +166,10 @@ def test_judges_are_asked_about_the_same_images(study, table):
     assert len(judges) == 5 * len(study.profile.defences)
     square = accuracy[accuracy.attack == "square"].set_index("defence").accuracy
     assert judges[judges.judge == "Square"].set_index("defence").accuracy.to_dict() == square.to_dict()
+    assert judges["flags"].str.contains("few images").mean() > 0.9
+    one = judges[(judges.judge == "PGD") & (judges.defence == "standard")]["flags"].item()
+    same = accuracy.query("defence == 'standard' and threat == 'white-box' and attack == 'pgd' and norm == 'linf'")
+    assert set(same["flags"].item().split("; ")) - {"few images"} == set(one.split("; ")) - {"few images"}
     right = study.get(Outcomes(target=study.training("jsigr"))).tensors["correct"][:8].double().mean()
     assert judges[(judges.judge == "clean") & (judges.defence == "jsigr")].accuracy.item() == right
 
