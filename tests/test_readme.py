@@ -54,6 +54,13 @@ def test_peers_are_those_of_the_benchmarks():
             assert said in text, (case, said)
 
 
+def test_strength_is_that_of_the_benchmarks():
+    ours = pd.read_csv(ROOT / "benchmarks" / "results" / "strength.csv").ours.value_counts()
+    counts = [int(ours.get(verdict, 0)) for verdict in ("equal", "stronger", "weaker")]
+    said = "of {} comparisons {} equal, {} stronger, {} weaker".format(sum(counts), *counts)
+    assert said in " ".join(README.split())
+
+
 def test_verdicts_equal_the_published_scorecard():
     card = pd.read_csv(PUBLISHED / "scorecard.csv")
     assert [cells[:2] for cells in rows_under("claim")] == card[["statement", "verdict"]].to_numpy().tolist()
