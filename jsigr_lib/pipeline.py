@@ -79,7 +79,7 @@ def specs(study: Study, notebook: str) -> list[Spec]:
     needed = {
         "01_theory": [*linearised, *estimators.scatter_specs(study).values()],
         "02_training": [*networks, *grid],
-        "03_transfer_attacks": [*every, *headline],
+        "03_transfer_attacks": every,
         "04_saliency": [*maps],
         "05_claims": [*headline, *claims.specs(study), *linearised, *maps],
     }
