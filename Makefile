@@ -15,7 +15,7 @@ NEW_VENV = "$$py" -m venv $(1) >/dev/null || \
 	{ rm -rf $(1); echo "make: '$$py -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint bench lab lock clean
+.PHONY: help reproduce test lint bench site lab lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,8 +34,15 @@ bench: $(STAMP) ## speed against peers, as ratios (ARGS="--only steps"; more in 
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[bench]'
 	@$(BIN)/jsigr bench $(ARGS)
 
-lab: $(STAMP) ## JupyterLab on this machine only, opened at the saliency notebook
-	@$(BIN)/jupyter-lab --ip=127.0.0.1 notebooks/04_saliency.ipynb
+site: $(STAMP) ## the executed notebooks as pages to read offline, in site/
+	@$(BIN)/jsigr site --profile $(PROFILE)
+
+lab: $(STAMP) ## JupyterLab on this machine only, opened at the saliency explorer
+	@$(BIN)/jupyter-lab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
+		--LabApp.extra_labextensions_path=jsigr_lib/front/lab notebooks/explorer.ipynb $(ARGS)
+
+voila: $(STAMP) ## the saliency explorer alone, as a page of its own, on this machine only
+	@$(BIN)/voila --Voila.ip=127.0.0.1 --theme=light notebooks/explorer.ipynb $(ARGS)
 
 # Keeps every pin that still satisfies pyproject.toml.
 lock: ## requirements.lock from pyproject.toml (UPGRADE=--upgrade for the newest of everything)

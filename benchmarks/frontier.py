@@ -51,12 +51,16 @@ def outcomes(study: Study, networks: list[Training]) -> dict[str, list[Outcomes]
     return found
 
 
+def maps(study: Study, network: Training) -> Spec:
+    return interpretability.explained(study, network, interpretability.PAIR, attacked=False)
+
+
 def specs(study: Study) -> list[Spec]:
     """Everything that the table needs and that can be made in parallel."""
     found: list[Spec] = []
     for networks in study.targets().values():
         found += [one for many in outcomes(study, networks).values() for one in many]
-        found += [interpretability.maps_spec(study, network, attacked=False) for network in networks]
+        found += [maps(study, network) for network in networks]
     return found
 
 
@@ -70,9 +74,10 @@ def table(study: Study, rounds: int) -> pd.DataFrame:
         row = {"defence": defence, "label": study.labels[defence], "cost": costs[defence]}
         for name, ones in outcomes(study, networks).items():
             row |= interval(name, statistics.proportion(correct_of(study, ones)))
-        maps = [interpretability.maps_of(study, network, attacked=False) for network in networks]
-        agreement = np.stack([statistics.rank_correlation(one["gradient"], one["perturbation"]) for one in maps])
-        row |= interval("agreement", statistics.mean(agreement))
+        agreement = [
+            study.get(maps(study, network)).tensors["agreement|gradient|clean"].numpy() for network in networks
+        ]
+        row |= interval("agreement", statistics.mean(np.stack(agreement)))
         rows.append({**row, "images": study.profile.test_images, "seeds": len(networks)})
     return pd.DataFrame(rows)
 

@@ -61,11 +61,9 @@ def values_per_image(study: Study, architecture: str, defence: str) -> dict[tupl
     for source in sources_of(study, architecture):
         outcomes = [transferred(study, network, study.surrogate(source), p.eps) for network in networks]
         values["transfer accuracy", f"from {source}"] = correct_of(study, outcomes)
-    maps = [interpretability.measures(study, network) for network in networks]
-    for measure, name, given in maps[0]:
-        label = f"{measure}, {given}" if given != "both" else measure
-        label = label if name == "both" else f"{label} of the {name} map"
-        values[label, ""] = np.stack([one[measure, name, given] for one in maps])
+    for (measure, name, given), value in interpretability.stacked(study, architecture, defence).items():
+        of = "" if name == "network" else f" of the {name} map"
+        values[f"{measure}{of}{'' if given == 'both' else f', {given}'}", ""] = value
     linearised = [theory.linearised_values(study, network)["robustness"] for network in networks]
     values["linearised robustness", ""] = np.stack(linearised)
     return values

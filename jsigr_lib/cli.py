@@ -11,10 +11,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from jsigr_lib import pipeline
+from jsigr_lib import pipeline, pretrained
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.errors import InputError
-from jsigr_lib.paths import ROOT
+from jsigr_lib.paths import PRETRAINED, ROOT
+from jsigr_lib.study import Study
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -88,6 +89,26 @@ def bench(
         report=lambda line: console.print(line, markup=False),
     )
     console.print(f"tables in {folder}")
+
+
+@app.command("pretrained")
+def export_pretrained(
+    profile: Annotated[str, typer.Option(help="whose networks: smoke, quick or paper, or a TOML file")] = "quick",
+) -> None:
+    """Write data/pretrained anew: trained networks of the main defences in half precision, with a model card each."""
+    pretrained.export(Study(profile, progress=progress_lines()))
+    console.print(f"{PRETRAINED} is complete; its table, for data/README.md:\n\n{pretrained.table()}", markup=False)
+
+
+@app.command()
+def site(
+    profile: Annotated[str, typer.Option(help="one that jsigr run has executed")] = "quick",
+    out: Annotated[Path, typer.Option(help="where the pages go; a folder that is new, empty or a site")] = Path("site"),
+) -> None:
+    """Turn the executed notebooks into pages to read without a kernel and without a network."""
+    from jsigr_lib import site as pages  # nbconvert takes a second to import
+
+    console.print(f"open {pages.build(profile, out=out) / 'index.html'}", markup=False)
 
 
 def benchmarks() -> ModuleType:

@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jsigr_lib import attacks, defences, models
+from jsigr_lib.attributions import MAPS
 from jsigr_lib.data import DATASETS
 from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.paths import PROFILES
@@ -93,6 +94,8 @@ class Profile(Table):
     estimator_draws: int = Field(200, ge=10)  # gradients per estimator, for its bias and spread
     # saliency
     saliency_images: int = Field(ge=2)
+    saliency_maps: list[str] = [name for name in MAPS if name != "random"]  # of the featured defences
+    sanity_images: int = Field(20, ge=2)  # the first of them, for what draws a map many times over
     gallery_images: int = Field(5, ge=1, le=12)
     featured: list[str] = []  # the defences in figures that have no room for all; [] is all
 
@@ -101,7 +104,15 @@ class Profile(Table):
         one_of("dataset", self.dataset, DATASETS)
         for architecture in [*self.architectures, *self.surrogates, *self.widths]:
             models.check_width(architecture, self.widths.get(architecture))
-        different = ("architectures", "surrogates", "seeds", "transfer_attacks", "lambda_j_grid", "lambda_s_grid")
+        different = (
+            "architectures",
+            "surrogates",
+            "seeds",
+            "transfer_attacks",
+            "lambda_j_grid",
+            "lambda_s_grid",
+            "saliency_maps",
+        )
         for field in (*different, "surrogate_defences", "autoattack", "featured"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
@@ -141,6 +152,14 @@ class Profile(Table):
         if self.saliency_images > self.test_images:
             raise InputError(
                 f"saliency_images = {self.saliency_images}; accepted: at most test_images = {self.test_images}"
+            )
+        for name in self.saliency_maps:
+            one_of("map in saliency_maps", name, MAPS)
+        for name in ("gradient", "perturbation"):
+            one_of("map needed by every comparison,", name, self.saliency_maps)
+        if self.sanity_images > self.saliency_images:
+            raise InputError(
+                f"sanity_images = {self.sanity_images}; accepted: at most saliency_images = {self.saliency_images}"
             )
         if self.gallery_images > self.saliency_images:
             raise InputError(

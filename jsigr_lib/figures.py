@@ -97,31 +97,6 @@ def cost_scatter(study: Study, table: pd.DataFrame, seconds: dict[str, float]) -
     )
 
 
-def probability_curves(study: Study, table: pd.DataFrame) -> Described:
-    """Deletion and insertion curves of the gradient map, clean and attacked; dashed: the perturbation map."""
-    fig = figure(9, 5.6)
-    grid = panels(fig, 2, 2, sharex=True, sharey="row")
-    for i, kind in enumerate(("deletion", "insertion")):
-        for j, given in enumerate(("clean", "attacked")):
-            for name in study.featured:
-                rows = table[(table.curve == kind) & (table.input == given) & (table.defence == name)]
-                for map_name, style in (("gradient", "-"), ("perturbation", (0, (2, 1.5)))):
-                    line = rows[rows["map"] == map_name]
-                    look = {"color": looks(study)[name]["color"], "linestyle": style, "linewidth": 1.4}
-                    label = study.labels[name] if map_name == "gradient" else None
-                    grid[i, j].plot(line.share, line.probability, label=label, **look)
-            grid[i, j].set_title(f"{kind.capitalize()}, {given} images")
-        grid[i, 0].set_ylabel("probability of the true class")
-    for axes in grid[1]:
-        axes.set_xlabel("share of the pixels changed, most salient first")
-    title = "solid: gradient map\ndashed: perturbation map"
-    fig.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center", title=title)
-    return fig, (
-        "Probability of the true class against the share of pixels deleted (top) or inserted (bottom), clean (left) "
-        "and attacked (right) images; solid lines for the gradient map, dashed for the perturbation map."
-    )
-
-
 def forest(study: Study, table: pd.DataFrame) -> Described:
     """Every test behind the scorecard: the difference with its interval, and the margin it has to clear."""
     fig = figure(9.5, 0.31 * len(table) + 1.3)
@@ -142,28 +117,4 @@ def forest(study: Study, table: pd.DataFrame) -> Described:
     return fig, (
         f"The {len(table)} differences behind the scorecard with their 95 percent intervals and the margins to clear: "
         f"{counts}."
-    )
-
-
-def agreement_bars(study: Study, table: pd.DataFrame) -> Described:
-    """Per defence: agreement of the two maps, clean and attacked, and stability of the gradient map under attack."""
-    table = table[table.architecture == study.architecture]
-    shown = {
-        "Agreement, clean": table[(table.measure == "agreement") & (table.input == "clean")],
-        "Agreement, attacked": table[(table.measure == "agreement") & (table.input == "attacked")],
-        "Stability of the gradient map": table[(table.measure == "stability") & (table["map"] == "gradient")],
-    }
-    fig = figure(9, 0.3 * len(study.labels) + 1.3)
-    grid = panels(fig, 1, len(shown), sharey=True, sharex=True)[0]
-    for axes, (title, rows) in zip(grid, shown.items(), strict=True):
-        bars(axes, study, rows)
-        axes.set(title=title, xlabel="rank correlation")
-    name_bars(grid[0], study)
-    clean = shown["Agreement, clean"]
-    values = ", ".join(
-        f"{study.labels[name]} {value:.2f}" for name, value in zip(clean.defence, clean["mean"], strict=True)
-    )
-    return fig, (
-        "Rank correlation of gradient and perturbation map on clean and attacked images, and stability of the gradient "
-        f"map under attack, for each defence with 95 percent intervals. Agreement on clean images: {values}."
     )

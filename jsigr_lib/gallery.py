@@ -1,24 +1,26 @@
 """The picture grids: the first test images (not chosen), attacked, and the maps that the study has of them."""
 
-import torch
+import numpy as np
 from matplotlib.figure import Figure
 
+from jsigr_lib.attributions import MAPS
 from jsigr_lib.data import Split
-from jsigr_lib.interpretability import MAPS, maps_spec, specs
+from jsigr_lib.interpretability import INPUTS, PAIR, explained_in, specs
 from jsigr_lib.outcomes import attacked_split
 from jsigr_lib.plotting import map_grid
 from jsigr_lib.study import Study
+from jsigr_lib.threats import headline_attack
 from jsigr_lib.training import predict
 
 IMAGES_IN_FULL = 2  # the gallery shows this many images with all their maps
 
 
-def _splits(study: Study, n: int) -> dict[bool, Split]:
-    """attacked? -> the first n test images."""
+def _splits(study: Study, n: int) -> dict[str, Split]:
+    """The first n test images, clean and attacked."""
     study.make(specs(study))
-    attacked = maps_spec(study, study.training("standard"), attacked=True).attacked
-    test = study.dataset.test
-    return {flag: attacked_split(test, attacked if flag else None, study.store).first(n) for flag in (False, True)}
+    clean = study.dataset.test
+    attacked = attacked_split(clean, headline_attack(study, study.architecture), study.store)
+    return {"clean": clean.first(n), "attacked": attacked.first(n)}
 
 
 def _captions(study: Study, defence: str, split: Split) -> list[tuple[str, bool]]:
@@ -28,28 +30,26 @@ def _captions(study: Study, defence: str, split: Split) -> list[tuple[str, bool]
     return [(names[p], bool(p == y)) for p, y in zip(predicted.tolist(), split.labels.tolist(), strict=True)]
 
 
-def _maps(study: Study, defence: str, *, attacked: bool) -> dict[str, torch.Tensor]:
-    return study.get(maps_spec(study, study.training(defence), attacked=attacked)).tensors
+def _maps(study: Study, defence: str, name: str, given: str) -> np.ndarray:
+    """[images, height, width] of the images whose maps are kept."""
+    tensors = study.get(explained_in(study, defence, study.training(defence))).tensors
+    return tensors[f"map|{name}|{given}"][:, 0].numpy()
 
 
 def glance(study: Study) -> tuple[Figure, str]:
     """A row per image; the image, the attacked image, each defence's gradient map of
     the attacked image with its prediction."""
     splits = _splits(study, study.profile.gallery_images)
-    clean, attacked = (splits[flag].batch(slice(None))[0].numpy() for flag in (False, True))
-    names = [study.dataset.classes[label] for label in splits[False].labels.tolist()]
+    clean, attacked = (splits[given].batch(slice(None))[0].numpy() for given in INPUTS)
+    names = [study.dataset.classes[label] for label in splits["clean"].labels.tolist()]
     rows = [
         [(image, name, None), (changed, "", None)] for image, changed, name in zip(clean, attacked, names, strict=True)
     ]
     for defence in study.featured:
-        maps = _maps(study, defence, attacked=True)["gradient"]
-        for row, saliency, (caption, right) in zip(rows, maps, _captions(study, defence, splits[True]), strict=False):
-            row.append((saliency[0].numpy(), caption, right))
-    columns = [
-        "image",
-        f"attacked,\neps {study.profile.eps:.2g}",
-        *(_wrapped(study.labels[name]) for name in study.featured),
-    ]
+        maps, said = _maps(study, defence, "gradient", "attacked"), _captions(study, defence, splits["attacked"])
+        for row, saliency, (caption, right) in zip(rows, maps, said, strict=False):
+            row.append((saliency, caption, right))
+    columns = ["image", f"attacked,\neps {study.profile.eps:.2g}", *_columns(study)[1:]]
     return map_grid(rows, columns=columns, names=[""] * len(rows)), (
         f"{len(rows)} test images ({', '.join(names)}), each clean and attacked, and the gradient map that every "
         "defended network draws on the attacked image, with its prediction in green if right and red if wrong."
@@ -60,21 +60,40 @@ def in_full(study: Study) -> tuple[Figure, str]:
     """For each image four rows, both maps of the clean and of the attacked image."""
     splits = _splits(study, IMAGES_IN_FULL)
     rows, names = [], []
-    for i, label in enumerate(splits[False].labels.tolist()):
-        for attacked, split in splits.items():
-            image = split.first(i + 1).batch(slice(i, i + 1))[0][0].numpy()
-            for name in MAPS:
-                row = [(image, study.dataset.classes[label], None)]
-                for defence in study.featured:
-                    caption, right = _captions(study, defence, split)[i]
-                    row.append((_maps(study, defence, attacked=attacked)[name][i, 0].numpy(), caption, right))
-                rows.append(row)
-                names.append(f"{name},\n{'attacked' if attacked else 'clean'}")
-    columns = ["image", *(_wrapped(study.labels[name]) for name in study.featured)]
-    return map_grid(rows, columns=columns, names=names), (
+    for i in range(IMAGES_IN_FULL):
+        for given, split in splits.items():
+            for name in PAIR:
+                rows.append(_row(study, split, i, name, given))
+                names.append(f"{name},\n{given}")
+    return map_grid(rows, columns=_columns(study), names=names), (
         f"{IMAGES_IN_FULL} test images: gradient map and perturbation map of every defence, clean and attacked, "
         "with the predicted class in green if right and red if wrong."
     )
+
+
+def every_map(study: Study, given: str = "clean") -> tuple[Figure, str]:
+    """The second test image through every map: a row per map, a column per defence."""
+    split = _splits(study, IMAGES_IN_FULL)[given]
+    rows = [_row(study, split, 1, name, given) for name in study.profile.saliency_maps]
+    names = [
+        MAPS[name].replace(", ", ",\n").replace(" gradients", "\ngradients") for name in study.profile.saliency_maps
+    ]
+    what = study.dataset.classes[int(split.labels[1])]
+    return map_grid(rows, columns=_columns(study), names=names), (
+        f"One test image ({what}, {given}) in {len(rows)} maps, a row each, of every defence, a column each: "
+        f"{', '.join(MAPS[name] for name in study.profile.saliency_maps)}."
+    )
+
+
+def _row(study: Study, split: Split, i: int, name: str, given: str) -> list[tuple[np.ndarray, str, bool | None]]:
+    """Image i, and one map of it by every featured defence."""
+    pixels = split.batch(slice(i, i + 1))[0][0].numpy()
+    cells = [(_maps(study, d, name, given)[i], *_captions(study, d, split)[i]) for d in study.featured]
+    return [(pixels, study.dataset.classes[int(split.labels[i])], None), *cells]
+
+
+def _columns(study: Study) -> list[str]:
+    return ["image", *(_wrapped(study.labels[name]) for name in study.featured)]
 
 
 def _wrapped(label: str) -> str:

@@ -1,149 +1,130 @@
-"""How good the maps are, measured: faithfulness (deletion, insertion), agreement of the cheap gradient map with the
-costly perturbation map, and stability of each map under attack."""
+"""How good the maps are, as tables: every measure of every map and defence, the questions that they answer, the curves
+of deletion and insertion, and the cascade of weight randomisation."""
 
-from typing import ClassVar
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
 
-from jsigr_lib import statistics
-from jsigr_lib.artefacts import Spec, Store
-from jsigr_lib.data import load
-from jsigr_lib.errors import one_of
-from jsigr_lib.jacobian import Images, evaluation_mode
-from jsigr_lib.outcomes import Attacked, attacked_split
-from jsigr_lib.saliency import Maps, blur, gradient_map, perturbation_saliency
+from jsigr_lib import statistics, theory
+from jsigr_lib.artefacts import Spec
+from jsigr_lib.explanations import REFERENCE, Explained, Sanity
 from jsigr_lib.study import Study
-from jsigr_lib.threats import sources_of
-from jsigr_lib.zoo import Training, trained
+from jsigr_lib.threats import headline_attack
+from jsigr_lib.zoo import Training
 
-CURVE_STEPS = 20
-TOP_SHARE = 0.1  # of the pixels, for the overlap of the maps' tops
-MAPS = ("gradient", "perturbation")
-BATCH = 50
+PAIR = ("gradient", REFERENCE)  # the two maps that every network has
+INPUTS = ("clean", "attacked")
 
 
-class MapsOf(Spec):
-    """Both maps of the first test images for one network, clean or attacked, and their deletion and insertion curves.
-    The maps are about the true class."""
+@dataclass(frozen=True)
+class Measure:
+    """`better` is +1 if a larger value is better, -1 if a smaller one is, 0 if neither."""
 
-    kind: ClassVar[str] = "maps"
-    code: ClassVar[tuple[str, ...]] = ("interpretability", "jacobian", "saliency")
-    target: Training
-    images: int
-    grid: int
-    mask_sigma: float
-    blur_sigma: float
-    attacked: Attacked | None = None
-
-    def needs(self) -> list[Spec]:
-        return [self.target, self.target.data, *([self.attacked] if self.attacked else [])]
-
-    def work(self) -> float:
-        return self.images * (self.grid**2 + 4 * CURVE_STEPS) * self.target.step_flops / 3
-
-    def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
-        model = trained(self.target, store)
-        split = attacked_split(load(self.target.data, store).test, self.attacked, store).first(self.images)
-        settings = {"grid": self.grid, "mask_sigma": self.mask_sigma, "blur_sigma": self.blur_sigma}
-        parts: list[dict[str, Tensor]] = []
-        for index in torch.arange(len(split)).split(BATCH):
-            x, y = split.batch(index, device)
-            maps = {
-                "gradient": gradient_map(model, x, y),
-                "perturbation": perturbation_saliency(model, x, y, **settings),
-            }
-            curves = {
-                f"{kind}_{name}": probability_curve(model, x, y, saliency, kind=kind, blur_sigma=self.blur_sigma)
-                for name, saliency in maps.items()
-                for kind in ("deletion", "insertion")
-            }
-            parts.append({**maps, **curves})
-        return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}, {}
+    better: int
+    meaning: str
 
 
-def probability_curve(
-    model: nn.Module, x: Images, y: Tensor, saliency: Maps, *, kind: str, blur_sigma: float, steps: int = CURVE_STEPS
-) -> Tensor:
-    """Probability of class y as pixels are deleted, or inserted, the most salient first (RISE, Petsiuk et al. 2018).
-
-    "deletion" sets them to 0; "insertion" restores them on the blurred image. Returns [batch, steps + 1], from none
-    to all of the pixels. A faithful map falls fast under deletion and rises fast under insertion.
-    """
-    one_of("curve", kind, ("deletion", "insertion"))
-    start, end = (x, torch.zeros_like(x)) if kind == "deletion" else (blur(x, blur_sigma), x)
-    pixels = saliency[0].numel()
-    rank = saliency.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view_as(saliency)
-    probabilities = []
-    with evaluation_mode(model), torch.no_grad():
-        for step in range(steps + 1):
-            changed = torch.where(rank < round(pixels * step / steps), end, start)
-            probabilities.append(model(changed).softmax(1).gather(1, y[:, None]))
-    return torch.cat(probabilities, 1)
+MEASURES = {
+    "deletion gain": Measure(+1, "area under the deletion curve of a random order minus that of the map"),
+    "insertion gain": Measure(+1, "area under the insertion curve of the map minus that of a random order"),
+    "infidelity": Measure(
+        -1, "what the map fails to foretell of removing squares; 0 none of it, 1 all (Yeh et al. 2019)"
+    ),
+    "agreement": Measure(+1, "rank correlation with the exact perturbation map of the same network"),
+    "top overlap": Measure(+1, "intersection over union with it of the top tenth of the pixels"),
+    "stability": Measure(+1, "rank correlation of the maps of the clean and the attacked image"),
+    "SSIM": Measure(+1, "structural similarity of the two"),
+    "max-sensitivity": Measure(-1, "largest relative change of the map under small random changes (Yeh et al. 2019)"),
+    "sparseness": Measure(0, "Gini coefficient of the map: 0 even, 1 a single pixel"),
+    "alignment": Measure(0, "|<x, grad>| / ||grad||, grad of the margin (Etmann et al. 2019), pixels"),
+    "deletion AUC": Measure(-1, "area under the curve of the class's probability as pixels are deleted (RISE)"),
+    "insertion AUC": Measure(+1, "the same as pixels are inserted"),
+}
 
 
-def area(curve: np.ndarray) -> np.ndarray:
-    """Area under curves [..., steps + 1] over the share of pixels, 0 to 1."""
-    return np.trapezoid(curve, dx=1 / (curve.shape[-1] - 1), axis=-1)
+@dataclass(frozen=True)
+class Question:
+    """Is map `a` (defence, map) better than map `b`?"""
+
+    text: str
+    a: tuple[str, str]
+    b: tuple[str, str]
 
 
-def top_overlap(a: np.ndarray, b: np.ndarray, share: float = TOP_SHARE) -> np.ndarray:
-    """Intersection over union of the top `share` of the pixels of two maps [images, pixels]."""
-    top = max(1, round(share * a.shape[1]))
-    chosen = [np.zeros(a.shape, bool), np.zeros(a.shape, bool)]
-    for mask, values in zip(chosen, (a, b), strict=True):
-        np.put_along_axis(mask, np.argsort(-values, axis=1, kind="stable")[:, :top], True, axis=1)
-    return (chosen[0] & chosen[1]).sum(1) / (chosen[0] | chosen[1]).sum(1)
+QUESTIONS = (
+    Question(
+        "J-SIGR's cheap map for the standard network's costly one?", ("jsigr", "gradient"), ("standard", REFERENCE)
+    ),
+    Question("J-SIGR's cheap map for its own costly one?", ("jsigr", "gradient"), ("jsigr", REFERENCE)),
+    Question("Adversarial training or standard?", ("pgd", "gradient"), ("standard", "gradient")),
+    Question("Adversarial training or standard?", ("fast", "gradient"), ("standard", "gradient")),
+    Question("J-SIGR or adversarial training?", ("jsigr", "gradient"), ("pgd", "gradient")),
+    Question("J-SIGR or adversarial training?", ("jsigr", "gradient"), ("fast", "gradient")),
+)
 
 
-def maps_spec(study: Study, target: Training, *, attacked: bool) -> MapsOf:
-    """Maps of clean images, or of images attacked through the first surrogate: the same images for every defence."""
+def explained(study: Study, target: Training, maps: tuple[str, ...], *, attacked: bool = True) -> Explained:
+    """Clean, and attacked through the first surrogate: the same images for every defence."""
     p = study.profile
-    source = study.surrogate(sources_of(study, target.architecture)[0])
-    return MapsOf(
+    return Explained(
         target=target,
+        maps=maps,
         images=p.saliency_images,
-        attacked=Attacked(sources=source, attack=p.transfer_attacks[0], eps=p.eps) if attacked else None,
+        attacked=headline_attack(study, target.architecture) if attacked else None,
         **p.penalty.selection.perturbation,
     )
 
 
-def maps_of(study: Study, target: Training, *, attacked: bool) -> dict[str, np.ndarray]:
-    """The tensors of `MapsOf`, each flattened to [images, ...]."""
-    tensors = study.get(maps_spec(study, target, attacked=attacked)).tensors
-    return {name: value.flatten(1).double().numpy() for name, value in tensors.items()}
+def explained_in(study: Study, defence: str, target: Training) -> Explained:
+    """Of a featured defence all maps, of the others the pair."""
+    return explained(study, target, tuple(study.profile.saliency_maps) if defence in study.featured else PAIR)
 
 
-def specs(study: Study) -> list[MapsOf]:
-    networks = [network for networks in study.targets().values() for network in networks]
-    return [maps_spec(study, network, attacked=attacked) for network in networks for attacked in (False, True)]
+def sanity(study: Study, target: Training) -> Sanity:
+    p = study.profile
+    maps, settings = tuple(p.saliency_maps), p.penalty.selection.perturbation
+    return Sanity(target=target, maps=maps, images=p.sanity_images, **settings)
 
 
-def measures(study: Study, target: Training) -> dict[tuple[str, str, str], np.ndarray]:
+def specs(study: Study) -> list[Spec]:
+    """Everything that the tables read."""
+    found: list[Spec] = []
+    for (architecture, defence), networks in study.targets().items():
+        for network in networks:
+            found += [explained_in(study, defence, network)]
+            found += [theory.linearised(study, network, attacked=attacked) for attacked in (False, True)]
+            if defence in study.featured and architecture == study.architecture:
+                found += [sanity(study, network)]
+    return found
+
+
+def measures(study: Study, defence: str, target: Training) -> dict[tuple[str, str, str], np.ndarray]:
     """(measure, map, input) -> one value per image, for one network."""
-    values: dict[tuple[str, str, str], np.ndarray] = {}
-    both = {"clean": maps_of(study, target, attacked=False), "attacked": maps_of(study, target, attacked=True)}
-    for given, maps in both.items():
-        for name in MAPS:
-            values["deletion AUC", name, given] = area(maps[f"deletion_{name}"])
-            values["insertion AUC", name, given] = area(maps[f"insertion_{name}"])
-        values["agreement", "both", given] = statistics.rank_correlation(maps["gradient"], maps["perturbation"])
-        values["top overlap", "both", given] = top_overlap(maps["gradient"], maps["perturbation"])
-    for name in MAPS:
-        values["stability", name, "both"] = statistics.rank_correlation(both["clean"][name], both["attacked"][name])
-    return values
+    tensors = dict(study.get(explained_in(study, defence, target)).tensors)
+    if defence in study.featured and target.architecture == study.architecture:
+        tensors |= study.get(sanity(study, target)).tensors
+    values = {tuple(name.split("|")): value.double().numpy() for name, value in tensors.items()}
+    for given in INPUTS:
+        found = theory.linearised_values(study, target, attacked=given == "attacked")
+        values["alignment", "network", given] = found["alignment"]
+    return {key: value for key, value in values.items() if key[0] in MEASURES}
+
+
+def stacked(study: Study, architecture: str, defence: str) -> dict[tuple[str, str, str], np.ndarray]:
+    """`measures` of every seed: [seeds, images]."""
+    seeds = [measures(study, defence, network) for network in study.targets()[architecture, defence]]
+    return {key: np.stack([one[key] for one in seeds]) for key in seeds[0]}
 
 
 def measures_table(study: Study) -> pd.DataFrame:
-    """Every measure of every defence: n, seeds, mean and 95 % interval."""
+    """Every measure of every map and defence: n, seeds, mean and 95 % interval."""
     study.make(specs(study))
     rows = []
-    for (architecture, defence), networks in study.targets().items():
-        per_seed = [measures(study, network) for network in networks]
-        for measure, name, given in per_seed[0]:
-            values = np.stack([one[measure, name, given] for one in per_seed])
+    for architecture, defence in study.targets():
+        found = stacked(study, architecture, defence)
+        for measure, name, given in sorted(found, key=lambda key: list(MEASURES).index(key[0])):
+            values = found[measure, name, given]
             average, low, high = statistics.mean(values)
             row = {"architecture": architecture, "defence": defence, "measure": measure, "map": name, "input": given}
             rows.append(
@@ -152,19 +133,77 @@ def measures_table(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def questions_table(study: Study) -> pd.DataFrame:
+    """Each question by each measure that has a better end: the paired difference a - b over the same images, its
+    interval, the p-value of Wilcoxon's signed-rank test after Holm's correction over the table, and which is better."""
+    study.make(specs(study))
+    found = {name: stacked(study, study.architecture, name) for name in study.featured}
+    rows = []
+    for question in QUESTIONS:
+        (defence_a, map_a), (defence_b, map_b) = question.a, question.b
+        if not {defence_a, defence_b} <= found.keys():
+            continue
+        for measure, name, given in found[defence_a]:
+            if name == map_a and _comparable(measure, map_b):
+                differences = found[defence_a][measure, map_a, given] - found[defence_b][measure, map_b, given]
+                what = {"question": question.text, "a": ", ".join(question.a), "b": ", ".join(question.b)}
+                rows.append({**what, "measure": measure, "input": given, **_test(differences)})
+    table = pd.DataFrame(rows)
+    table["p"] = statistics.holm(table.p.to_numpy())
+    return table.assign(better=[_better(row) for row in table.itertuples()])
+
+
+def _comparable(measure: str, other: str) -> bool:
+    """Areas also tell how sure a network is of itself; and the perturbation map agrees with itself by definition."""
+    return (
+        MEASURES[measure].better != 0
+        and "AUC" not in measure
+        and not (other == REFERENCE and measure in ("agreement", "top overlap"))
+    )
+
+
+def _test(differences: np.ndarray) -> dict:
+    average, low, high = statistics.mean(differences)
+    n = {"images": differences.shape[1], "seeds": len(differences)}
+    return {**n, "difference": average, "low": low, "high": high, "p": statistics.signed_rank(differences)}
+
+
+def _better(row) -> str:
+    """a or b if both the interval and the test say so."""
+    if row.p >= 0.05 or row.low <= 0 <= row.high:
+        return "no difference"
+    return "a" if row.difference * MEASURES[row.measure].better > 0 else "b"
+
+
 def curves_table(study: Study) -> pd.DataFrame:
-    """Mean deletion and insertion curves of the figures' architecture, first seed."""
+    """Mean deletion and insertion curves of the pair of maps; the figures' architecture, first seed."""
     study.make(specs(study))
     rows = []
     for defence in study.profile.defences:
-        for given in ("clean", "attacked"):
-            maps = maps_of(study, study.training(defence), attacked=given == "attacked")
+        tensors = study.get(explained_in(study, defence, study.training(defence))).tensors
+        for given in INPUTS:
             for kind in ("deletion", "insertion"):
-                for name in MAPS:
-                    curve = maps[f"{kind}_{name}"].mean(0)
+                for name in PAIR:
+                    curve = tensors[f"{kind} curve|{name}|{given}"].double().mean(0).tolist()
                     what = {"defence": defence, "input": given, "curve": kind, "map": name}
                     rows += [
                         {**what, "share": step / (len(curve) - 1), "probability": value}
                         for step, value in enumerate(curve)
                     ]
+    return pd.DataFrame(rows)
+
+
+def cascade_table(study: Study) -> pd.DataFrame:
+    """How much of each map is left when 1, 2, ... layers are drawn anew from the last on (Adebayo et al. 2018)."""
+    study.make(specs(study))
+    rows = []
+    for defence in study.featured:
+        seeds = [study.get(sanity(study, network)).tensors for network in study.targets()[study.architecture, defence]]
+        for name in study.profile.saliency_maps:
+            values = np.stack([one[f"cascade|{name}|clean"].numpy() for one in seeds])
+            for layers in range(values.shape[2]):
+                average, low, high = statistics.mean(values[:, :, layers])
+                n = {"images": values.shape[1], "seeds": len(values)}
+                row = {"defence": defence, "map": name, "layers": layers + 1, **n}
+                rows.append({**row, "correlation": average, "low": low, "high": high})
     return pd.DataFrame(rows)

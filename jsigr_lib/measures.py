@@ -1,4 +1,5 @@
-"""How good a saliency map is, as numbers: what each measure is, on arrays and models, one value per image.
+"""How good a saliency map is, as numbers: what each measure is, on arrays and models, one value per image, which
+depends on no other image of its batch.
 
 Faithfulness: `probability_curve` and its `area`, `infidelity`. Robustness: `ssim` of two maps, `max_sensitivity`.
 Form: `gini`. Agreement of two maps: `top_overlap`, and `statistics.rank_correlation`. Sanity: `randomised`.
@@ -11,17 +12,19 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from jsigr_lib.attributions import seeded
-from jsigr_lib.errors import one_of
+from jsigr_lib.errors import InputError, one_of
 from jsigr_lib.jacobian import Images, evaluation_mode
 from jsigr_lib.saliency import Maps, blur
 
 CURVE_STEPS = 20
 TOP_SHARE = 0.1  # of the pixels, for the overlap of the maps' tops
-SSIM_SIGMA = 1.5  # of the window, pixels (Wang et al. 2004)
+WINDOW, WINDOW_SIGMA = 11, 1.5  # of ssim: side and standard deviation in pixels (Wang et al. 2004)
 SQUARES = 4  # infidelity removes each square of a SQUARES x SQUARES raster in turn
 NUDGE, NUDGES = 0.02, 5  # max-sensitivity: size of the change of the image, and how many are drawn
+TINY = 1e-150  # its square is a double: the loss gradient of a sure network is far below what single precision squares
 
 PerImage = Float[Tensor, " batch"]
 
@@ -37,7 +40,9 @@ def probability_curve(
     one_of("curve", kind, ("deletion", "insertion"))
     start, end = (x, torch.zeros_like(x)) if kind == "deletion" else (blur(x, blur_sigma), x)
     pixels = saliency[0].numel()
-    rank = saliency.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view_as(saliency)
+    order = saliency.flatten(1).argsort(dim=1, descending=True, stable=True)
+    rank = torch.empty_like(order).scatter_(1, order, torch.arange(pixels).to(order).expand_as(order))
+    rank = rank.view_as(saliency)
     probabilities = []
     with evaluation_mode(model), torch.no_grad():
         for step in range(steps + 1):
@@ -71,14 +76,23 @@ def gini(maps: np.ndarray) -> np.ndarray:
 
 
 def ssim(a: Maps, b: Maps) -> PerImage:
-    """Structural similarity of two maps (Wang et al. 2004), each scaled to peak 1 first: 1 if equal, about 0 if unlike.
+    """Structural similarity of two maps, each scaled to peak 1 first: 1 if equal, about 0 if unlike.
 
-    Gaussian window of 1.5 pixels; the constants of the original, for values in [0, 1].
+    Over every Gaussian window that lies within the map, with the constants of the original for values in [0, 1].
+    Raises ValueError for maps smaller than the window.
     """
+    if min(a.shape[-2:]) < WINDOW:
+        raise InputError(f"maps of {a.shape[-2]} x {a.shape[-1]} pixels; accepted by ssim: {WINDOW} or more a side")
     a, b = (m / m.amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(m.dtype).tiny) for m in (a, b))
-    mean_a, mean_b = blur(a, SSIM_SIGMA), blur(b, SSIM_SIGMA)
-    variances = blur(a * a, SSIM_SIGMA) - mean_a**2 + blur(b * b, SSIM_SIGMA) - mean_b**2
-    covariance = blur(a * b, SSIM_SIGMA) - mean_a * mean_b
+    weights = torch.softmax(-((torch.arange(WINDOW).to(a) - WINDOW // 2) ** 2) / (2 * WINDOW_SIGMA**2), 0)
+
+    def average(m: Maps) -> Maps:
+        return F.conv2d(F.conv2d(m, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
+
+    mean_a, mean_b = average(a), average(b)
+    variances = average(a * a) - mean_a**2 + average(b * b) - mean_b**2
+    covariance = average(a * b) - mean_a * mean_b
+    # Wang et al. 2004, equation 13
     c1, c2 = 0.01**2, 0.03**2
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     return (luminance * (2 * covariance + c2) / (variances + c2)).mean((1, 2, 3))
@@ -93,58 +107,51 @@ def squares(height: int, width: int) -> Float[Tensor, "squares height width"]:
 
 
 def infidelity(model: nn.Module, x: Images, y: Tensor, saliency: Maps) -> PerImage:
-    """How badly a map predicts what removing a part of the image does to z_y (Yeh et al. 2019, through Captum): the
-    mean over squares s of (beta <saliency, x_s> - change_s)^2, at the best scale beta, as a share of mean change_s^2.
+    """How badly a map, summed over a square s of the image, foretells what blackening s does to z_y: the mean over s
+    of (beta <s, saliency> - change_s)^2 at the best scale beta, as a share of the mean change_s^2.
 
-    0: the map foretells every change; 1: it foretells nothing. 0 for an image that no square changes.
+    0: it foretells every change; 1: none, or there is none to foretell. A map of magnitudes cannot foretell signs.
+    Times the mean change_s^2 it is `captum.metrics.infidelity` with `normalize` for attributions that hold the input.
     """
-    from captum.metrics import infidelity as of_captum
-
     masks = squares(*x.shape[-2:]).to(x)
-
-    def remove(given: Images) -> tuple[Images, Images]:
-        removed = given * masks.repeat(len(x), 1, 1)[:, None]
-        return removed, given - removed
-
     with evaluation_mode(model), torch.no_grad():
-        attributions = saliency.expand_as(x) / x.shape[1]
-        error = of_captum(
-            model, remove, x, attributions, target=y, n_perturb_samples=len(masks), normalize=True
-        ).nan_to_num()
-        _, without = remove(x.repeat_interleave(len(masks), 0))
-        chosen = y[:, None]
-        changes = (
-            model(x).gather(1, chosen) - model(without).unflatten(0, (len(x), -1)).gather(2, chosen[..., None])[..., 0]
-        )
-    scale = changes.square().mean(1)
-    return torch.where(scale > 0, error / scale.clamp_min(torch.finfo(x.dtype).tiny), 0)
+        z = model(x)
+        outputs = torch.stack([z - model(x * (1 - mask)) for mask in masks], 1)
+    change = outputs.gather(2, y.view(-1, 1, 1).expand(-1, len(masks), 1))[..., 0]
+    foretold = saliency.flatten(1) @ masks.flatten(1).T
+    # Yeh et al. 2019, equation 1; with beta = <foretold, change> / |foretold|^2 the share left is 1 - cos^2
+    cosine = F.cosine_similarity(foretold.double(), change.double(), dim=1, eps=TINY)
+    return (1 - cosine.square()).to(x)
 
 
 def max_sensitivity(
     explain: Callable[[Images, Tensor], Maps], x: Images, y: Tensor, generator: torch.Generator
 ) -> PerImage:
-    """Largest relative change of a map, ||S(x') - S(x)|| / ||S(x)||, over random x' with |x' - x| <= 0.02 in every
-    pixel (Yeh et al. 2019, through Captum). `explain` maps images and classes to maps."""
-    from captum.metrics import sensitivity_max
-
-    with seeded(x, generator):
-        return sensitivity_max(
-            lambda given, target: (explain(given[0], target),),
-            x,
-            perturb_radius=NUDGE,
-            n_perturb_samples=NUDGES,
-            target=y,
-        )
+    """Largest relative change of a map, over random nudges of every pixel by up to 0.02, the same for every image.
+    `explain` maps images and classes to maps; a map that is 0 everywhere counts its absolute change, as in Captum.
+    """
+    map_of_x = explain(x, y).double()
+    size = map_of_x.flatten(1).norm(dim=1)
+    scale = size.where(size > 0, 1)
+    uniform = torch.rand(NUDGES, *x.shape[1:], generator=generator, device=generator.device).to(x)
+    nudges = NUDGE * (2 * uniform - 1)
+    # max over x' of ||S(x') - S(x)|| / ||S(x)|| (Yeh et al. 2019, definition 3.1, estimated)
+    changes = [(explain(x + nudge, y) - map_of_x).flatten(1).norm(dim=1) / scale for nudge in nudges]
+    return torch.stack(changes).amax(0).to(x)
 
 
 def randomised(model: nn.Module, seed: int = 0) -> Iterator[nn.Module]:
     """The network with its last layer drawn anew, then its last two, and so on to the first: the cascade of Adebayo et
     al. 2018. A map that hardly changes on the way shows the image, and not what the network learnt.
+
+    A batch norm forgets all it learnt, statistics too, together with the layer before it: the end of the cascade is a
+    network as it was before training. Layers count in the order of `model.modules()`.
     """
     model = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
-    layers = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d))]
+    layers = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d, nn.BatchNorm2d))]
     for layer in reversed(layers):
-        with seeded(layer.weight, generator), torch.no_grad():
+        with seeded(layer.weight, generator):
             layer.reset_parameters()
-        yield model
+        if not isinstance(layer, nn.BatchNorm2d):
+            yield copy.deepcopy(model)

@@ -26,6 +26,7 @@ from jsigr_lib import claims, estimators, interpretability, robustness, theory, 
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.errors import InputError, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
+from jsigr_lib.snapshot import snapshot
 from jsigr_lib.study import Study
 
 NAMES = ("01_theory", "02_training", "03_transfer_attacks", "04_saliency", "05_claims")
@@ -80,7 +81,7 @@ def specs(study: Study, notebook: str) -> list[Spec]:
         "01_theory": [*linearised, *estimators.scatter_specs(study).values()],
         "02_training": [*networks, *grid],
         "03_transfer_attacks": every,
-        "04_saliency": [*maps],
+        "04_saliency": [*maps, snapshot(study)],
         "05_claims": [*headline, *claims.specs(study), *linearised, *maps],
     }
     return needed[notebook]

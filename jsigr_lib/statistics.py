@@ -47,3 +47,18 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     a, b = (v - v.mean(1, keepdims=True) for v in (a, b))
     scale = np.sqrt((a**2).sum(1) * (b**2).sum(1))
     return np.divide((a * b).sum(1), scale, out=np.zeros(len(a)), where=scale > 0)
+
+
+def signed_rank(differences: np.ndarray) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test of paired differences [seeds, images], their mean over seeds."""
+    from scipy.stats import wilcoxon
+
+    over_seeds = np.atleast_2d(differences).mean(0)
+    return float(wilcoxon(over_seeds).pvalue) if over_seeds.any() else 1.0
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """P-values of many tests, such that one below .05 by luck stays a one-in-twenty event (Holm 1979)."""
+    order = np.argsort(p)
+    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
+    return np.minimum(steps, 1)[np.argsort(order)]

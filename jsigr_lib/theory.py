@@ -13,7 +13,9 @@ from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.data import load
 from jsigr_lib.jacobian import Images, evaluation_mode, sphere, vjp
 from jsigr_lib.objectives import residual
+from jsigr_lib.outcomes import Attacked, attacked_split
 from jsigr_lib.study import Study
+from jsigr_lib.threats import headline_attack
 from jsigr_lib.zoo import Training, trained
 
 
@@ -102,22 +104,23 @@ def linearisation_error(
 
 
 class Linearised(Spec):
-    """`linearised_robustness` of the first test images for one network."""
+    """`linearised_robustness` of the first test images for one network, clean or attacked."""
 
     kind: ClassVar[str] = "linearised"
     code: ClassVar[tuple[str, ...]] = ("theory", "jacobian")
     target: Training
     images: int
+    attacked: Attacked | None = None
 
     def needs(self) -> list[Spec]:
-        return [self.target, self.target.data]
+        return [self.target, self.target.data, *([self.attacked] if self.attacked else [])]
 
     def work(self) -> float:
         return self.images * 10 * self.target.step_flops / 3
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model = trained(self.target, store)
-        split = load(self.target.data, store).test.first(self.images)
+        split = attacked_split(load(self.target.data, store).test, self.attacked, store).first(self.images)
         parts = []
         for index in torch.arange(len(split)).split(100):
             x, y = split.batch(index, device)
@@ -130,17 +133,19 @@ class Linearised(Spec):
 QUANTITIES = ("margin", "jacobian", "robustness", "bound", "alignment")
 
 
+def linearised(study: Study, target: Training, *, attacked: bool = False) -> Linearised:
+    """Of clean images, or under the headline attack."""
+    attack = headline_attack(study, target.architecture) if attacked else None
+    return Linearised(target=target, images=study.profile.saliency_images, attacked=attack)
+
+
 def linearised_specs(study: Study) -> list[Linearised]:
-    return [
-        Linearised(target=network, images=study.profile.saliency_images)
-        for networks in study.targets().values()
-        for network in networks
-    ]
+    return [linearised(study, network) for networks in study.targets().values() for network in networks]
 
 
-def linearised_values(study: Study, target: Training) -> dict[str, np.ndarray]:
+def linearised_values(study: Study, target: Training, *, attacked: bool = False) -> dict[str, np.ndarray]:
     """Each quantity per test image; a misclassified image has robustness, bound and margin 0."""
-    t = study.get(Linearised(target=target, images=study.profile.saliency_images)).tensors
+    t = study.get(linearised(study, target, attacked=attacked)).tensors
     correct = t["correct"].numpy()
     wrong_is_zero = {"margin", "robustness", "bound"}
     return {name: np.where(correct | (name not in wrong_is_zero), t[name].double().numpy(), 0) for name in QUANTITIES}

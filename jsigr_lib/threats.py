@@ -29,6 +29,13 @@ def sources_of(study: Study, architecture: str) -> list[str]:
     return [name for name in study.profile.surrogates if name != architecture]
 
 
+def headline_attack(study: Study, architecture: str) -> Attacked:
+    """The test images attacked through the first surrogate: the same for every defence of an architecture."""
+    p = study.profile
+    source = study.surrogate(sources_of(study, architecture)[0])
+    return Attacked(sources=source, attack=p.transfer_attacks[0], eps=p.eps)
+
+
 def sources(study: Study, architecture: str) -> list[Source]:
     """Undefended surrogates, the first the headline source; their ensemble; defended surrogates ("star": of the first
     architecture only); and the defended networks of the target's own architecture (first seed)."""

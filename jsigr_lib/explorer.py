@@ -1,0 +1,283 @@
+"""What the saliency explorer shows for some settings: maps of a clean and of an attacked image by several networks,
+what they predict, and what the maps measure on this very image. `widgets.py` shows it live, `snapshot.py` without a
+kernel.
+"""
+
+import base64
+import binascii
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jsigr_lib import attacks, pretrained, statistics
+from jsigr_lib.attributions import MAPS, saliency_map
+from jsigr_lib.controls import choice, several, share, slider, steps
+from jsigr_lib.errors import InputError, between, one_of
+from jsigr_lib.explanations import REFERENCE, pixels
+from jsigr_lib.interpretability import MEASURES
+from jsigr_lib.measures import area, gini, probability_curve, ssim
+from jsigr_lib.saliency import Selection, check_grid
+from jsigr_lib.study import Study
+from jsigr_lib.threats import sources_of
+
+ATTACKS = {"transferred": "MI-FGSM, transferred", "white-box": "PGD, white-box"}
+SHOWN = ("agreement", "stability", "SSIM", "deletion AUC", "insertion AUC", "sparseness")  # of the measures
+STEPS = 10  # of the attacks, until the reader says otherwise
+GRIDS = (3, 4, 5, 6, 7, 8, 10, 12, 14)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the reader has chosen. Raises InputError, naming value and accepted ones, for anything out of range."""
+
+    defences: tuple[str, ...]
+    image: int = 0
+    map: str = "gradient"
+    attack: str = "transferred"
+    eps: float = 0.1
+    steps: int = STEPS
+    grid: int = 7
+    blur_sigma: float = 3.0
+    upload: str | None = (
+        None  # a picture of the reader's in place of the image: height x width x channels bytes, base64
+    )
+
+    def __post_init__(self):
+        one_of("map", self.map, MAPS)
+        one_of("attack", self.attack, ATTACKS)
+        between("eps", self.eps, 0, 1)
+        between("steps", self.steps, 1, 100)
+        check_grid(self.grid, 1, self.blur_sigma)
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Self:
+        for name in given:
+            one_of("setting", name, [one.name for one in fields(cls)])
+        try:
+            return cls(**{**given, "defences": tuple(given["defences"])})
+        except (KeyError, TypeError) as error:
+            raise InputError(f"settings {given} are incomplete or of a wrong type ({error})") from None
+
+
+@dataclass
+class Parcel:
+    """Pictures as bytes, each kept once."""
+
+    content: bytearray = field(default_factory=bytearray)
+    places: dict[bytes, list[int]] = field(default_factory=dict)
+
+    def put(self, picture: np.ndarray) -> list[int]:
+        """Offset and length of a picture with values in [0, 1], as 8 bits."""
+        as_bytes = np.rint(picture * 255).astype(np.uint8).tobytes()
+        if as_bytes not in self.places:
+            self.places[as_bytes] = [len(self.content), len(as_bytes)]
+            self.content += as_bytes
+        return self.places[as_bytes]
+
+    def put_image(self, image: Tensor) -> list[int]:
+        """Of [channels, height, width], channels last."""
+        return self.put(image.permute(1, 2, 0).cpu().numpy())
+
+    def put_map(self, saliency: Tensor) -> list[int]:
+        """Of [1, height, width], scaled to its own 99.5th percentile, as in the figures."""
+        values = saliency[0].double().cpu().numpy()
+        peak = np.quantile(values, 0.995)
+        return self.put(np.clip(values / (peak if peak > 0 else 1), 0, 1))
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """Networks and images to explore.
+
+    Args:
+        models: name -> network in evaluation mode; labels: name -> how it is called.
+        source: the network that transferred attacks are made on, and its name.
+        images, truths: uint8 [n, channels, height, width], and the class of each.
+        selection: the maps' settings to begin with; eps: the attacks'; chosen: the defences.
+        note: where networks and images come from.
+    """
+
+    models: dict[str, nn.Module]
+    labels: dict[str, str]
+    source: tuple[str, nn.Module]
+    images: Tensor
+    truths: list[int]
+    classes: tuple[str, ...]
+    selection: Selection
+    eps: float
+    note: str
+    chosen: tuple[str, ...] = ("standard", "jsigr")
+
+    @classmethod
+    def of_study(cls, study: Study, images: int = 100) -> Self:
+        """The networks of a study, on its first test images."""
+        first, p = study.split("test").first(images), study.profile
+        source = sources_of(study, study.architecture)[0]
+        return cls(
+            models={name: study.model(study.training(name)) for name in study.labels},
+            labels=study.labels,
+            source=(source, study.model(study.surrogate(source))),
+            images=first.images,
+            truths=first.labels.tolist(),
+            classes=study.dataset.classes,
+            selection=p.penalty.selection,
+            eps=p.eps,
+            note=f"{study.footer}; the first {len(first)} test images",
+        )
+
+    @classmethod
+    def pretrained(cls, images: int = 100) -> Self:
+        """The networks of data/pretrained/, on the first of the bundled test images."""
+        *defences, source = (pretrained.load(name) for name in pretrained.names())
+        first, labels = pretrained.images(images)
+        facts = source.facts
+        return cls(
+            models={one.facts["name"]: one.model for one in defences},
+            labels={one.facts["name"]: one.label for one in defences},
+            source=(facts["architecture"], source.model),
+            images=first,
+            truths=labels.tolist(),
+            classes=source.classes,
+            selection=Selection(),
+            eps=defences[0].facts["accuracy"]["transferred"]["eps"],
+            note=f"pretrained networks of the {facts['profile']} profile, one seed; the first {images} test images of "
+            f"{facts['data']['dataset']}",
+        )
+
+    def about(self) -> dict[str, Any]:
+        """What the front end has to know before it asks for a scene: classes, sizes and controls."""
+        source, s = self.source[0], self.selection
+        given = {**ATTACKS, "transferred": f"MI-FGSM from {source}"}
+        return {
+            "title": "Saliency explorer",
+            "note": f"{self.note}. Maps are about the true class; of a picture of yours, about the class that the "
+            "first network predicts.",
+            "size": list(self.images.shape[-2:]),
+            "channels": self.images.shape[1],
+            "classes": list(self.classes),
+            "upload": True,
+            "controls": [
+                slider("image", range(len(self.images)), 0, 0, "one of the test images, in their order"),
+                several("defences", self.labels, self.chosen, "how the networks were trained"),
+                choice("map", {name: MAPS[name] for name in MAPS if name != "random"}, "gradient", "what is drawn"),
+                choice("attack", given, "transferred", "what attacks the image"),
+                slider("eps", steps(0, max(0.4, self.eps), 0.01), self.eps, 2, "budget: largest change of a pixel"),
+                slider("steps", range(1, 31), STEPS, 0, "of the attack"),
+                slider("blur_sigma", steps(0.5, 8, 0.5), s.blur_sigma, 1, "pixels; of the perturbation maps"),
+                slider(
+                    "grid", sorted({*GRIDS, s.grid}), s.grid, 0, "masks per side; of perturbation maps and occlusion"
+                ),
+                share(s.share),
+            ],
+        }
+
+    def scene(self, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """All that is shown for some settings, as JSON and the bytes of its pictures. Raises InputError if one of
+        them is out of range."""
+        settings, parcel = Settings.of(given), Parcel()
+        x, truth = self._image(settings)
+        return self.scenes(settings, x, truth, parcel)[0], bytes(parcel.content)
+
+    def scenes(self, settings: Settings, x: Tensor, truth: list[int | None], parcel: Parcel) -> list[dict[str, Any]]:
+        """A scene for each of the images x [batch, channels, height, width] in [0, 1]."""
+        if not settings.defences:
+            raise InputError(f"defences = []; accepted: some of {', '.join(self.models)}")
+        for name in settings.defences:
+            one_of("defence", name, self.models)
+        with torch.no_grad():
+            guessed = self.models[settings.defences[0]](x).argmax(1).tolist()
+        about = [guess if known is None else known for known, guess in zip(truth, guessed, strict=True)]
+        y = torch.tensor(about)
+        transferred = self._attacked(self.source[1], x, y, settings) if settings.attack == "transferred" else None
+        cards = [self._cards(name, settings, x, y, transferred, parcel) for name in settings.defences]
+        return [
+            {
+                "image": parcel.put_image(x[i]),
+                "truth": truth[i],
+                "about": about[i],
+                "eps": settings.eps,
+                "summary": "Your picture." if truth[i] is None else f"True class: {self.classes[truth[i]]}.",
+                "cards": [card[i] for card in cards],
+            }
+            for i in range(len(x))
+        ]
+
+    def _image(self, settings: Settings) -> tuple[Tensor, list[int | None]]:
+        shape = self.images.shape[1:]
+        if settings.upload is None:
+            between("image", settings.image, 0, len(self.images) - 1)
+            image, truth = self.images[settings.image], self.truths[settings.image]
+        else:
+            try:
+                raw = base64.b64decode(settings.upload, validate=True)
+            except (binascii.Error, ValueError):
+                raw = b""
+            if len(raw) != shape.numel():
+                raise InputError(f"picture of {len(raw)} bytes; accepted: {shape.numel()} bytes, base64")
+            image = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(*shape[1:], shape[0]).permute(2, 0, 1)
+            truth = None
+        return image[None].float() / 255, [truth]
+
+    def _attacked(self, model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> Tensor:
+        """MI-FGSM where the network is another than the target, PGD from a random start where it is the target."""
+        options = {"eps": settings.eps, "steps": settings.steps}
+        if settings.attack == "transferred":
+            return attacks.mi_fgsm(model, x, y, **options)
+        return attacks.pgd(model, x, y, generator=torch.Generator().manual_seed(0), **options)
+
+    def _cards(self, name: str, settings: Settings, x: Tensor, y: Tensor, x_adv: Tensor | None, parcel: Parcel) -> list:
+        """What one network makes of each image."""
+        model, n = self.models[name], len(x)
+        x_adv = self._attacked(model, x, y, settings) if x_adv is None else x_adv
+        both, twice = torch.cat([x, x_adv]), y.repeat(2)
+        maps = {settings.map: None, REFERENCE: None}
+        options = {"grid": settings.grid, "blur_sigma": settings.blur_sigma, "mask_sigma": self.selection.mask_sigma}
+        maps = {kind: saliency_map(kind, model, both, twice, **options) for kind in maps}
+        with torch.no_grad():
+            chances = model(both).softmax(1).cpu().double().numpy().round(3)
+        measured = self._measured(model, both, twice, maps, settings)
+        shown = maps[settings.map]
+        return [
+            {
+                "defence": name,
+                "label": self.labels[name],
+                "summary": self._said(self.labels[name], chances[i], chances[n + i]),
+                "attacked": parcel.put_image(x_adv[i]),
+                "maps": {"clean": parcel.put_map(shown[i]), "attacked": parcel.put_map(shown[n + i])},
+                "chances": {"clean": chances[i].tolist(), "attacked": chances[n + i].tolist()},
+                "measures": [
+                    {"name": measure, "help": MEASURES[measure].meaning}
+                    | {given: _number(values[k]) for given, k in (("clean", i), ("attacked", n + i))}
+                    for measure, values in measured.items()
+                ],
+            }
+            for i in range(n)
+        ]
+
+    def _measured(self, model: nn.Module, both: Tensor, y: Tensor, maps: dict[str, Tensor], s: Settings) -> dict:
+        """Measure -> values of the clean images, then of the attacked ones; what compares the two stands with these."""
+        shown = maps[s.map]
+        flat, n = pixels(shown), len(both) // 2
+        none = np.full(n, np.nan)
+        values = {
+            "agreement": statistics.rank_correlation(flat, pixels(maps[REFERENCE])),
+            "stability": np.concatenate([none, statistics.rank_correlation(flat[:n], flat[n:])]),
+            "SSIM": np.concatenate([none, ssim(shown[:n], shown[n:]).double().cpu().numpy()]),
+            "sparseness": gini(flat),
+        }
+        for kind in ("deletion", "insertion"):
+            curve = probability_curve(model, both, y, shown, kind=kind, blur_sigma=s.blur_sigma)
+            values[f"{kind} AUC"] = area(curve.double().cpu().numpy())
+        return {measure: values[measure] for measure in SHOWN}
+
+    def _said(self, label: str, clean: np.ndarray, attacked: np.ndarray) -> str:
+        """A network's predictions in a sentence."""
+        first, second = (f"{self.classes[chances.argmax()]} ({chances.max():.0%})" for chances in (clean, attacked))
+        return f"{label} says {first} for the image, {second} under attack."
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), 3)
