@@ -197,13 +197,24 @@ def machine(device: torch.device) -> str:
 
 
 def write(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
-    """Write a safetensors file that is either complete or not there."""
+    """Write a safetensors file that is either complete or not there; equal artefacts are equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     save_file(tensors, temporary, metadata={"facts": json.dumps(facts), "sha256": _checksum(tensors)})
-    with open(temporary, "rb") as file:
+    content = _sorted_header(temporary.read_bytes())
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)
+
+
+def _sorted_header(content: bytes) -> bytes:
+    """safetensors writes its metadata in any order."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def read(path: Path) -> Artefact:

@@ -95,7 +95,7 @@ class Profile(Table):
     # saliency
     saliency_images: int = Field(ge=2)
     saliency_maps: list[str] = [name for name in MAPS if name != "random"]  # of the featured defences
-    sanity_images: int = Field(20, ge=2)  # the first of them, for what draws a map many times over
+    sanity_images: int = Field(20, ge=2)  # at most so many of them, for what draws a map many times over
     gallery_images: int = Field(5, ge=1, le=12)
     featured: list[str] = []  # the defences in figures that have no room for all; [] is all
 
@@ -157,10 +157,6 @@ class Profile(Table):
             one_of("map in saliency_maps", name, MAPS)
         for name in ("gradient", "perturbation"):
             one_of("map needed by every comparison,", name, self.saliency_maps)
-        if self.sanity_images > self.saliency_images:
-            raise InputError(
-                f"sanity_images = {self.sanity_images}; accepted: at most saliency_images = {self.saliency_images}"
-            )
         if self.gallery_images > self.saliency_images:
             raise InputError(
                 f"gallery_images = {self.gallery_images}; accepted: at most saliency_images = {self.saliency_images}"

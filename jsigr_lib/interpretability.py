@@ -84,7 +84,7 @@ def explained_in(study: Study, defence: str, target: Training) -> Explained:
 def sanity(study: Study, target: Training) -> Sanity:
     p = study.profile
     maps, settings = tuple(p.saliency_maps), p.penalty.selection.perturbation
-    return Sanity(target=target, maps=maps, images=p.sanity_images, **settings)
+    return Sanity(target=target, maps=maps, images=min(p.sanity_images, p.saliency_images), **settings)
 
 
 def specs(study: Study) -> list[Spec]:

@@ -8,8 +8,6 @@ ones, each folder by a rename, so that what is published is always one complete 
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +24,7 @@ from jsigr_lib import claims, estimators, interpretability, robustness, theory, 
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.errors import InputError, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
+from jsigr_lib.publishing import publish, stage, writable
 from jsigr_lib.snapshot import snapshot
 from jsigr_lib.study import Study
 
@@ -111,12 +110,12 @@ def run(
     targets = [out / "figures" / study.profile.name, out / "notebooks" / "executed" / study.profile.name]
     report(f"{study.profile.name} profile: {len(study.dataset.train):,} training images, {study.store.jobs} processes")
     for target in targets:
-        _writable(target.parent)
+        writable(target.parent)
     with _PeakMemory() as memory:
         needed = [spec for name in chosen for spec in specs(study, name)]
         made = sum(map(len, study.store.missing(needed)))
         study.make(needed)
-        figures, executed = (_stage(target, keep=len(chosen) < len(NAMES)) for target in targets)
+        figures, executed = (stage(target, keep=len(chosen) < len(NAMES)) for target in targets)
         parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
         static = {"04_saliency": {"live": False}}
         for i, name in enumerate(chosen, 1):
@@ -130,7 +129,7 @@ def run(
     )
     write_manifest(figures, summary)
     for staged, target in zip((figures, executed), targets, strict=True):
-        _publish(staged, target)
+        publish(staged, target)
     return summary
 
 
@@ -213,40 +212,6 @@ def _from_root(path: Path) -> str:
     """Relative to the repository, where notebooks run, if it lies inside."""
     path = path.resolve()
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-def _stage(target: Path, *, keep: bool) -> Path:
-    """An empty folder beside `target`, or a copy of it; leftovers of a killed run are cleared."""
-    old = target.with_name(f".{target.name}.old")
-    if old.exists() and not target.exists():
-        os.rename(old, target)  # killed between the two renames of _publish
-    staged = target.with_name(f".{target.name}.staged")
-    shutil.rmtree(staged, ignore_errors=True)
-    if keep and target.exists():
-        shutil.copytree(target, staged)
-    else:
-        staged.mkdir(parents=True)
-    return staged
-
-
-def _writable(folder: Path) -> None:
-    """Raise InputError unless files can be put into `folder`, which is made if it is missing."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise InputError(f"cannot write to {folder} ({error.strerror}); accepted: a writable folder") from None
-
-
-def _publish(staged: Path, target: Path) -> None:
-    """Put `staged` in the place of `target`."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.rename(target, old)
-    os.rename(staged, target)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 class _PeakMemory:

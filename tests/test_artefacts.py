@@ -181,6 +181,15 @@ def test_write_is_atomic(monkeypatch, tmp_path, step, failure):
     assert read(new).facts == {"version": 2}
 
 
+def test_equal_artefacts_are_equal_files(tmp_path):
+    """safetensors alone writes its metadata in any order."""
+    paths = [tmp_path / f"{i}.safetensors" for i in range(8)]
+    for path in paths:
+        write(path, {"b": torch.arange(3), "a": torch.ones(2, 5, dtype=torch.half)}, {"z": 1, "seconds": 2.5})
+    assert len({path.read_bytes() for path in paths}) == 1
+    assert read(paths[0]).tensors["b"].tolist() == [0, 1, 2]
+
+
 def test_write_replaces(tmp_path):
     path = tmp_path / "x.safetensors"
     write(path, {"x": torch.zeros(3)}, {"version": 1})

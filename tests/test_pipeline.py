@@ -9,7 +9,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from jsigr_lib import pipeline, robustness, threats
+from jsigr_lib import pipeline, publishing, robustness, threats
 from jsigr_lib.errors import InputError
 from jsigr_lib.study import Study
 
@@ -133,7 +133,7 @@ def test_killed_between_renames_is_recovered(tmp_path):
     old = tmp_path / ".smoke.old"
     old.mkdir()
     (old / "table.csv").write_text("the last complete run")
-    pipeline._stage(target, keep=False)
+    publishing.stage(target, keep=False)
     assert (target / "table.csv").read_text() == "the last complete run"
 
 

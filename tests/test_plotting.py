@@ -22,9 +22,11 @@ from jsigr_lib import (
     interpretability,
     plotting,
     robustness,
+    saliency_figures,
     theory,
     theory_figures,
 )
+from jsigr_lib.attributions import MAPS
 from jsigr_lib.outcomes import Outcomes
 from jsigr_lib.plotting import (
     MARKERS,
@@ -39,6 +41,7 @@ from jsigr_lib.plotting import (
     show_map,
     write,
 )
+from jsigr_lib.threats import headline_attack
 
 ALT = "Three dots; the last is the highest, at 9."
 
@@ -296,9 +299,16 @@ FIGURES = {
     "matrix": lambda study, table: attack_figures.transfer_matrix(study, table("accuracy")),
     "grid": lambda study, table: figures.lambda_grid(table("grid")),
     "cost": cost_figure,
-    "deletion and insertion": lambda study, table: figures.probability_curves(study, table("curves")),
+    "deletion and insertion": lambda study, table: saliency_figures.probability_curves(study, table("curves")),
     "forest": lambda study, table: figures.forest(study, table("contrasts")),
-    "agreement": lambda study, table: figures.agreement_bars(study, table("measures")),
+    "agreement": lambda study, table: saliency_figures.agreement_bars(study, table("measures")),
+    "faithfulness": lambda study, table: saliency_figures.map_measures(
+        study, table("measures"), saliency_figures.FAITHFULNESS
+    ),
+    "robustness of maps": lambda study, table: saliency_figures.map_measures(
+        study, table("measures"), saliency_figures.ROBUSTNESS
+    ),
+    "cascade": lambda study, table: saliency_figures.cascade(study, table("cascade")),
     "projections": estimator_figure,
     "spread": spread_figure,
     "linearised": linearised_figure,
@@ -317,8 +327,10 @@ def test_figure_and_its_words(study, table, name):
     for axes in fig.axes:
         assert axes.get_title("left") or not axes.get_subplotspec().is_first_row()
         assert axes.lines or axes.images or axes.collections or axes.patches
-    assert all(axes.get_xlabel() for axes in fig.axes if axes.get_subplotspec().is_last_row())
     for axes in fig.axes:
+        if axes.get_subplotspec().is_last_row() and not fig.get_supxlabel():
+            names = [label.get_text() for label in axes.get_xticklabels()]
+            assert axes.get_xlabel() or set(names) == {study.labels[name] for name in study.featured}
         if axes.get_subplotspec().is_first_col():
             assert axes.get_ylabel() or all(label.get_text() for label in axes.get_yticklabels())
     assert drawn(fig).std() > 5
@@ -438,7 +450,7 @@ def test_cost_is_relative_to_standard(study, table):
 
 def test_probability_curves_plot_both_maps(study, table):
     curves = table("curves")
-    fig, _ = figures.probability_curves(study, curves)
+    fig, _ = saliency_figures.probability_curves(study, curves)
     assert [axes.get_title("left") for axes in fig.axes] == [
         "Deletion, clean images",
         "Deletion, attacked images",
@@ -449,7 +461,7 @@ def test_probability_curves_plot_both_maps(study, table):
     assert len(lines) == 2 * len(study.featured)
     last = curves.query("curve == 'insertion' and input == 'attacked'")
     name = study.featured[-1]
-    for line, kind in zip(lines[-2:], interpretability.MAPS, strict=True):
+    for line, kind in zip(lines[-2:], interpretability.PAIR, strict=True):
         expected = last[(last.defence == name) & (last["map"] == kind)]
         assert_allclose(line.get_ydata(), expected.probability)
     assert lines[-2].get_linestyle() == "-" and lines[-1].get_linestyle() == "--"
@@ -471,14 +483,20 @@ def test_forest_has_a_row_per_contrast(study, table):
 
 def test_agreement_bars_are_the_means(study, table):
     measures = table("measures")
-    fig, alt = figures.agreement_bars(study, measures)
-    wanted = [("agreement", "both", "clean"), ("agreement", "both", "attacked"), ("stability", "gradient", "both")]
+    fig, alt = saliency_figures.agreement_bars(study, measures)
+    wanted = [
+        ("agreement", "gradient", "clean"),
+        ("agreement", "gradient", "attacked"),
+        ("stability", "gradient", "both"),
+    ]
     for axes, (measure, name, given) in zip(fig.axes, wanted, strict=True):
         rows = measures[(measures.measure == measure) & (measures["map"] == name) & (measures.input == given)]
         bars = [patch.get_width() for patch in axes.patches]
         assert bars == rows.set_index("defence")["mean"][list(study.profile.defences)].tolist()
     assert [label.get_text() for label in fig.axes[0].get_yticklabels()] == list(study.labels.values())
-    clean = measures.query("measure == 'agreement' and input == 'clean' and defence == 'jsigr'")["mean"].item()
+    clean = measures.query("measure == 'agreement' and map == 'gradient' and input == 'clean' and defence == 'jsigr'")[
+        "mean"
+    ].item()
     assert f"J-SIGR {clean:.2f}" in alt
 
 
@@ -534,10 +552,10 @@ def test_tangent_curves_are_medians(study, table):
 
 @pytest.fixture(scope="module")
 def galleries(study) -> dict:
-    return {"glance": gallery.glance(study), "in full": gallery.in_full(study)}
+    return {"glance": gallery.glance(study), "in full": gallery.in_full(study), "every map": gallery.every_map(study)}
 
 
-@pytest.mark.parametrize("name", ["glance", "in full"])
+@pytest.mark.parametrize("name", ["glance", "in full", "every map"])
 def test_gallery_and_its_words(study, galleries, name):
     fig, alt = galleries[name]
     assert len(alt.split()) > 10 and alt.endswith(".")
@@ -560,7 +578,7 @@ def test_glance_shows_images_attacked_images_and_gradient_maps(study, galleries)
     grid = cells(fig)
     defences = study.featured
     assert grid.shape == (study.profile.gallery_images, 2 + len(defences))
-    attacked = interpretability.maps_spec(study, study.training("standard"), attacked=True).attacked
+    attacked = headline_attack(study, study.architecture)
     for i, row in enumerate(grid):
         label = study.dataset.classes[study.dataset.test.labels[i]]
         assert row[0].get_xlabel() == label and label in alt
@@ -569,8 +587,8 @@ def test_glance_shows_images_attacked_images_and_gradient_maps(study, galleries)
         assert_allclose(changed, study.get(attacked).tensors["images"][i, 0])
         for axes, name in zip(row[2:], defences, strict=True):
             network = study.training(name)
-            maps = study.get(interpretability.maps_spec(study, network, attacked=True)).tensors
-            assert_allclose(axes.images[0].get_array(), maps["gradient"][i, 0])
+            maps = study.get(interpretability.explained_in(study, name, network)).tensors
+            assert_allclose(axes.images[0].get_array(), maps["map|gradient|attacked"][i, 0])
             outcome = study.get(Outcomes(target=network, attacked=attacked)).tensors["correct"][i]
             assert (axes.get_xlabel() == label) == bool(outcome)
 
@@ -583,10 +601,50 @@ def test_full_gallery_has_four_rows_per_image(study, galleries):
     names = ["gradient,\nclean", "perturbation,\nclean", "gradient,\nattacked", "perturbation,\nattacked"]
     assert [row[0].get_ylabel() for row in grid] == names * gallery.IMAGES_IN_FULL
     for i, row in enumerate(grid):
-        attacked, name = i % 4 >= 2, interpretability.MAPS[i % 2]
+        given, name = ("clean", "attacked")[i % 4 // 2], interpretability.PAIR[i % 2]
         for axes, defence in zip(row[1:], defences, strict=True):
-            maps = study.get(interpretability.maps_spec(study, study.training(defence), attacked=attacked)).tensors
-            assert_allclose(axes.images[0].get_array(), maps[name][i // 4, 0])
+            maps = study.get(interpretability.explained_in(study, defence, study.training(defence))).tensors
+            assert_allclose(axes.images[0].get_array(), maps[f"map|{name}|{given}"][i // 4, 0])
+
+
+def test_every_map_is_a_row(study, galleries):
+    fig, alt = galleries["every map"]
+    grid = cells(fig)
+    assert grid.shape == (len(study.profile.saliency_maps), 1 + len(study.featured))
+    for row, name in zip(grid, study.profile.saliency_maps, strict=True):
+        assert row[0].get_ylabel().replace("\n", " ") == MAPS[name] and MAPS[name] in alt
+        for axes, defence in zip(row[1:], study.featured, strict=True):
+            maps = study.get(interpretability.explained_in(study, defence, study.training(defence))).tensors
+            assert_allclose(axes.images[0].get_array(), maps[f"map|{name}|clean"][1, 0])
+
+
+def test_map_measures_are_the_means_and_frame_the_best(study, table):
+    measures = table("measures")
+    fig, alt = saliency_figures.map_measures(study, measures, saliency_figures.ROBUSTNESS)
+    for axes, (measure, given) in zip(fig.axes, saliency_figures.ROBUSTNESS, strict=True):
+        rows = measures[(measures.measure == measure) & (measures.input == given)]
+        means = rows.pivot(index="map", columns="defence", values="mean")
+        means = means.loc[study.profile.saliency_maps, study.featured].to_numpy(copy=True)
+        assert_allclose(axes.images[0].get_array(), means)
+        framed = {round(patch.get_x() + 0.47): round(patch.get_y() + 0.46) for patch in axes.patches}
+        better = interpretability.MEASURES[measure].better
+        if not better:
+            assert not framed
+            continue
+        if measure == "agreement":  # the perturbation map with itself
+            means[study.profile.saliency_maps.index("perturbation")] = -np.inf
+        assert framed == dict(enumerate((better * means).argmax(0)))
+    assert "max-sensitivity, clean: " in alt and "perturbation of" not in alt.split("stability")[0]
+
+
+def test_cascade_starts_at_the_trained_network(study, table):
+    fig, _ = saliency_figures.cascade(study, table("cascade"))
+    assert [axes.get_title("left") for axes in fig.axes] == [
+        study.labels[name] for name in ("standard", "jsigr", "pgd")
+    ]
+    for line, name in zip(fig.axes[1].lines, study.profile.saliency_maps, strict=False):
+        expected = table("cascade").query(f"defence == 'jsigr' and map == '{name}'").correlation
+        assert_allclose(line.get_ydata(), [1, *expected])
 
 
 def test_style_is_ours():

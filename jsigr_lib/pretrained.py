@@ -1,0 +1,157 @@
+"""Trained networks that come with the repository, so that maps can be drawn with nothing to train.
+
+data/pretrained/<name>.safetensors    weights in half precision; how they came about, as JSON in the header
+data/pretrained/<name>.md             the same to read: the model card
+data/pretrained/SHA256SUMS            of the weights, as sha256sum -c takes it
+"""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jsigr_lib import __version__, attacks, models
+from jsigr_lib.artefacts import one_thread, read, write
+from jsigr_lib.data import Split
+from jsigr_lib.errors import InputError, between, one_of
+from jsigr_lib.model_card import accuracy, card, interval
+from jsigr_lib.outcomes import ATTACK_BATCH, Attacked, attacked_split
+from jsigr_lib.paths import PRETRAINED
+from jsigr_lib.publishing import publish, stage
+from jsigr_lib.statistics import proportion
+from jsigr_lib.study import Study
+from jsigr_lib.threats import headline_attack
+from jsigr_lib.training import predict
+from jsigr_lib.zoo import Training
+
+DEFENCES = ("standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast")
+SUMS = "SHA256SUMS"
+THREATS = ("clean", "transferred", "white-box")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A network in evaluation mode, its parameters frozen, and what its file says of it."""
+
+    model: nn.Module
+    label: str
+    facts: dict[str, Any]
+    classes: tuple[str, ...]
+
+
+def names(folder: Path = PRETRAINED) -> list[str]:
+    """The defences, and last, called by its architecture, the surrogate that transferred attacks are made on."""
+    return list(_sums(folder))
+
+
+def load(name: str, folder: Path = PRETRAINED) -> Pretrained:
+    """A network by name. Raises InputError if there is none of that name, or its file is missing, cut or altered."""
+    sums, path = _sums(folder), folder / f"{name}.safetensors"
+    one_of("pretrained network", name, list(sums))
+    if _sha256(_content(path)) != sums[name]:
+        raise InputError(f"{path} is truncated or altered (its SHA-256 differs); restore it (git checkout -- data)")
+    stored = read(path)
+    facts = stored.facts
+    return Pretrained(_network(stored.tensors, facts), facts["label"], facts, tuple(facts["classes"]))
+
+
+def images(n: int) -> tuple[Tensor, Tensor]:
+    """The first n test images, uint8, and their labels: of those that the cards' accuracies are about."""
+    split = Study("quick", device="cpu").split("test")
+    between("number of images", n, 1, len(split))
+    return split.images[:n], split.labels[:n]
+
+
+def table(folder: Path = PRETRAINED) -> str:
+    """Every network with its accuracies and their intervals, in Markdown."""
+    lines = [f"| network | trained as | {' | '.join(THREATS)} |", f"|---|---|{'---|' * len(THREATS)}"]
+    for name in names(folder):
+        facts = load(name, folder).facts
+        cells = [f"{accuracy(m)} {interval(m)}" if (m := facts["accuracy"].get(threat)) else "" for threat in THREATS]
+        lines.append(f"| [{name}]({PRETRAINED.name}/{name}.md) | {facts['label']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def export(study: Study, folder: Path = PRETRAINED) -> None:
+    """Train what is missing, measure what is stored, and put a complete folder in the place of the old one."""
+    headline = headline_attack(study, study.architecture)
+    (surrogate,) = headline.sources
+    specs = {**{name: study.training(name) for name in DEFENCES}, surrogate.architecture: surrogate}
+    study.make([*specs.values(), headline])
+    staged, sums = stage(folder, keep=False), ""
+    for name, spec in specs.items():
+        weights = dict(spec.untrained(study.dataset.shape).named_parameters())
+        tensors = {key: value.half() if key in weights else value for key, value in study.get(spec).tensors.items()}
+        facts = _facts(study, name, spec)
+        facts["accuracy"] = _measured(study, _network(tensors, facts), None if spec == surrogate else headline)
+        path = staged / f"{name}.safetensors"
+        write(path, tensors, facts)
+        sha256 = _sha256(path.read_bytes())
+        path.with_suffix(".md").write_text(card(facts, sha256), encoding="utf-8")
+        sums += f"{sha256}  {path.name}\n"
+    (staged / SUMS).write_text(sums)
+    publish(staged, folder)
+
+
+def _facts(study: Study, name: str, spec: Training) -> dict[str, Any]:
+    """What the file says of a network, but for its accuracy."""
+    return {
+        "name": name,
+        "label": study.labels.get(name, f"surrogate ({name})"),
+        **spec.model_dump(mode="json", exclude={"teacher"}),
+        "options": dict(spec.options),
+        "parameters": sum(weight.numel() for weight in spec.untrained(study.dataset.shape).parameters()),
+        "shape": study.dataset.shape,
+        "classes": study.dataset.classes,
+        "profile": study.profile.name,
+        "command": f"jsigr pretrained --profile {study.profile.name}",
+        "jsigr": __version__,
+        "torch": study.get(spec).facts["torch"],
+    }
+
+
+def _measured(study: Study, model: nn.Module, headline: Attacked | None) -> dict[str, dict[str, Any]]:
+    """Accuracy on the test images: clean, and of a target also transferred, and white-box on these very weights."""
+    p, test, generator = study.profile, study.split("test"), study.generator()
+    given = {"clean": ({}, test)}
+    with one_thread():
+        if headline:
+            about = {"attack": headline.attack, "source": headline.sources[0].architecture, "eps": p.eps}
+            given["transferred"] = about, attacked_split(test, headline, study.store)
+            settings = {"eps": p.eps, "steps": p.pgd_steps}
+            batches = (test.batch(index) for index in torch.arange(len(test)).split(ATTACK_BATCH))
+            x_adv = torch.cat([attacks.pgd(model, x, y, generator=generator, **settings) for x, y in batches])
+            given["white-box"] = {"attack": "pgd", **settings}, Split(x_adv, test.labels)
+        measured = {}
+        for threat, (about, split) in given.items():
+            numbers = proportion((predict(model, split) == split.labels).numpy())
+            rounded = {key: round(v, 4) for key, v in zip(("accuracy", "low", "high"), numbers, strict=True)}
+            measured[threat] = {**about, **rounded, "images": len(split)}
+    return measured
+
+
+def _network(tensors: dict[str, Tensor], facts: dict[str, Any]) -> nn.Module:
+    """In single precision, from stored tensors."""
+    model = models.build(facts["architecture"], width=facts["width"], seed=facts["seed"], **facts["shape"])
+    model.load_state_dict(tensors)
+    return model.eval().requires_grad_(False)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Name -> SHA-256 of its file."""
+    lines = re.findall(r"^([0-9a-f]{64})  (.+)\.safetensors$", _content(folder / SUMS).decode(errors="replace"), re.M)
+    return {name: sha256 for sha256, name in lines}
+
+
+def _content(path: Path) -> bytes:
+    if not path.is_file():
+        raise InputError(f"{path} is missing; restore it from the repository (git checkout -- data)")
+    return path.read_bytes()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

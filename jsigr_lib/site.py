@@ -1,0 +1,167 @@
+"""The executed notebooks as a static site: pages that need no kernel, no server and no network.
+
+nbconvert walks the notebooks. What it would fetch is made here: equations become MathML, pictures are embedded with the
+alternative text that `plotting.save` gave them. What a reader could not use, such as a formula that does not convert or
+a picture without words, is an error: a site is whole or not there.
+"""
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from bs4 import BeautifulSoup
+from jinja2 import pass_context
+from jinja2.runtime import Context
+from nbconvert.exporters import TemplateExporter
+from nbconvert.filters import Highlight2HTML
+from nbconvert.filters.markdown_mistune import MarkdownWithMath
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from traitlets.config import Config
+
+from jsigr_lib.errors import InputError
+from jsigr_lib.paths import FRONT, ROOT
+from jsigr_lib.prose import Renderer
+from jsigr_lib.publishing import publish, stage, writable
+
+SHOWN = ["text/html", "text/markdown", "image/png", "text/plain"]
+NUMBER = re.compile(r"[-+−\d.,e%×\[\] ]+|nan", re.IGNORECASE)
+LONG = 45  # characters that a cell of a table may have on one line
+
+
+@dataclass(frozen=True)
+class Page:
+    """A notebook, its first heading, and the first sentence of its question."""
+
+    name: str
+    notebook: nbformat.NotebookNode
+
+    @property
+    def title(self) -> str:
+        return self._said(r"^# +([^\n]+)") or self.name
+
+    @property
+    def question(self) -> str:
+        return self._said(r"\*\*Question\.\*\*\s+(.+?[.?!])(?=\s|\Z)")
+
+    def _said(self, pattern: str) -> str:
+        text = "\n\n".join(cell.source for cell in self.notebook.cells if cell.cell_type == "markdown")
+        found = re.search(pattern, text, re.MULTILINE | re.DOTALL)
+        return found[1] if found else ""
+
+
+def build(profile: str = "quick", *, out: Path = Path("site"), source: Path = ROOT) -> Path:
+    """Put the pages of a profile's executed notebooks, and index.html, in the place of the folder `out`.
+
+    `source` holds figures/<profile> and notebooks/executed/<profile>. Raises InputError, and leaves `out` as it was, if
+    there is no such profile, if `out` holds anything but pages, or if a notebook holds what a page cannot show.
+    """
+    executed, out = source / "notebooks" / "executed", out.resolve()
+    made = sorted({path.parent.name for path in executed.glob("*/*.ipynb")})
+    if profile not in made:
+        accepted = ", ".join(made) or "any profile, once `jsigr run` has executed it"
+        raise InputError(f"no executed notebooks of profile {profile!r} in {executed}; accepted: {accepted}")
+    if out.exists() and not (out.is_dir() and all(path.suffix == ".html" for path in out.iterdir())):
+        raise InputError(f"{out} holds other things than pages; accepted: a folder that is new, empty or a site")
+    writable(out.parent)
+    paths = sorted((executed / profile).glob("*.ipynb"))
+    pages = [Page(path.stem, nbformat.read(path, as_version=4)) for path in paths]
+    pages.insert(0, front(pages, source / "figures" / profile))
+    exporter = Exporter(template_name="base", template_file="page.html.j2", extra_template_paths=[str(FRONT)])
+    texts = {page.name: exporter.page(pages, here, profile) for here, page in enumerate(pages)}
+    staged = stage(out, keep=False)
+    for name, text in texts.items():
+        (staged / f"{name}.html").write_text(text, encoding="utf-8")
+    publish(staged, out)
+    return out
+
+
+def front(pages: list[Page], figures: Path) -> Page:
+    """The index, as a notebook like the others: what this is, the headline figure, and each notebook's question."""
+    cells = [new_markdown_cell((FRONT / "index.md").read_text(encoding="utf-8"))]
+    if (figures / "teaser.png").is_file():  # not after a run of single notebooks
+        alt = json.loads((figures / "teaser.json").read_text(encoding="utf-8"))["alt"]
+        png = b64encode((figures / "teaser.png").read_bytes()).decode()
+        teaser = new_output("display_data", {"image/png": png}, metadata={"image/png": {"alt": alt}})
+        cells.append(new_code_cell(outputs=[teaser]))
+    entries = "\n\n".join(f"## [{page.title}]({page.name}.ipynb)\n\n{page.question}" for page in pages)
+    return Page("index", new_notebook(cells=[*cells, new_markdown_cell(entries)]))
+
+
+class Exporter(TemplateExporter):
+    """nbconvert with front/page.html.j2 and the filters that it needs."""
+
+    @property
+    def default_config(self) -> Config:
+        return Config({"NbConvertBase": {"display_data_priority": SHOWN}})
+
+    def default_filters(self) -> Iterator[tuple[str, Any]]:
+        yield from super().default_filters()
+        yield from {"markdown": markdown, "fragment": fragment, "picture": picture}.items()
+        yield "highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=self)
+
+    def page(self, pages: list[Page], here: int, profile: str) -> str:
+        site = {"pages": pages, "here": here, "profile": profile}
+        return self.from_notebook_node(pages[here].notebook, {"site": site, "sections": []})[0]
+
+
+@pass_context
+def markdown(context: Context, source: str) -> str:
+    """Markdown with equations as HTML; its sections are noted in `resources.sections`."""
+    resources = context["resources"]
+    renderer = Renderer(_where(context), [page.name for page in resources["site"]["pages"]])
+    code = MarkdownWithMath(renderer=renderer).render(source)
+    resources["sections"] += renderer.sections
+    return fragment(context, code)
+
+
+@pass_context
+def fragment(context: Context, code: str) -> str:
+    """HTML whose pictures are checked and whose tables can be read aloud and scrolled; untouched if it has a script."""
+    soup = BeautifulSoup(re.sub(r"<script\b.*?</script>", "", code, flags=re.DOTALL), "html.parser")
+    for image in soup("img"):
+        if not (image.get("alt", "").strip() and image.get("src", "").startswith("data:")):
+            raise InputError(f"{_where(context)}: picture {str(image)[:80]}; accepted: embedded, with an alt text")
+    if "<script" in code or not soup("table"):
+        return code
+    for style in soup("style"):
+        style.decompose()  # pandas' own
+    for head in soup("thead"):
+        if not head.get_text(strip=True):
+            head.decompose()  # Markdown wants one
+    for table in soup("table"):
+        for header in table("th"):
+            header["scope"] = "col" if header.find_parent("thead") else "row"
+            if not header.get_text(strip=True):
+                header.name, header.attrs = "td", {}  # a corner
+        for column in zip(*(row(["th", "td"])[::-1] for row in table("tr")), strict=False):  # the first may span rows
+            words = [cell.get_text(strip=True) for cell in column if cell.name == "td" and cell.get_text(strip=True)]
+            number, long = all(map(NUMBER.fullmatch, words)), any(len(word) > LONG for word in words)
+            for cell in column if words else ():
+                cell["class"] = "number" if number else "long" if long else "short"
+        table.wrap(
+            soup.new_tag("div", attrs={"class": "scroll", "role": "region", "aria-label": "Table", "tabindex": 0})
+        )
+    return str(soup)
+
+
+@pass_context
+def picture(context: Context, output: nbformat.NotebookNode) -> str:
+    """An embedded PNG with the alternative text and the width that its metadata hold."""
+    about = output.metadata.get("image/png", {})
+    if not about.get("alt", "").strip():
+        raise InputError(f"{_where(context)}: a picture without alt in its metadata; accepted: one of plotting.save")
+    width = f' width="{about["width"]}"' if "width" in about else ""
+    data = "".join(output.data["image/png"].split())
+    return f'<figure><img alt="{escape(about["alt"])}"{width} src="data:image/png;base64,{data}"></figure>'
+
+
+def _where(context: Context) -> str:
+    site, cells = context["resources"]["site"], context["nb"].cells
+    index = next(i for i, cell in enumerate(cells) if cell is context["cell"])
+    return f"{site['pages'][site['here']].name}, cell {index}"
