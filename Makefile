@@ -42,7 +42,8 @@ lab: $(STAMP) ## JupyterLab on this machine only, opened at the saliency explore
 		--LabApp.extra_labextensions_path=jsigr_lib/front/lab notebooks/explorer.ipynb $(ARGS)
 
 voila: $(STAMP) ## the saliency explorer alone, as a page of its own, on this machine only
-	@$(BIN)/voila --Voila.ip=127.0.0.1 --theme=light notebooks/explorer.ipynb $(ARGS)
+	@JUPYTER_PATH="$(CURDIR)/jsigr_lib/front" $(BIN)/voila --Voila.ip=127.0.0.1 --token --theme=light \
+		--template=jsigr notebooks/explorer.ipynb $(ARGS)
 
 # Keeps every pin that still satisfies pyproject.toml.
 lock: ## requirements.lock from pyproject.toml (UPGRADE=--upgrade for the newest of everything)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks import attacks, fidelity, frontier, maps, steps, strength, tables, workers
+from benchmarks import attacks, explorer, fidelity, frontier, maps, steps, strength, tables, workers
 from benchmarks.peers import Peers, find
 from jsigr_lib import plotting
 from jsigr_lib.artefacts import Progress, machine
@@ -26,6 +26,7 @@ PARTS = {
     "workers": (),
     "fidelity": (),
     "frontier": (),
+    "explorer": (),
 }
 """Each part and the peers that it is measured against."""
 
@@ -46,7 +47,7 @@ def main(
 
     Args:
         only: parts, all by default.
-        rounds: of interleaved timing; `workers`, which trains networks, has a third of them.
+        rounds: of interleaved timing; `workers`, which trains networks, has a third of them, `explorer` its own counts.
         threads: of the CPU.
         jacobian_regularizer, torchattacks: a clone, and the Python of an environment; see `peers`.
         out: benchmarks/results by default, or cuda/ below it for what was measured on a GPU.
@@ -64,6 +65,14 @@ def main(
     if where.type == "cuda" and "workers" in chosen:
         chosen.remove("workers")
         report("left out: workers, which compares processes on a CPU; to include it: --device cpu")
+    if "explorer" in chosen:
+        try:
+            explorer.find()
+        except InputError as error:
+            if only:
+                raise
+            chosen.remove("explorer")
+            report(f"left out: explorer; {error}")
     peers = find(jacobian_regularizer, torchattacks)
     out = _writable(out or (RESULTS if where.type == "cpu" else RESULTS / where.type))
     study = Study(str(frontier.PROFILE), device=device, out=out, progress=progress)
@@ -76,6 +85,7 @@ def main(
         "workers": lambda: workers.table(threads=threads, rounds=max(1, rounds // 3)),
         "fidelity": lambda: fidelity.table(study),
         "frontier": lambda: frontier.table(study, rounds),
+        "explorer": lambda: explorer.table(Study("quick", device="cpu", progress=progress), rounds=rounds),
     }
     with _threads(threads):
         for part in chosen:
@@ -97,7 +107,8 @@ def main(
 def environment(part: str, peers: Peers, device: torch.device, threads: int) -> dict[str, str | int]:
     """What the numbers of a part depend on: the machine, its threads, and the version of all that was compared."""
     own = {"machine": machine(device), "threads": threads, "python": platform.python_version()}
-    return {**own, "torch": torch.__version__, **{name: peers.versions[name] for name in PARTS[part] if name in peers}}
+    compared = {name: peers.versions[name] for name in PARTS[part] if name in peers}
+    return {**own, "torch": torch.__version__, **compared, **(explorer.versions() if part == "explorer" else {})}
 
 
 @contextmanager

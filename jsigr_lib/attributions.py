@@ -85,7 +85,7 @@ def saliency_map(
         return _smoothgrad(model, x, y, generator)
     if name == "random":
         return _random(x, generator)
-    with evaluation_mode(model), torch.enable_grad():
+    with evaluation_mode(model):
         attribution = FROM_CAPTUM[name](model, x.requires_grad_(), y, grid)
     return attribution.detach().abs().sum(1, keepdim=True)
 
@@ -125,7 +125,7 @@ def _occlusion(model: nn.Module, x: Images, y: Tensor, grid: int) -> Maps:
     grid divides the image, which this does not ask for; nor does it round to single precision."""
     from captum.attr import FeatureAblation
 
-    down, across = (torch.arange(side, device=x.device) * min(grid, side) // side for side in x.shape[-2:])
+    down, across = (torch.arange(side, device=x.device) * grid // side for side in x.shape[-2:])
     cells = down[:, None] * (across[-1] + 1) + across
     return FeatureAblation(model).attribute(x, target=y, feature_mask=cells.expand(1, x.shape[1], -1, -1))[:, :1]
 

@@ -24,6 +24,7 @@ from jsigr_lib.measures import (
     max_sensitivity,
     probability_curve,
     randomised,
+    square_changes,
     ssim,
     top_overlap,
 )
@@ -116,7 +117,8 @@ class Explained(Maps):
             for name in self.maps:
                 more = values[f"{kind} AUC|{name}"] - values[f"{kind} AUC|{CONTROL}"]
                 values[f"{kind} gain|{name}"] = more if kind == "insertion" else -more
-        return values | {f"infidelity|{name}": infidelity(model, x, y, drawn[name]) for name in self.maps}
+        changes = square_changes(model, x, y)
+        return values | {f"infidelity|{name}": infidelity(changes, drawn[name]) for name in drawn}
 
     def _form(self, drawn: Values) -> Values:
         """Agreement with the perturbation map, and sparseness; and the maps themselves."""

@@ -4,7 +4,6 @@ kernel.
 """
 
 import base64
-import binascii
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib import attacks, pretrained, statistics
+from jsigr_lib.artefacts import one_thread
 from jsigr_lib.attributions import MAPS, saliency_map
 from jsigr_lib.controls import choice, several, share, slider, steps
 from jsigr_lib.errors import InputError, between, one_of
@@ -46,20 +46,26 @@ class Settings:
     )
 
     def __post_init__(self):
-        one_of("map", self.map, MAPS)
-        one_of("attack", self.attack, ATTACKS)
-        between("eps", self.eps, 0, 1)
+        one_of("map", self.map, tuple(MAPS))  # a tuple, as what is looked up may have no hash
+        one_of("attack", self.attack, tuple(ATTACKS))
+        _whole("image", self.image)
+        _number("eps", self.eps, 0, 1)
+        _whole("steps", self.steps)
         between("steps", self.steps, 1, 100)
+        _number("blur_sigma", self.blur_sigma, 0.1, 100)
         check_grid(self.grid, 1, self.blur_sigma)
 
     @classmethod
     def of(cls, given: dict[str, Any]) -> Self:
+        names = [one.name for one in fields(cls)]
+        if not isinstance(given, dict):
+            raise InputError(f"settings = {given!r}; accepted: some of {', '.join(names)}, by name")
         for name in given:
-            one_of("setting", name, [one.name for one in fields(cls)])
-        try:
-            return cls(**{**given, "defences": tuple(given["defences"])})
-        except (KeyError, TypeError) as error:
-            raise InputError(f"settings {given} are incomplete or of a wrong type ({error})") from None
+            one_of("setting", name, names)
+        defences = given.get("defences")
+        if not isinstance(defences, list | tuple):
+            raise InputError(f"defences = {defences!r}; accepted: a list of names")
+        return cls(**{**given, "defences": tuple(defences)})
 
 
 @dataclass
@@ -179,18 +185,20 @@ class Explorer:
         them is out of range."""
         settings, parcel = Settings.of(given), Parcel()
         x, truth = self._image(settings)
-        return self.scenes(settings, x, truth, parcel)[0], bytes(parcel.content)
+        with one_thread():  # for so few small images many threads are no faster, and on a busy machine far slower
+            return self.scenes(settings, x, truth, parcel)[0], bytes(parcel.content)
 
     def scenes(self, settings: Settings, x: Tensor, truth: list[int | None], parcel: Parcel) -> list[dict[str, Any]]:
         """A scene for each of the images x [batch, channels, height, width] in [0, 1]."""
-        if not settings.defences:
-            raise InputError(f"defences = []; accepted: some of {', '.join(self.models)}")
         for name in settings.defences:
-            one_of("defence", name, self.models)
+            one_of("defence", name, tuple(self.models))
+        if not settings.defences or len(set(settings.defences)) < len(settings.defences):
+            chosen = list(settings.defences)
+            raise InputError(f"defences = {chosen}; accepted: some of {', '.join(self.models)}, each once")
         with torch.no_grad():
             guessed = self.models[settings.defences[0]](x).argmax(1).tolist()
         about = [guess if known is None else known for known, guess in zip(truth, guessed, strict=True)]
-        y = torch.tensor(about)
+        y = torch.tensor(about, device=x.device)
         transferred = self._attacked(self.source[1], x, y, settings) if settings.attack == "transferred" else None
         cards = [self._cards(name, settings, x, y, transferred, parcel) for name in settings.defences]
         return [
@@ -213,20 +221,24 @@ class Explorer:
         else:
             try:
                 raw = base64.b64decode(settings.upload, validate=True)
-            except (binascii.Error, ValueError):
+            except (TypeError, ValueError):  # of the latter is binascii.Error
                 raw = b""
             if len(raw) != shape.numel():
                 raise InputError(f"picture of {len(raw)} bytes; accepted: {shape.numel()} bytes, base64")
             image = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(*shape[1:], shape[0]).permute(2, 0, 1)
             truth = None
-        return image[None].float() / 255, [truth]
+        device = next(self.source[1].parameters()).device
+        return image[None].to(device).float() / 255, [truth]
 
     def _attacked(self, model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> Tensor:
         """MI-FGSM where the network is another than the target, PGD from a random start where it is the target."""
         options = {"eps": settings.eps, "steps": settings.steps}
         if settings.attack == "transferred":
             return attacks.mi_fgsm(model, x, y, **options)
-        return attacks.pgd(model, x, y, generator=torch.Generator().manual_seed(0), **options)
+        one_by_one = zip(x.split(1), y.split(1), strict=True)  # each from the start that it has alone
+        return torch.cat(
+            [attacks.pgd(model, *one, generator=torch.Generator().manual_seed(0), **options) for one in one_by_one]
+        )
 
     def _cards(self, name: str, settings: Settings, x: Tensor, y: Tensor, x_adv: Tensor | None, parcel: Parcel) -> list:
         """What one network makes of each image."""
@@ -250,7 +262,7 @@ class Explorer:
                 "chances": {"clean": chances[i].tolist(), "attacked": chances[n + i].tolist()},
                 "measures": [
                     {"name": measure, "help": MEASURES[measure].meaning}
-                    | {given: _number(values[k]) for given, k in (("clean", i), ("attacked", n + i))}
+                    | {given: _rounded(values[k]) for given, k in (("clean", i), ("attacked", n + i))}
                     for measure, values in measured.items()
                 ],
             }
@@ -279,5 +291,16 @@ class Explorer:
         return f"{label} says {first} for the image, {second} under attack."
 
 
-def _number(value: float) -> float | None:
+def _rounded(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 3)
+
+
+def _whole(what: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{what} = {value!r}; accepted: a whole number")
+
+
+def _number(what: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{what} = {value!r}; accepted: a number from {low:g} to {high:g}")
+    between(what, value, low, high)

@@ -28,9 +28,7 @@ class Measure:
 MEASURES = {
     "deletion gain": Measure(+1, "area under the deletion curve of a random order minus that of the map"),
     "insertion gain": Measure(+1, "area under the insertion curve of the map minus that of a random order"),
-    "infidelity": Measure(
-        -1, "what the map fails to foretell of removing squares; 0 none of it, 1 all (Yeh et al. 2019)"
-    ),
+    "infidelity": Measure(-1, "share of what removing squares does that the map does not foretell (Yeh et al. 2019)"),
     "agreement": Measure(+1, "rank correlation with the exact perturbation map of the same network"),
     "top overlap": Measure(+1, "intersection over union with it of the top tenth of the pixels"),
     "stability": Measure(+1, "rank correlation of the maps of the clean and the attacked image"),

@@ -86,7 +86,7 @@ def ssim(a: Maps, b: Maps) -> PerImage:
     a, b = (m / m.amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(m.dtype).tiny) for m in (a, b))
     weights = torch.softmax(-((torch.arange(WINDOW).to(a) - WINDOW // 2) ** 2) / (2 * WINDOW_SIGMA**2), 0)
 
-    def average(m: Maps) -> Maps:
+    def average(m: Tensor) -> Tensor:
         return F.conv2d(F.conv2d(m, weights.view(1, 1, -1, 1)), weights.view(1, 1, 1, -1))
 
     mean_a, mean_b = average(a), average(b)
@@ -106,22 +106,27 @@ def squares(height: int, width: int) -> Float[Tensor, "squares height width"]:
     return torch.einsum("ah,bw->abhw", down, across).flatten(0, 1)
 
 
-def infidelity(model: nn.Module, x: Images, y: Tensor, saliency: Maps) -> PerImage:
-    """How badly a map, summed over a square s of the image, foretells what blackening s does to z_y: the mean over s
-    of (beta <s, saliency> - change_s)^2 at the best scale beta, as a share of the mean change_s^2.
-
-    0: it foretells every change; 1: none, or there is none to foretell. A map of magnitudes cannot foretell signs.
-    Times the mean change_s^2 it is `captum.metrics.infidelity` with `normalize` for attributions that hold the input.
-    """
+def square_changes(model: nn.Module, x: Images, y: Tensor) -> Float[Tensor, "batch squares"]:
+    """What blackening each square of the raster takes from z_y."""
     masks = squares(*x.shape[-2:]).to(x)
     with evaluation_mode(model), torch.no_grad():
         z = model(x)
         outputs = torch.stack([z - model(x * (1 - mask)) for mask in masks], 1)
-    change = outputs.gather(2, y.view(-1, 1, 1).expand(-1, len(masks), 1))[..., 0]
-    foretold = saliency.flatten(1) @ masks.flatten(1).T
+    return outputs.gather(2, y.view(-1, 1, 1).expand(-1, len(masks), 1))[..., 0]
+
+
+def infidelity(changes: Float[Tensor, "batch squares"], saliency: Maps) -> PerImage:
+    """How badly a map, summed over a square s of the image, foretells what blackening s does to z_y (`square_changes`):
+    the mean over s of (beta <s, saliency> - change_s)^2 at the best scale beta, as a share of the mean change_s^2.
+
+    0: it foretells every change; 1: none, or there is none to foretell. Not even a random map has 1, as most changes
+    have the same sign; and a map of magnitudes cannot have 0, as it foretells no signs.
+    Times the mean change_s^2 it is `captum.metrics.infidelity` with `normalize` for attributions that hold the input.
+    """
+    foretold = saliency.flatten(1) @ squares(*saliency.shape[-2:]).to(saliency).flatten(1).T
     # Yeh et al. 2019, equation 1; with beta = <foretold, change> / |foretold|^2 the share left is 1 - cos^2
-    cosine = F.cosine_similarity(foretold.double(), change.double(), dim=1, eps=TINY)
-    return (1 - cosine.square()).to(x)
+    cosine = F.cosine_similarity(foretold.double(), changes.double(), dim=1, eps=TINY)
+    return (1 - cosine.square()).to(saliency)
 
 
 def max_sensitivity(

@@ -97,7 +97,7 @@ def snapshot(study: Study) -> Snapshot:
         source=study.surrogate(sources_of(study, study.architecture)[0]),
         images=min(IMAGES, p.test_images),
         maps=KINDS,
-        budgets=tuple(sorted({0.0, p.eps / 4, p.eps / 2, p.eps, 1.5 * p.eps, 2 * p.eps})),
+        budgets=tuple(sorted({min(share * p.eps, 1.0) for share in (0, 0.25, 0.5, 1, 1.5, 2)})),
         eps=p.eps,
         selection=tuple(vars(selection).items()),
         note=study.footer,

@@ -60,12 +60,13 @@ class SaliencyExplorer(anywidget.AnyWidget):
         """On the networks of a study, which are trained if they are missing."""
         return cls(Explorer.of_study(study, images))
 
-    def _answer(self, _widget, question: dict[str, Any], _buffers: list) -> None:
+    def _answer(self, _widget, question: Any, _buffers: list) -> None:
+        asked = question if isinstance(question, dict) else {}
         try:
-            scene, pictures = self.explorer.scene(question["settings"])
+            scene, pictures = self.explorer.scene(asked.get("settings"))
         except InputError as error:
             scene, pictures = {"error": str(error)}, b""
         except Exception as error:  # the reader has no traceback to look at: the log has it, the page says what it is
             logger.exception("the explorer failed with %s", question)
             scene, pictures = {"error": f"{type(error).__name__}: {error}"}, b""
-        self.send({"id": question.get("id"), "scene": scene}, [pictures])
+        self.send({"id": asked.get("id"), "scene": scene}, [pictures])

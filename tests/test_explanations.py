@@ -18,6 +18,7 @@ from jsigr_lib.measures import (
     max_sensitivity,
     probability_curve,
     randomised,
+    square_changes,
     ssim,
     top_overlap,
 )
@@ -71,7 +72,7 @@ def test_every_measure_of_every_map_and_input_is_there(kept):
         for kind in ("deletion", "insertion")
         for what in ("AUC", "curve")
         for given in ("clean", "attacked")
-    }
+    } | {("infidelity", CONTROL, given) for given in ("clean", "attacked")}
     assert {tuple(name.split("|")) for name in kept} == expected
     assert {len(value) for value in kept.values()} == {8}
 
@@ -86,7 +87,9 @@ def test_values_are_those_of_the_library(study, kept, inputs, draw, name, given)
     assert_allclose(kept[f"agreement|{name}|{given}"], rank_correlation(flat[name], flat[REFERENCE]), atol=1e-6)
     assert_allclose(kept[f"top overlap|{name}|{given}"], top_overlap(flat[name], flat[REFERENCE]), atol=1e-6)
     assert_allclose(kept[f"sparseness|{name}|{given}"], gini(flat[name]), rtol=1e-5)
-    assert_close(kept[f"infidelity|{name}|{given}"], infidelity(model, x, y, drawn[name]), rtol=1e-3, atol=1e-5)
+    assert_close(
+        kept[f"infidelity|{name}|{given}"], infidelity(square_changes(model, x, y), drawn[name]), rtol=1e-3, atol=1e-5
+    )
     blur_sigma = study.profile.penalty.blur_sigma
     for kind, sign in (("deletion", -1), ("insertion", +1)):
         curves = {

@@ -4,7 +4,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from jsigr_lib import interpretability, statistics, theory
-from jsigr_lib.explanations import Explained, Sanity
+from jsigr_lib.explanations import CONTROL, Explained, Sanity
 from jsigr_lib.interpretability import (
     INPUTS,
     MEASURES,
@@ -51,7 +51,7 @@ def test_measures_of_a_featured_network(study, table):
     table("measures")
     values = measures(study, "jsigr", study.training("jsigr"))
     assert {measure for measure, *_ in values} == MEASURES.keys()
-    assert {name for measure, name, _ in values if measure == "infidelity"} == set(study.profile.saliency_maps)
+    assert {name for measure, name, _ in values if measure == "infidelity"} == {*study.profile.saliency_maps, CONTROL}
     assert {len(value) for (measure, *_), value in values.items() if measure == "max-sensitivity"} == {3}
     assert {len(value) for (measure, *_), value in values.items() if measure != "max-sensitivity"} == {8}
     tensors = study.get(explained_in(study, "jsigr", study.training("jsigr"))).tensors
@@ -62,7 +62,7 @@ def test_measures_of_another_network_are_of_the_pair(study, table):
     table("measures")
     values = measures(study, "otjr", study.training("otjr"))
     assert {measure for measure, *_ in values} == MEASURES.keys() - {"max-sensitivity"}
-    assert {name for measure, name, _ in values if measure == "infidelity"} == set(PAIR)
+    assert {name for measure, name, _ in values if measure == "infidelity"} == {*PAIR, CONTROL}
 
 
 def test_alignment_is_that_of_the_margin_clean_and_attacked(study, table):

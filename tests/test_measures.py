@@ -20,6 +20,7 @@ from jsigr_lib.measures import (
     max_sensitivity,
     probability_curve,
     randomised,
+    square_changes,
     squares,
     ssim,
     top_overlap,
@@ -314,8 +315,8 @@ def contributions(linear, x, y) -> torch.Tensor:
 def test_infidelity_of_exact_contributions_is_0(linear, x, y):
     exact = contributions(linear, x, y)
     for scale in (1, 1e-40, -3):
-        assert_close(infidelity(linear, x, y, scale * exact), torch.zeros(BATCH, dtype=torch.double))
-    assert (infidelity(linear, x, (y + 1) % CLASSES, exact) > 0.05).all()
+        assert_close(infidelity(square_changes(linear, x, y), scale * exact), torch.zeros(BATCH, dtype=torch.double))
+    assert (infidelity(square_changes(linear, x, (y + 1) % CLASSES), exact) > 0.05).all()
 
 
 def test_infidelity_of_known_maps(linear, x, y):
@@ -325,25 +326,25 @@ def test_infidelity_of_known_maps(linear, x, y):
     change = torch.einsum("bchw,shw->bs", contributions(linear, x, y), masks)
     even = torch.ones(BATCH, 1, HEIGHT, WIDTH, dtype=torch.double)
     expected = 1 - (change @ area) ** 2 / (change.square().sum(1) * area.square().sum())
-    assert_close(infidelity(linear, x, y, even), expected)
+    assert_close(infidelity(square_changes(linear, x, y), even), expected)
     blind = torch.zeros_like(change)  # foretells of two squares what is orthogonal to what happens
     blind[:, 3], blind[:, 8] = change[:, 8], -change[:, 3]
     map_ = torch.einsum("bs,shw->bhw", blind / area, masks)[:, None]
-    assert_close(infidelity(linear, x, y, map_), torch.ones(BATCH, dtype=torch.double))
+    assert_close(infidelity(square_changes(linear, x, y), map_), torch.ones(BATCH, dtype=torch.double))
 
 
 def test_infidelity_is_1_if_nothing_is_foretold_or_there_is_nothing_to_foretell(linear, x, y):
     one = torch.ones(BATCH, dtype=torch.double)
     saliency = torch.rand(BATCH, 1, HEIGHT, WIDTH, dtype=torch.double)
-    assert_close(infidelity(linear, x, y, 0 * saliency), one)
-    assert_close(infidelity(linear, 0 * x, y, saliency), one)
+    assert_close(infidelity(square_changes(linear, x, y), 0 * saliency), one)
+    assert_close(infidelity(square_changes(linear, 0 * x, y), saliency), one)
 
 
 def test_infidelity_is_captums(batch_norm_net, x, y):
     """As a share of the mean squared change. Captum takes attributions per channel, and squares as masks."""
     saliency = torch.rand(BATCH, 1, HEIGHT, WIDTH, dtype=torch.double)
     masks = squares(HEIGHT, WIDTH).double()
-    found = infidelity(batch_norm_net, x, y, saliency)
+    found = infidelity(square_changes(batch_norm_net, x, y), saliency)
     model = batch_norm_net.eval()
 
     def remove(images):
@@ -361,8 +362,11 @@ def test_infidelity_is_captums(batch_norm_net, x, y):
 def test_infidelity_of_an_image_alone_and_in_a_batch(batch_norm_net, x, y):
     saliency = torch.rand(BATCH, 1, HEIGHT, WIDTH, dtype=torch.double)
     modes = [module.training for module in batch_norm_net.modules()]
-    whole = infidelity(batch_norm_net, x, y, saliency)
-    alone = [infidelity(batch_norm_net, x[i : i + 1], y[i : i + 1], saliency[i : i + 1]) for i in range(BATCH)]
+    whole = infidelity(square_changes(batch_norm_net, x, y), saliency)
+    alone = [
+        infidelity(square_changes(batch_norm_net, x[i : i + 1], y[i : i + 1]), saliency[i : i + 1])
+        for i in range(BATCH)
+    ]
     assert whole.shape == (BATCH,) and not whole.requires_grad
     assert_close(torch.cat(alone), whole)
     assert [module.training for module in batch_norm_net.modules()] == modes
@@ -372,7 +376,9 @@ def test_tiny_maps_of_single_precision_are_measured_too(linear, x, y, seeded):
     """The loss gradient of a sure network is some 1e-25, whose square is 0 in single precision."""
     model, x = linear.float(), x.float()
     saliency = torch.rand(BATCH, 1, HEIGHT, WIDTH)
-    assert_close(infidelity(model, x, y, 1e-25 * saliency), infidelity(model, x, y, saliency))
+    assert_close(
+        infidelity(square_changes(model, x, y), 1e-25 * saliency), infidelity(square_changes(model, x, y), saliency)
+    )
     large, tiny = (
         max_sensitivity(lambda given, _, scale=scale: scale * given.square(), x, y, seeded()) for scale in (1, 1e-25)
     )

@@ -1,149 +1,120 @@
+import base64
 import copy
-import io
+import json
+import logging
 
-import ipywidgets
-import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from jsigr_lib import attacks, widgets
+from jsigr_lib import widgets
 from jsigr_lib.errors import InputError
-from jsigr_lib.saliency import gradient_map, perturbation_saliency
+from jsigr_lib.explorer import Explorer
+from jsigr_lib.paths import FRONT
 from jsigr_lib.widgets import SaliencyExplorer, progress_display
+
+SETTINGS = {"defences": ["standard", "jsigr"], "image": 1, "map": "grad-cam", "attack": "white-box", "steps": 2}
 
 
 @pytest.fixture(scope="module")
-def explorer(study) -> SaliencyExplorer:
-    return SaliencyExplorer(study)
+def explorer(study) -> Explorer:
+    return Explorer.of_study(study, images=3)
 
 
-@pytest.fixture(autouse=True)
-def settings(explorer):
-    """Every control as it was, after each test."""
-    before = {name: control.value for name, control in explorer.controls.items()}
-    yield
-    for name, value in before.items():
-        explorer.controls[name].value = value
+@pytest.fixture
+def asked(explorer, monkeypatch):
+    """asked(question): what the widget answers, as message and buffers."""
+    widget, sent = SaliencyExplorer(explorer), []
+    monkeypatch.setattr(widget, "send", lambda content, buffers=None: sent.append((content, buffers)))
+
+    def ask(question):
+        sent.clear()
+        widget._handle_custom_msg(question, [])  # as a message of the front end arrives
+        (answer,) = sent
+        json.dumps(answer[0], allow_nan=False)
+        return answer
+
+    ask.widget = widget
+    return ask
 
 
-CHANGES = {"image": 3, "defence": "standard", "attack": "PGD, white-box", "eps": 0.3, "blur_sigma": 6.0}
+def test_a_question_is_answered_with_its_scene(explorer, asked):
+    scene, pictures = explorer.scene(SETTINGS)
+    for identity in (7, 2**40 + 3):
+        assert asked({"id": identity, "settings": SETTINGS}) == ({"id": identity, "scene": scene}, [pictures])
 
 
-def test_explorer_starts_with_the_profiles_settings(study, explorer):
-    p = study.profile
-    assert explorer.controls.keys() == CHANGES.keys()
-    assert {name: control.value for name, control in explorer.controls.items()} == {
-        "image": 0,
-        "defence": "J-SIGR",
-        "attack": "MI-FGSM, from mlp",
-        "eps": p.eps,
-        "blur_sigma": p.penalty.blur_sigma,
-    }
-    assert explorer.controls["defence"].options == tuple(study.labels.values())
-    assert explorer.controls["image"].max == 31
-    with Image.open(io.BytesIO(explorer.picture.value)) as picture:
-        assert picture.format == "PNG" and picture.width > 800
+def test_front_end_and_its_settings_are_understood(explorer, asked):
+    """What the front end asks first: the controls as they are, and no picture of the reader's."""
+    controls = asked.widget.about["controls"]
+    first = {one["name"]: one["value"] for one in controls if not one.get("local")}
+    message, _ = asked({"id": 1, "settings": {**first, "upload": None}})
+    assert "error" not in message["scene"] and len(message["scene"]["cards"]) == 2
+    picture = base64.b64encode(bytes(784)).decode()
+    assert asked({"id": 2, "settings": {**first, "upload": picture}})[0]["scene"]["truth"] is None
 
 
-def test_widget_holds_all_that_is_seen(explorer):
-    def inside(widget) -> list:
-        return [widget, *(one for child in getattr(widget, "children", ()) for one in inside(child))]
-
-    found = inside(explorer.widget)
-    for part in (*explorer.controls.values(), explorer.picture, explorer.caption):
-        assert part in found
-    assert all(control.description for control in explorer.controls.values())
-    assert isinstance(explorer.widget, ipywidgets.Widget)
-
-
-@pytest.mark.parametrize("name", CHANGES)
-def test_every_control_changes_the_picture(explorer, name):
-    control = explorer.controls[name]
-    picture, value = explorer.picture.value, control.value
-    control.value = CHANGES[name]
-    assert explorer.picture.value != picture
-    control.value = value
-    assert explorer.picture.value == picture
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"eps": 2}, "eps = 2 is out of range; accepted: 0 to 1"),
+        ({"map": "x"}, "unknown map 'x'; accepted: gradient"),
+        ({"defences": []}, "defences = []; accepted: some of standard"),
+        ({"upload": "!"}, "accepted: 784 bytes"),
+    ],
+)
+def test_bad_settings_are_answered_with_a_line(asked, caplog, changed, said):
+    message, buffers = asked({"id": 3, "settings": {**SETTINGS, **changed}})
+    assert message["id"] == 3 and message["scene"].keys() == {"error"}
+    assert said in message["scene"]["error"] and "\n" not in message["scene"]["error"]
+    assert buffers == [b""]
+    assert caplog.records == []
 
 
-def test_caption_names_the_true_class_and_the_settings(study, explorer):
-    for i in (5, 1):
-        explorer.controls["image"].value = i
-        assert f"True class: <b>{study.dataset.classes[study.dataset.test.labels[i]]}</b>" in explorer.caption.value
-    explorer.controls["defence"].value = "SIGR"
-    explorer.controls["eps"].value = 0.25
-    assert "SIGR says" in explorer.caption.value
-    assert "MI-FGSM, from mlp with eps 0.25" in explorer.caption.value
+@pytest.mark.parametrize(
+    "question", [{"id": 4}, {"id": 4, "settings": None}, {"id": 4, "settings": [1]}, {}, None, [], "settings", 4]
+)
+def test_junk_is_answered_and_raises_nothing(asked, question):
+    message, buffers = asked(question)
+    assert message["id"] == (4 if isinstance(question, dict) and question else None)
+    assert "accepted" in message["scene"]["error"] and buffers == [b""]
 
 
-def test_picture_shows_what_the_library_computes(study, explorer):
-    """With the white-box attack, where every panel depends on the chosen defence."""
-    given = {"image": 2, "defence": "standard", "attack": "PGD, white-box", "eps": 0.2, "blur_sigma": 2.0}
-    figure, caption = explorer.render(**given)
-    model = study.model(study.training("standard"))
-    x, y = (part[2:3] for part in study.batch("test", 3))
-    x_adv = attacks.pgd(model, x, y, eps=0.2, steps=widgets.EXPLORER_STEPS, generator=study.generator())
-    both, labels = torch.cat([x, x_adv]), y.expand(2)
-    selection = {**study.profile.penalty.selection.perturbation, "blur_sigma": 2.0}
-    expected = [
-        *both[:, 0],
-        None,  # the perturbation
-        *gradient_map(model, both, labels)[:, 0],
-        *perturbation_saliency(model, both, labels, **selection)[:, 0],
-    ]
-    for axes, array in zip(figure.axes, expected, strict=True):
-        if array is not None:
-            np.testing.assert_allclose(axes.images[0].get_array(), array, rtol=1e-3, atol=1e-5)
-    names = study.dataset.classes
-    for axes, chances in zip(figure.axes, model(both).softmax(1), strict=False):
-        assert axes.get_xlabel() == f"{names[chances.argmax()]} ({chances.max():.0%})"
-    assert f"<b>{figure.axes[0].get_xlabel()}</b> for the image" in caption
-    assert f"<b>{figure.axes[1].get_xlabel()}</b> under" in caption
+def test_a_fault_of_ours_is_named_and_logged(explorer, asked, monkeypatch, caplog):
+    def fail(self, given):
+        raise ZeroDivisionError("by nothing")
+
+    before = asked({"id": 5, "settings": SETTINGS})
+    with monkeypatch.context() as patch, caplog.at_level(logging.ERROR, "jsigr_lib.widgets"):
+        patch.setattr(Explorer, "scene", fail)
+        message, buffers = asked({"id": 6, "settings": SETTINGS})
+    assert message == {"id": 6, "scene": {"error": "ZeroDivisionError: by nothing"}} and buffers == [b""]
+    (record,) = caplog.records
+    assert record.exc_info[0] is ZeroDivisionError and "grad-cam" in record.getMessage()
+    assert asked({"id": 5, "settings": SETTINGS}) == before
 
 
-def test_transferred_attack_comes_from_the_surrogate(study, explorer):
-    figure, _ = explorer.render(image=0, defence="standard", attack="MI-FGSM, from mlp", eps=0.1, blur_sigma=3.0)
-    x, y = study.batch("test", 1)
-    expected = attacks.mi_fgsm(study.model(study.surrogate("mlp")), x, y, eps=0.1)
-    np.testing.assert_allclose(figure.axes[1].images[0].get_array(), expected[0, 0], atol=1e-6)
+def test_front_end_is_the_files_and_the_state_is_json(explorer):
+    widget = SaliencyExplorer(explorer)
+    assert str(widget._esm) == (FRONT / "explorer.js").read_text(encoding="utf-8")
+    assert str(widget._css) == (FRONT / "explorer.css").read_text(encoding="utf-8")
+    assert "export default" in str(widget._esm)
+    state = widget.get_state()
+    assert json.loads(json.dumps(state["about"], allow_nan=False)) == explorer.about()
 
 
-def test_no_budget_shows_no_perturbation(explorer):
-    figure, _ = explorer.render(image=0, defence="standard", attack="MI-FGSM, from mlp", eps=0.0, blur_sigma=3.0)
-    image, attacked, perturbation = (np.asarray(axes.images[0].get_array()) for axes in figure.axes[:3])
-    assert np.array_equal(image, attacked)
-    assert (perturbation == 0.5).all()
-
-
-def test_message_of_a_bad_setting_is_shown_and_the_picture_stays(monkeypatch, explorer):
-    picture = explorer.picture.value
-
-    def refuse(**settings):
-        raise InputError("blur_sigma = 0 is out of range; accepted: 0.1 to 100")
-
-    monkeypatch.setattr(explorer, "render", refuse)
-    explorer.draw()
-    assert "blur_sigma = 0 is out of range; accepted: 0.1 to 100" in explorer.caption.value
-    assert explorer.picture.value == picture
-    monkeypatch.undo()
-    explorer.draw()
-    assert "True class" in explorer.caption.value
-
-
-def test_other_errors_are_not_hidden(monkeypatch, explorer):
-    def break_down(**settings):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(explorer, "render", break_down)
-    with pytest.raises(ZeroDivisionError):
-        explorer.draw()
+def test_explorers_by_name(study):
+    assert SaliencyExplorer.of_study(study, images=2).about["controls"][0]["values"] == [0, 1]
+    widget = SaliencyExplorer.pretrained(images=4)
+    assert widget.about["controls"][0]["values"] == [0, 1, 2, 3]
+    assert "standard" in widget.explorer.models and "pretrained" in widget.about["note"]
+    with pytest.raises(InputError, match="0"):
+        SaliencyExplorer.pretrained(images=0)
 
 
 def test_explorer_starts_with_a_large_eps(study):
     large = copy.copy(study)
     large.profile = study.profile.model_copy(update={"eps": 0.5})
-    assert SaliencyExplorer(large).controls["eps"].value == 0.5
+    (eps,) = (one for one in SaliencyExplorer.of_study(large, images=1).about["controls"] if one["name"] == "eps")
+    assert eps["value"] == 0.5 and max(eps["values"]) == 0.5
 
 
 # progress
