@@ -335,7 +335,8 @@ export async function explore(el, source) {
   const glossary = make("details", {}, make("summary", {}, "What the settings and the measures mean"), terms);
   const root = make("section", { class: "jsigr-explorer", "aria-label": about.title },
     make("h2", {}, about.title), fields, said, shelf, glossary, make("p", { class: "note" }, about.note));
-  root.dataset.lmSuppressShortcuts = "true"; // or JupyterLab takes our keys: "d, d" on a select would delete the cell
+  // Or JupyterLab takes our keys, arrows first: it looks at what has the focus before it looks at what is around that.
+  for (const node of root.querySelectorAll("input, select, button, summary")) node.dataset.lmSuppressShortcuts = "true";
   if (controls.upload) acceptFiles(root, controls.upload.take);
   el.replaceChildren(root);
 

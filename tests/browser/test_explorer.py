@@ -548,18 +548,46 @@ def test_a_bad_combination_is_said_and_the_pictures_stay(live):
 
 @pytest.mark.slow
 def test_keys_are_the_explorers_and_not_jupyterlabs(live):
-    """In JupyterLab's command mode "d, d" deletes a cell, and arrows select the one above or below."""
-    before, at = live.state(), live.position("image")
-    cells = live.page.locator(".jp-Cell").count()
-    live.control("image").focus()
-    with live.drawing():
-        live.page.keyboard.press("ArrowRight")
-    assert live.position("image") == at + 1
-    live.control("map").focus()
-    live.page.keyboard.press("d")
-    live.page.keyboard.press("d")
+    """In JupyterLab's command mode arrows select the cell above or below, "d, d" deletes one, "a" adds one."""
+    before, image, cells = live.state(), live.position("image"), live.page.locator(".jp-Cell").count()
+    keyboard, focus = live.page.keyboard, "document.activeElement.dataset.control"
+    live.defence("standard").focus()
+    reached = []
+    for _ in range(16):
+        keyboard.press("Tab")
+        reached.append(live.page.evaluate(focus))
+    names = ["image", "map", "attack", "eps", "steps", "blur_sigma", "grid", "share", "upload"]
+    assert reached == ["defences"] * 7 + names
+    for name in (*names, "defences"):
+        control = live.control(name).first
+        control.focus()
+        for key in "ddaxb":
+            keyboard.press(key)
+            assert live.page.evaluate(focus) == name
+    live.page.locator(".jsigr-explorer summary").focus()
+    keyboard.press("Enter")
+    assert live.page.locator(".jsigr-explorer dd").first.is_visible()
+    for key in "dda":
+        keyboard.press(key)
+    for key, to in (("ArrowRight", image + 1), ("ArrowUp", image + 2), ("ArrowDown", image + 1), ("ArrowLeft", image)):
+        live.control("image").focus()
+        with live.drawing():
+            keyboard.press(key)
+        assert live.position("image") == to
+    live.defence("fast").focus()
+    for expected in (["standard", "jsigr", "fast"], ["standard", "jsigr"]):
+        with live.drawing():
+            keyboard.press("Space")
+        assert list(live.state()) == expected
+    for name in ("map", "attack"):
+        live.control(name).focus()
+        keyboard.press("Home")
+        with live.drawing():
+            keyboard.press("ArrowDown")
+        assert live.position(name) == 1
+        with live.drawing():
+            keyboard.press("ArrowUp")
     assert live.page.locator(".jp-Cell").count() == cells
-    live.set("image", at)
     assert live.state() == before
 
 
