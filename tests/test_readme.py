@@ -8,6 +8,7 @@ import tomllib
 import pandas as pd
 
 from jsigr_lib import defences
+from jsigr_lib.attributions import MAPS
 from jsigr_lib.config import load_profile
 from jsigr_lib.paths import ROOT
 
@@ -88,20 +89,43 @@ def test_robustness_table_is_that_of_the_published_run():
         assert cells[:5] == expected
 
 
-def python_blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+def run(what: str) -> dict:
+    """Executes the one Python block that says `what`; the names that it leaves."""
+    (block,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if what in block]
+    names: dict = {}
+    exec(compile(block, "README.md", "exec"), names)
+    return names
+
+
+def test_maps_table_is_that_of_the_published_run():
+    measures = pd.read_csv(PUBLISHED / "interpretability.csv").set_index(["defence", "measure", "map", "input"])["mean"]
+    cascade = pd.read_csv(PUBLISHED / "map_cascade.csv").query("layers == 4").set_index(["defence", "map"]).correlation
+    shown = [("deletion gain", "clean"), ("insertion gain", "clean"), ("infidelity", "clean"), ("agreement", "clean")]
+    rows = rows_under("map")
+    assert [label for label, *_ in rows] == [MAPS[name] for name in load_profile("quick").saliency_maps]
+    for name, (_, *cells) in zip(load_profile("quick").saliency_maps, rows, strict=True):
+        values = [
+            [measures[defence, measure, name, given] for defence in ("standard", "jsigr")]
+            for measure, given in (*shown, ("stability", "both"))
+        ]
+        values.append([cascade[defence, name] for defence in ("standard", "jsigr")])
+        assert cells == [" / ".join(f"{value:.2f}" for value in pair) for pair in values]
+
+
+def test_pretrained_networks_are_used_as_the_readme_says():
+    names = run("pretrained")
+    assert names["maps"].shape == (8, 1, 28, 28) and (names["maps"].amax((1, 2, 3)) > 0).all()
 
 
 def test_python_block_runs():
-    names: dict = {}
-    exec(compile(python_blocks()[0], "README.md", "exec"), names)
+    names = run("JSIGR(lambda_j")
     assert names["mask"].shape == (32, 1, 28, 28)
     assert set(names["objective"].terms) == {"cross_entropy", "jacobian", "selective"}
 
 
 def test_defence_of_the_readme_can_be_added(monkeypatch, tiny, study):
     monkeypatch.setattr(defences, "OBJECTIVES", dict(defences.OBJECTIVES))
-    exec(compile(python_blocks()[1], "README.md", "exec"), {})
+    run("LabelSmoothing")
     (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     chosen = {name: study.profile.defences[name].model_dump() for name in ("standard", "jsigr")}
     settings = {"defences": chosen | tomllib.loads(block)["defences"], "surrogate_defences": [], "featured": []}
