@@ -183,10 +183,11 @@ def find() -> str:
     return found
 
 
-def versions() -> dict[str, str]:
+def versions() -> dict[str, str | int]:
     """Of what the waits depend on beyond torch."""
     said = subprocess.run([find(), "--version", "--no-sandbox"], capture_output=True, text=True, check=True).stdout
-    return {"browser": said.strip(), **{name: metadata.version(name) for name in ("jupyterlab", "anywidget")}}
+    found = {name: metadata.version(name) for name in ("jupyterlab", "anywidget")}
+    return {"threads": 1, "browser": said.strip(), **found}  # a scene takes one thread, whatever the machine has
 
 
 @contextmanager

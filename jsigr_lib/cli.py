@@ -63,7 +63,9 @@ def run(
 def bench(
     only: Annotated[
         list[str] | None,
-        typer.Option(help="steps, attacks, strength, maps, workers, fidelity, frontier; all by default; repeatable"),
+        typer.Option(
+            help="steps, attacks, strength, maps, workers, fidelity, frontier, explorer; all by default; repeatable"
+        ),
     ] = None,
     rounds: Annotated[int, typer.Option(help="of interleaved timing; 2 or 3 for a first look")] = 10,
     threads: Annotated[int, typer.Option(help="of the CPU")] = 2,

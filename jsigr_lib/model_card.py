@@ -11,6 +11,7 @@ CARD = """\
 
 ```python
 from jsigr_lib import pretrained
+
 network = pretrained.load("{name}")  # network.model takes images in [0, 1] to logits
 ```
 

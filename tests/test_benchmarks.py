@@ -17,7 +17,7 @@ from benchmarks.peers import Peers
 from benchmarks.threats import EPS, FAMILY, PGD, PGD_L2, STRENGTH, TIMED, check, repeats, violation
 from benchmarks.workloads import Workload
 from jsigr_lib import attacks as ours
-from jsigr_lib import cli, interpretability, statistics
+from jsigr_lib import cli, statistics
 from jsigr_lib.defences import AdversarialTraining
 from jsigr_lib.jacobian import jacobian_norms
 from jsigr_lib.objectives import JSIGR

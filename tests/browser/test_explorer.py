@@ -520,6 +520,13 @@ def test_a_picture_of_the_readers(live, python):
     with live.drawing():
         live.page.get_by_role("button", name="remove").click()
     assert live.error() == "" and live.state() == before
+    with live.drawing():
+        live.control("upload").set_input_files(png(pixels))
+    at = live.position("image")
+    live.set("image", at + 1)
+    assert live.page.evaluate("window.shown.upload") is None
+    live.set("image", at)
+    assert live.state() == before
 
 
 @pytest.mark.slow
@@ -611,7 +618,7 @@ def test_voila_shows_the_explorer_alone(browser, tmp_path):
     with benchmark.served("voila", tmp_path / "root") as url:
         context = browser.new_context()
         seen = Seen(context, inside="(http|ws)://127\\.0\\.0\\.1:")
-        seen.page.goto(url, timeout=60_000)
+        seen.page.goto(url)
         seen.page.wait_for_selector(USABLE, timeout=60_000)
         before = seen.state()
         seen.set("eps", 40)
