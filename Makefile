@@ -38,8 +38,8 @@ site: $(STAMP) ## the executed notebooks as pages to read offline, in site/
 	@$(BIN)/jsigr site --profile $(PROFILE)
 
 lab: $(STAMP) ## JupyterLab on this machine only, opened at the saliency explorer
-	@$(BIN)/jupyter-lab --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
-		--LabApp.extra_labextensions_path=jsigr_lib/front/lab notebooks/explorer.ipynb $(ARGS)
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/jsigr_lib/front/config" $(BIN)/jupyter-lab --ip=127.0.0.1 \
+		--ServerApp.root_dir="$(CURDIR)" --LabApp.extra_labextensions_path=jsigr_lib/front/lab notebooks/explorer.ipynb $(ARGS)
 
 voila: $(STAMP) ## the saliency explorer alone, as a page of its own, on this machine only
 	@JUPYTER_PATH="$(CURDIR)/jsigr_lib/front" $(BIN)/voila --Voila.ip=127.0.0.1 --token --theme=light \

@@ -4,20 +4,24 @@
   const NOTEBOOK = "notebooks/explorer.ipynb";
   const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
-  async function opened(shell) {
+  async function found(look, what) {
     for (let tries = 0; tries < 300; tries++, await pause(100)) {
-      for (const panel of shell.widgets("main")) if (panel.context?.path === NOTEBOOK) return panel;
+      const one = look();
+      if (one) return one;
     }
-    throw new Error(`${NOTEBOOK} did not open`);
+    throw new Error(`${what} did not appear`);
   }
 
   async function activate(app) {
     if (!decodeURI(location.pathname).endsWith(`/tree/${NOTEBOOK}`)) return;
-    const panel = await opened(app.shell);
+    const open = () => [...app.shell.widgets("main")].find((panel) => panel.context?.path === NOTEBOOK);
+    const panel = await found(open, NOTEBOOK);
     await Promise.all([panel.context.ready, panel.sessionContext.ready, panel.revealed]);
     app.shell.activateById(panel.id);
-    await app.commands.execute("notebook:run-all-cells");
     app.shell.collapseLeft();
+    await app.commands.execute("notebook:run-all-cells");
+    const explorer = await found(() => panel.node.querySelector(".jsigr-explorer[data-drawn]"), "the explorer");
+    explorer.scrollIntoView({ block: "start" });
   }
 
   const plugin = { id: "jsigr-autorun:plugin", autoStart: true, activate: (app) => void activate(app) };
