@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks import attacks, fidelity, frontier, maps, steps, strength, tables, workers
+from benchmarks import ablations, attacks, fidelity, frontier, maps, steps, strength, tables, workers
 from benchmarks.peers import Peers, find
 from jsigr_lib import plotting
 from jsigr_lib.artefacts import Progress, machine
@@ -26,6 +26,7 @@ PARTS = {
     "workers": (),
     "fidelity": (),
     "frontier": (),
+    "ablations": (),
 }
 """Each part and the peers that it is measured against."""
 
@@ -76,6 +77,7 @@ def main(
         "workers": lambda: workers.table(threads=threads, rounds=max(1, rounds // 3)),
         "fidelity": lambda: fidelity.table(study),
         "frontier": lambda: frontier.table(study, rounds),
+        "ablations": lambda: ablations.table(ablations.study(device=device, progress=progress)),
     }
     with _threads(threads):
         for part in chosen:
