@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks import attacks, explorer, fidelity, frontier, maps, steps, strength, tables, workers
+from benchmarks import ablations, attacks, explorer, fidelity, frontier, maps, steps, strength, tables, workers
 from benchmarks.peers import Peers, find
 from jsigr_lib import plotting
 from jsigr_lib.artefacts import Progress, machine
@@ -26,6 +26,7 @@ PARTS = {
     "workers": (),
     "fidelity": (),
     "frontier": (),
+    "ablations": (),
     "explorer": (),
 }
 """Each part and the peers that it is measured against."""
@@ -85,6 +86,7 @@ def main(
         "workers": lambda: workers.table(threads=threads, rounds=max(1, rounds // 3)),
         "fidelity": lambda: fidelity.table(study),
         "frontier": lambda: frontier.table(study, rounds),
+        "ablations": lambda: ablations.table(ablations.study(device=device, progress=progress)),
         "explorer": lambda: explorer.table(Study("quick", device="cpu", progress=progress), rounds=rounds),
     }
     with _threads(threads):

@@ -1,6 +1,7 @@
 """Results and claims.toml -> verdicts. Nothing here knows what the answers should be."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,8 @@ from jsigr_lib.paths import CLAIMS
 from jsigr_lib.study import Study
 from jsigr_lib.threats import sources_of
 
+NOT_ENTERED = "not entered"  # by anyone, as the paper's own number
+
 
 class Test(BaseModel):
     """difference = measure(a) - measure(b) has to be above `margin`."""
@@ -24,6 +27,10 @@ class Test(BaseModel):
     a: str
     b: str
     margin: float
+
+    @property
+    def defences(self) -> tuple[str, str]:
+        return self.a, self.b
 
 
 class Claim(BaseModel):
@@ -144,8 +151,13 @@ def verdict(claim: Claim, rows: pd.DataFrame) -> str:
     return "supported" if holding == len(claim.tests) else "partly supported" if holding else "not supported"
 
 
-def scorecard(study: Study, claims: list[Claim], table: pd.DataFrame) -> pd.DataFrame:
-    """One row per claim: verdict, the differences it rests on, n, figure."""
+def scorecard(
+    study: Study, claims: list[Claim], table: pd.DataFrame, paper: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """One row per claim: verdict, the differences it rests on, the paper's values, n, figure.
+
+    `paper` gives, by the claim's id, the numbers that someone entered as the paper's; see `paper_values.by_claim`.
+    """
     rows = []
     for claim in claims:
         own = table[table.claim == claim.id] if len(table) else pd.DataFrame(columns=["measure", "a", "b", "outcome"])
@@ -161,6 +173,7 @@ def scorecard(study: Study, claims: list[Claim], table: pd.DataFrame) -> pd.Data
                 "statement": claim.statement,
                 "verdict": verdict(claim, own),
                 "evidence": evidence or "this profile does not run what the test needs",
+                "paper": (paper or {}).get(claim.id, NOT_ENTERED),
                 "n": n,
                 "figure": claim.figure,
             }

@@ -64,7 +64,8 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="steps, attacks, strength, maps, workers, fidelity, frontier, explorer; all by default; repeatable"
+            help="steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer; "
+            "all by default; repeatable"
         ),
     ] = None,
     rounds: Annotated[int, typer.Option(help="of interleaved timing; 2 or 3 for a first look")] = 10,

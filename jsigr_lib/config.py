@@ -92,6 +92,7 @@ class Profile(Table):
     autoattack: list[str] = []  # the defences that AutoAttack judges
     # theory
     estimator_draws: int = Field(200, ge=10)  # gradients per estimator, for its bias and spread
+    boundary_images: int = Field(12, ge=2)  # the first test images, at most saliency_images, for measured distances
     # saliency
     saliency_images: int = Field(ge=2)
     saliency_maps: list[str] = [name for name in MAPS if name != "random"]  # of the featured defences

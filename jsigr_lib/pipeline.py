@@ -20,7 +20,7 @@ import papermill
 import psutil
 from traitlets.config import Config
 
-from jsigr_lib import claims, estimators, interpretability, robustness, theory, threats
+from jsigr_lib import boundary, claims, estimators, interpretability, robustness, theory, threats
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.errors import InputError, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
@@ -77,7 +77,7 @@ def specs(study: Study, notebook: str) -> list[Spec]:
     )
     linearised, maps = theory.linearised_specs(study), interpretability.specs(study)
     needed = {
-        "01_theory": [*linearised, *estimators.scatter_specs(study).values()],
+        "01_theory": [*linearised, *boundary.boundary_specs(study), *estimators.scatter_specs(study).values()],
         "02_training": [*networks, *grid],
         "03_transfer_attacks": every,
         "04_saliency": [*maps, snapshot(study)],

@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import jsigr_lib
+from jsigr_lib import deviations
 from jsigr_lib.study import Study
 
 PALETTE = (
@@ -65,13 +66,16 @@ def looks(study: Study) -> dict[str, dict[str, str]]:
 
 
 def save(study: Study, name: str, fig: Figure, alt: str) -> None:
-    """`write` the figure, and show it in the notebook."""
+    """`write` the figure, and show it in the notebook, the choices of DEVIATIONS.md that shape it beneath it."""
     png = write(study, name, fig, alt)
     display({"image/png": png}, raw=True, metadata={"image/png": {"alt": alt, "width": _width(fig)}})
+    if choices := deviations.behind(name):
+        line = deviations.line(choices)
+        display({"text/markdown": line, "text/plain": line}, raw=True)
 
 
 def write(study: Study, name: str, fig: Figure, alt: str) -> bytes:
-    """Write <name>.png, <name>.svg and <name>.json (alternative text, origin, hashes); the picture as PNG."""
+    """Write <name>.png, <name>.svg and <name>.json (alternative text, choices, origin, hashes); the picture as PNG."""
     if not alt.strip():
         raise ValueError(f"figure {name!r} has an empty alt text; accepted: a sentence that says what it shows")
     fig.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
@@ -88,6 +92,7 @@ def write(study: Study, name: str, fig: Figure, alt: str) -> bytes:
         (study.out / f"{name}.{kind}").write_bytes(content)
     sidecar = {
         "alt": alt,
+        "choices": {one.number: one.name for one in deviations.behind(name)},
         "profile": study.profile.model_dump(mode="json", exclude={"data_root"}),
         "data": study.data.content,
         "jsigr": jsigr_lib.__version__,

@@ -10,11 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jsigr_lib import attacks
 from jsigr_lib.artefacts import read, write
 from jsigr_lib.data import Split
+from jsigr_lib.errors import InputError
 from jsigr_lib.jacobian import evaluation_mode, jacobian_norm
 
 MONITOR_IMAGES = 256  # validation images on which the Jacobian norm is followed, exactly
+ATTACKED_IMAGES, ATTACK_STEPS = 100, 5  # of the white-box check after each epoch
+ATTACK_EPS = {1: 0.1, 3: 8 / 255}  # its budget, for grey and for colour images
 
 
 def fit(
@@ -35,14 +39,14 @@ def fit(
 
     Args:
         objective: called as objective(model, x, y, guide, generator=...) -> loss; see `defences`.
-        validation: follows accuracy and Jacobian norm after each epoch; never trained on.
+        validation: followed after each epoch, see `monitor`; never trained on.
         learning_rate: the peak of one cosine cycle with a linear warm-up of a tenth.
         seed: decides order, augmentation and everything the objective draws.
         augment: random flips and 4-pixel shifts (colour images).
         guide: a teacher's selection [n, 1, H, W] or target gradient [n, C, H, W] for each training image, or None.
         checkpoint: file that keeps the state after each epoch; an existing one is continued.
 
-    Returns one row per epoch: epoch, the means of the objective's terms, validation_accuracy, jacobian_norm.
+    Returns one row per epoch: epoch, the means of the objective's terms, and what `monitor` tells.
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4)
@@ -88,12 +92,27 @@ def _shift_and_flip(x: Tensor, guide: Tensor | None, generator: torch.Generator)
 
 
 def monitor(model: nn.Module, split: Split) -> dict[str, float]:
-    """Accuracy on the split, and the exact Jacobian norm on its first images."""
+    """Accuracy on the split; the exact Jacobian norm and the margin, mean z_y - max_{j != y} z_j, of its first images;
+    and the accuracy that a short white-box attack leaves of the first few: an upper bound. Draws nothing at random."""
     device = next(model.parameters()).device
     with evaluation_mode(model), torch.no_grad():
         correct = (predict(model, split) == split.labels).double().mean().item()
-        x, _ = split.first(MONITOR_IMAGES).batch(slice(None), device)
-        return {"validation_accuracy": correct, "jacobian_norm": jacobian_norm(model, x, projections="exact").item()}
+        x, y = split.first(MONITOR_IMAGES).batch(slice(None), device)
+        return {
+            "validation_accuracy": correct,
+            "jacobian_norm": jacobian_norm(model, x, projections="exact").item(),
+            "margin": -attacks.margin(model(x), y).mean().item(),
+            "robust_accuracy": _robust_accuracy(model, x[:ATTACKED_IMAGES], y[:ATTACKED_IMAGES]),
+        }
+
+
+def _robust_accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """Under BIM; 0 for a network whose logits are not finite any more."""
+    try:
+        x_adv = attacks.bim(model, x, y, eps=ATTACK_EPS[x.shape[1]], steps=ATTACK_STEPS)
+    except InputError:
+        return 0.0
+    return (model(x_adv).argmax(1) == y).double().mean().item()
 
 
 def predict(model: nn.Module, split: Split, batch_size: int = 1000) -> Tensor:

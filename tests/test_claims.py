@@ -269,7 +269,8 @@ def test_contrasts_of_the_real_claims(study, table):
 
 def test_scorecard(study, table):
     card = scorecard(study, LEDGER, table("contrasts"))
-    assert list(card) == ["claim", "statement", "verdict", "evidence", "n", "figure"]
+    assert list(card) == ["claim", "statement", "verdict", "evidence", "paper", "n", "figure"]
+    assert set(card.paper) == {"not entered"}
     assert card.claim.tolist() == [claim.id for claim in LEDGER]
     card = card.set_index("claim")
     assert card.verdict["architectures"] == "not tested"
@@ -289,6 +290,7 @@ def test_scorecard_shows_the_differences(study, measured):
         "statement": "It is so.",
         "verdict": "supported",
         "evidence": "J-SIGR − standard, m: +0.500 [+0.500, +0.500], holds",
+        "paper": "not entered",
         "n": "40 images, 1 seed(s)",
         "figure": "g",
     }

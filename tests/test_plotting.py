@@ -116,6 +116,25 @@ def test_save_shows_the_picture_with_its_alternative_text(desk, shown):
     assert options == {"raw": True, "metadata": {"image/png": {"alt": ALT, "width": 300}}}
 
 
+def test_save_names_the_choices_behind_a_figure(desk, shown):
+    study = desk()
+    save(study, "agreement", dots(), ALT)
+    (_, picture), (data, options) = shown
+    assert "image/png" in picture["metadata"] and options == {"raw": True}
+    said = "Choices behind this figure: D2 hard selection; D3 self targets; "
+    assert data["text/markdown"].startswith(said) and data["text/plain"] == data["text/markdown"]
+    choices = json.loads((study.out / "agreement.json").read_text())["choices"]
+    assert choices["D2"] == "hard selection"
+    assert data["text/markdown"].count(";") == len(choices) - 1
+
+
+def test_a_figure_that_no_choice_shapes_has_no_such_line(desk, shown):
+    study = desk()
+    save(study, "dots", dots(), ALT)
+    assert len(shown) == 1
+    assert json.loads((study.out / "dots.json").read_text())["choices"] == {}
+
+
 def test_write_is_save_that_shows_nothing(desk, shown):
     study = desk()
     png = write(study, "dots", dots(), ALT)

@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import binomtest, spearmanr
 
-from jsigr_lib.statistics import mean, proportion, rank_correlation
+from jsigr_lib.statistics import holm, mean, proportion, rank_correlation
 
 
 @pytest.mark.parametrize(
@@ -99,3 +99,9 @@ def test_rank_correlation_ends_and_constant_rows():
     a = np.array([[1, 2, 3], [1, 2, 3], [5, 5, 5], [1, 2, 3], [0, 0, 0]])
     b = np.array([[2, 4, 9], [9, 4, 2], [1, 2, 3], [7, 7, 7], [0, 0, 0]])
     assert_allclose(rank_correlation(a, b), [1, -1, 0, 0, 0], atol=1e-15)
+
+
+def test_holm_by_hand():
+    """Ascending: .01 times 4, .02 times 3, .03 times 2 but not below the one before, and .9 as it is."""
+    assert_allclose(holm(np.array([0.9, 0.02, 0.01, 0.03])), [0.9, 0.06, 0.04, 0.06])
+    assert_allclose(holm(np.array([0.6, 0.7])), [1, 1])

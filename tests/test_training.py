@@ -15,6 +15,7 @@ from jsigr_lib.objectives import JSIGR
 from jsigr_lib.training import fit, monitor, predict
 
 SIZE = 8
+WATCHED = ("validation_accuracy", "jacobian_norm", "margin", "robust_accuracy")
 SETTINGS = {"epochs": 3, "batch_size": 16, "learning_rate": 0.01, "seed": 5}
 
 
@@ -94,7 +95,7 @@ def test_history_has_one_row_per_epoch(objective, terms):
     model, history = fitted(objective)
     assert [row["epoch"] for row in history] == [1, 2, 3]
     for row in history:
-        assert list(row) == ["epoch", *terms, "validation_accuracy", "jacobian_norm"]
+        assert list(row) == ["epoch", *terms, *WATCHED]
         assert all(isinstance(value, float) and value >= 0 for name, value in row.items() if name != "epoch")
     assert {name: history[-1][name] for name in monitor(model, VALIDATION)} == monitor(model, VALIDATION)
 
@@ -335,3 +336,41 @@ def test_monitor_follows_the_exact_norm_of_the_first_images(monkeypatch):
     right = (predict(model, VALIDATION) == VALIDATION.labels).sum().item()
     assert told["validation_accuracy"] == right / 40
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_monitor_follows_margin_and_robust_accuracy(monkeypatch):
+    """Of a network whose logits are the sums of its image's halves: the attack moves every pixel by eps."""
+    monkeypatch.setattr(training, "ATTACKED_IMAGES", 30)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(SIZE * SIZE, 2, bias=False))
+    left = (torch.arange(SIZE) < SIZE // 2).float().repeat(SIZE)
+    with torch.no_grad():
+        model[1].weight.copy_(torch.stack([left, 1 - left]))
+    x, y = VALIDATION.batch(slice(None))
+    gaps = (x.flatten(1) @ (2 * left - 1)) * (1 - 2 * y)
+    told = monitor(model, VALIDATION)
+    assert told["margin"] == pytest.approx(gaps.mean().item(), rel=1e-5)
+    assert told["validation_accuracy"] == told["robust_accuracy"] == 1 and gaps.min() > 2 * 0.1 * SIZE * SIZE / 2
+    monkeypatch.setattr(training, "ATTACK_EPS", {1: 0.25})
+    x_adv = (x.flatten(1) - 0.25 * (1 - 2 * y[:, None]) * (2 * left - 1)).clamp(0, 1)
+    still = (x_adv @ (2 * left - 1)) * (1 - 2 * y) > 0
+    assert monitor(model, VALIDATION)["robust_accuracy"] == pytest.approx(still[:30].double().mean().item())
+
+
+def test_monitor_of_a_network_that_has_diverged():
+    model = network()
+    with torch.no_grad():
+        model[-1].bias.fill_(float("nan"))
+    assert monitor(model, VALIDATION)["robust_accuracy"] == 0
+
+
+@pytest.mark.parametrize("architecture", ["mlp", "resnet8"])
+def test_monitoring_changes_no_weight(monkeypatch, architecture):
+    """Byte for byte; nor does it draw at random."""
+    watched, history = fitted(architecture=architecture)
+    state = torch.get_rng_state()
+    monitor(watched, VALIDATION)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert set(WATCHED) <= set(history[-1])
+    monkeypatch.setattr(training, "monitor", lambda model, split: {})
+    unwatched, history = fitted(architecture=architecture)
+    assert same(watched, unwatched) and "margin" not in history[-1]

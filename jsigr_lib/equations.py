@@ -1,0 +1,262 @@
+"""The equation index: a thread from every equation to the function that computes it, the test that checks it, the
+notebook cell that shows it and the figure that draws it. `python -m jsigr_lib.equations` writes EQUATIONS.md anew.
+
+Lines of code move with every edit, so EQUATIONS.md names files and functions, and `table` looks the lines up.
+"""
+
+import ast
+import importlib
+import inspect
+import json
+import re
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from jsigr_lib.errors import InputError
+from jsigr_lib.paths import EQUATIONS, NOTEBOOKS, ROOT
+
+TAG = re.compile(r"abs|derived|ours|(code|cited): \S.*")
+FORMULA = re.compile(r"\|\||\^[T2]|\[derived\]|\bsum_|\bmean_i|<=|E\[|\bsqrt\b|[)\w] = [^=]*[*/^]")
+"""What a docstring or a comment has that states a formula."""
+INDEXED = ("jacobian", "saliency", "objectives", "estimators", "theory", "boundary", "regions", "measures")
+"""Modules whose formulas have to be in the index."""
+
+
+class Equation(BaseModel):
+    """One entry of equations.toml; its comments there say what each field holds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    id: str = Field(pattern=r"^E[1-9]\d*$")
+    name: str = Field(min_length=1)
+    latex: str = Field(min_length=1)
+    tags: list[str] = Field(min_length=1)
+    functions: list[str] = Field(min_length=1)
+    tests: list[str] = Field(min_length=1)
+    cell: str = ""
+    mentions: str = ""
+    figure: str = ""
+    reason: str = ""
+
+    @field_validator("tags")
+    @classmethod
+    def _known_tags(cls, tags: list[str]) -> list[str]:
+        for tag in tags:
+            if not TAG.fullmatch(tag):
+                raise ValueError(f"tag {tag!r}; accepted: abs, derived, ours, code: <source> or cited: <source>")
+        return tags
+
+    @model_validator(mode="after")
+    def _whole(self):
+        if "|" in self.latex or "\n" in self.latex:
+            raise ValueError("latex breaks a table; accepted: one line, \\lvert and \\lVert for bars")
+        if not self.cell and not self.reason:
+            raise ValueError("neither cell nor reason; accepted: a cell, or the reason why there is none")
+        return self
+
+
+def load_equations(path: Path = EQUATIONS) -> list[Equation]:
+    """The entries, E1, E2, ... in order, each with every end of its thread in place. Raises InputError in one line that
+    names the entry and what is wrong with it."""
+    try:
+        entries = tomllib.loads(path.read_text(encoding="utf-8"))["equation"]
+        if not isinstance(entries, list):
+            raise TypeError(f"equation = {entries!r}")
+    except (OSError, KeyError, TypeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{path} is no list of equations: {reason}") from None
+    found: list[Equation] = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            equation = Equation.model_validate(entry)
+            if equation.id != f"E{number}":
+                raise InputError(f"id {equation.id!r}; accepted: E{number}")
+            if equation.name in [other.name for other in found]:
+                raise InputError(f"name {equation.name!r} is taken; accepted: another")
+            _check_ends(equation)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+        except InputError as error:
+            reason = str(error)
+        else:
+            found.append(equation)
+            continue
+        raise InputError(f"{path}, E{number}: {reason.splitlines()[0]}")
+    return found
+
+
+def _check_ends(equation: Equation) -> None:
+    for name in equation.functions:
+        place(name)
+    for name in equation.tests:
+        test_line(name)
+    if equation.cell:
+        source = cell_source(equation.cell)
+        wanted = [equation.mentions] if equation.mentions else [_short(name) for name in equation.functions]
+        if not any(re.search(rf"(?<!\w){re.escape(one)}(?!\w)", source) for one in wanted):
+            raise InputError(
+                f"cell {equation.cell} does not hold {' or '.join(map(repr, wanted))}; accepted: one that does"
+            )
+    if equation.figure and equation.figure not in figures():
+        raise InputError(f"figure {equation.figure!r}; accepted: one of {', '.join(figures())}")
+
+
+def _short(function: str) -> str:
+    """The name that a caller writes: a method's class, else the function."""
+    return function.partition(":")[2].partition(".")[0]
+
+
+def place(function: str) -> tuple[str, int]:
+    """File (below the repository) and line of "jsigr_lib.module:name". Raises InputError if there is no such code."""
+    module, _, name = function.partition(":")
+    path = f"{module.replace('.', '/')}.py"
+    lines = _defined(ROOT / path) if re.fullmatch(r"jsigr_lib\.\w+", module) else {}
+    if name not in lines:
+        raise InputError(
+            f"no function {function!r}; accepted: jsigr_lib.<module>:<function>, <class> or <class>.<method>"
+        )
+    return path, lines[name]
+
+
+def test_line(test: str) -> int:
+    """Line of "tests/test_x.py::test_y". Raises InputError if there is no such test."""
+    path, _, name = test.partition("::")
+    lines = _defined(ROOT / path) if re.fullmatch(r"tests/test_\w+\.py", path) and name.startswith("test_") else {}
+    if name not in lines:
+        raise InputError(f"no test {test!r}; accepted: tests/<file>.py::<test>, without parameters")
+    return lines[name]
+
+
+test_line.__test__ = False  # no test case of pytest's
+
+
+def _defined(path: Path) -> dict[str, int]:
+    """Line of every function, class, method and partial that a file defines."""
+    return _lines(path, path.stat().st_mtime_ns) if path.is_file() else {}
+
+
+@lru_cache
+def _lines(path: Path, changed: int) -> dict[str, int]:
+    found = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found[node.name] = node.lineno
+        if isinstance(node, ast.ClassDef):
+            methods = (one for one in node.body if isinstance(one, ast.FunctionDef))
+            found |= {f"{node.name}.{one.name}": one.lineno for one in methods}
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            found |= {target.id: node.lineno for target in node.targets if isinstance(target, ast.Name)}
+    return found
+
+
+def cell_source(cell: str) -> str:
+    """Source of "01_theory#01-07". Raises InputError if there is no such cell."""
+    notebook, _, name = cell.partition("#")
+    cells = {one["id"]: one["source"] for one in _notebooks().get(notebook, {}).get("cells", [])}
+    if name not in cells:
+        raise InputError(f"no cell {cell!r}; accepted: <notebook>#<id of a cell>")
+    return "".join(cells[name])
+
+
+def figures() -> dict[str, str]:
+    """Figure -> the notebook that draws it."""
+    return {
+        figure: name
+        for name, notebook in _notebooks().items()
+        for figure in notebook["metadata"].get("jsigr", {}).get("figures", [])
+    }
+
+
+def _notebooks() -> dict[str, dict]:
+    return {path.stem: _read(path, path.stat().st_mtime_ns) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
+
+
+@lru_cache
+def _read(path: Path, changed: int) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def unindexed(equations: list[Equation]) -> list[str]:
+    """Public functions of the modules of `INDEXED` that state a formula and are in no entry."""
+    known = {name for equation in equations for name in equation.functions}
+    modules = [importlib.import_module(f"jsigr_lib.{name}") for name in INDEXED]
+    stated = [f"{module.__name__}:{function}" for module in modules for function in stating(module)]
+    return [function for function in stated if function not in known]
+
+
+def stating(module: ModuleType) -> list[str]:
+    """The public functions that a module defines with a formula in their docstring or in a comment."""
+    found = []
+    for name, function in vars(module).items():
+        function = inspect.unwrap(function) if callable(function) else function
+        if inspect.isfunction(function) and function.__module__ == module.__name__ and not name.startswith("_"):
+            comments = re.findall(r"#\s.*", inspect.getsource(function))
+            if FORMULA.search("\n".join([function.__doc__ or "", *comments])):
+                found.append(name)
+    return found
+
+
+def table(equations: list[Equation] | None = None) -> pd.DataFrame:
+    """The index with the lines as they are now, its equations as LaTeX between dollar signs."""
+    rows = []
+    for equation in load_equations() if equations is None else equations:
+        code = [f"{'{}:{}'.format(*place(name))} {name.partition(':')[2]}" for name in equation.functions]
+        tests = [f"{name.partition('::')[0]}:{test_line(name)} {name.partition('::')[2]}" for name in equation.tests]
+        rows.append(
+            {
+                "": equation.id,
+                "name": equation.name,
+                "equation": f"${equation.latex}$",
+                "tag": _tagged(equation),
+                "code": ", ".join(code),
+                "test": ", ".join(tests),
+                "cell": equation.cell or equation.reason,
+                "figure": equation.figure,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def markdown(equations: list[Equation]) -> str:
+    """EQUATIONS.md: the index with links, and without lines, which any edit would move."""
+    lines = [
+        "# The equations: from the formula to code, test, notebook and figure",
+        "",
+        "Written by `python -m jsigr_lib.equations` from `equations.toml`; a test fails if an end of a thread is",
+        "missing or this file is stale. Tags: [abs] said by the abstract; [code: ...] read in the cited code;",
+        "[cited: ...] defined in the cited work; [derived] follows by algebra, and the test checks it; [ours] our",
+        "choice, a row of [DEVIATIONS.md](DEVIATIONS.md).",
+        "",
+        "| | name | equation | tag | code | test | notebook | figure |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    drawn = figures()
+    for one in equations:
+        code = ", ".join(
+            _link(f"`{name.partition(':')[0].partition('.')[2]}.{name.partition(':')[2]}`", place(name)[0])
+            for name in one.functions
+        )
+        tests = ", ".join(_link(f"`{name.partition('::')[2]}`", name.partition("::")[0]) for name in one.tests)
+        notebook, _, cell = one.cell.partition("#")
+        shown = _link(f"{notebook}, cell {cell}", f"notebooks/{notebook}.ipynb") if one.cell else one.reason
+        figure = _link(one.figure, f"notebooks/{drawn[one.figure]}.ipynb") if one.figure else ""
+        cells = [one.id, one.name, f"${one.latex}$", _tagged(one), code, tests, shown, figure]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _tagged(equation: Equation) -> str:
+    return " ".join(f"[{tag}]" for tag in equation.tags)
+
+
+def _link(text: str, target: str) -> str:
+    return f"[{text}]({target})"
+
+
+if __name__ == "__main__":
+    (ROOT / "EQUATIONS.md").write_text(markdown(load_equations()), encoding="utf-8")

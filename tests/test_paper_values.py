@@ -1,0 +1,140 @@
+import re
+import tomllib
+
+import pytest
+
+from jsigr_lib.claims import contrasts, load_claims, scorecard, values_per_image
+from jsigr_lib.errors import InputError
+from jsigr_lib.paper_values import beside_ours, by_claim, load_paper_values
+from jsigr_lib.paths import PAPER_VALUES
+
+LEDGER = load_claims()
+ENTRY = """
+[[value]]
+claim = "transfer"
+measure = "transfer accuracy"
+defence = "jsigr"
+dataset = "cifar10"
+value = 0.5
+where = "an invented table, row 5"
+"""
+OTHER = ENTRY.replace("jsigr", "standard").replace("0.5", "0.125")
+
+
+@pytest.fixture
+def file(tmp_path):
+    """file(text): paper values with that text."""
+
+    def write(text: str | bytes):
+        path = tmp_path / "paper_values.toml"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def test_we_have_no_number_of_the_paper():
+    assert load_paper_values(LEDGER) == []
+    assert tomllib.loads(PAPER_VALUES.read_text()) == {}
+
+
+def test_the_format_in_the_comments_is_accepted(file):
+    lines = [line.removeprefix("# ") for line in PAPER_VALUES.read_text().splitlines()]
+    example = "\n".join(line for line in lines if re.match(r"\[\[value\]\]|\w+ = ", line))
+    (value,) = load_paper_values(LEDGER, file(example))
+    assert (value.claim, value.measure, value.defence, value.dataset) == (
+        *("transfer", "transfer accuracy", "jsigr", "cifar10"),
+    )
+
+
+def test_values_are_read(file):
+    one, two = load_paper_values(LEDGER, file(ENTRY + OTHER))
+    assert (one.defence, one.value, one.where) == ("jsigr", 0.5, "an invented table, row 5")
+    assert (two.defence, two.value) == ("standard", 0.125)
+
+
+def test_places_tell_numbers_apart(file):
+    assert len(load_paper_values(LEDGER, file(ENTRY + ENTRY.replace("row 5", "row 6")))) == 2
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"transfer"', '"transfers"', "unknown claim 'transfers'; accepted: transfer, at-transfer"),
+        ('"transfer accuracy"', '"stability of the gradient map"', "unknown measure of claim 'transfer'"),
+        ('"jsigr"', '"pgd"', "unknown defence of claim 'transfer', 'pgd'; accepted: jsigr, standard"),
+        ('"cifar10"', '"imagenet"', "unknown dataset 'imagenet'"),
+        ("0.5", "52.3", "accuracy = 52.3 is out of range; accepted: 0 to 1"),
+        ("0.5", "-0.1", "accuracy = -0.1"),
+        ("0.5", "nan", "value: "),
+        ("0.5", "inf", "value: "),
+        ("0.5", '"0.5"', "value: "),
+        ("0.5", "true", "value: "),
+        ('"an invented table, row 5"', '" "', "where: "),
+        ("where", "place", "where: "),
+        ("where", "colour = 'red'\nwhere", "colour: "),
+        ("measure", "# measure", "measure: "),
+    ],
+)
+def test_a_bad_entry_is_refused_in_one_line(file, old, new, said):
+    path = file(OTHER + ENTRY.replace(old, new, 1))
+    with pytest.raises(InputError, match=re.escape(f"{path}, value 2: {said}")) as error:
+        load_paper_values(LEDGER, path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_number_entered_twice_is_refused(file):
+    with pytest.raises(InputError, match="value 2: a second value for jsigr, transfer accuracy"):
+        load_paper_values(LEDGER, file(ENTRY + ENTRY.replace("0.5", "0.6")))
+
+
+@pytest.mark.parametrize(
+    "content", [None, "value = ", "value = 3", "values = []", "colour = 'red'", ENTRY + "\n[other]\nx = 1", b"\xff\xfe"]
+)
+def test_what_is_no_list_of_values(tmp_path, file, content):
+    path = tmp_path / "missing.toml" if content is None else file(content)
+    with pytest.raises(InputError) as error:
+        load_paper_values(LEDGER, path)
+    assert str(error.value).startswith(f"{path} is no list of values: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["value = [1]", "value = ['x']", "value = [[]]"])
+def test_what_is_no_entry(file, content):
+    with pytest.raises(InputError, match="value 1: "):
+        load_paper_values(LEDGER, file(content))
+
+
+# beside ours
+
+
+def test_nothing_is_the_papers_without_an_entry(study, table):
+    said = by_claim(LEDGER, [])
+    assert said == {claim.id: "not entered" for claim in LEDGER}
+    assert set(scorecard(study, LEDGER, table("contrasts"), said).paper) == {"not entered"}
+    assert set(beside_ours(study, LEDGER, []).paper) == {"not entered"}
+
+
+def test_scorecard_shows_what_was_entered(file, study):
+    said = by_claim(LEDGER, load_paper_values(LEDGER, file(ENTRY + OTHER)))
+    card = scorecard(study, LEDGER, contrasts(study, []), said).set_index("claim")
+    place = "(cifar10; an invented table, row 5)"
+    assert (
+        card.paper["transfer"] == f"jsigr, transfer accuracy: 0.5 {place}; standard, transfer accuracy: 0.125 {place}"
+    )
+    assert set(card.paper.drop("transfer")) == {"not entered"}
+
+
+def test_ours_stands_beside_the_papers(file, study, table):
+    table("contrasts")
+    rows = beside_ours(study, LEDGER, load_paper_values(LEDGER, file(ENTRY)))
+    entered = rows[rows.paper != "not entered"]
+    assert set(entered.claim) == {"transfer"} and set(entered.defence) == {"jsigr"}
+    assert set(entered.paper) == {"0.5 (cifar10; an invented table, row 5)"}
+    assert set(rows.dataset) == {study.profile.dataset}
+    values = values_per_image(study, "small-cnn", "jsigr")
+    for row in entered.itertuples():
+        assert row.ours == pytest.approx(values[row.measure, row.context].mean())
+        assert row.low <= row.ours <= row.high
+    tested = {(claim.id, t.measure, d) for claim in LEDGER for t in claim.tests for d in (t.a, t.b)}
+    assert set(zip(rows.claim, rows.measure, rows.defence, strict=True)) <= tested
