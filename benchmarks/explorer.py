@@ -22,8 +22,8 @@ import pandas as pd
 import psutil
 
 from jsigr_lib import attributions
+from jsigr_lib.controls import ATTACKS
 from jsigr_lib.errors import InputError
-from jsigr_lib.explorer import ATTACKS
 from jsigr_lib.paths import NOTEBOOKS, PACKAGE, ROOT
 from jsigr_lib.snapshot import html
 from jsigr_lib.study import Study

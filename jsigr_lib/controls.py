@@ -1,9 +1,54 @@
-"""The explorer's controls as data: what the front end builds its sliders, menus and boxes from."""
+"""The explorer's controls as data, what the front end builds its sliders, menus and boxes from; and `Settings`, what the
+reader has chosen with them, checked."""
 
 from collections.abc import Iterable
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
 
+from jsigr_lib.attributions import MAPS
+from jsigr_lib.errors import InputError, between, one_of
+from jsigr_lib.saliency import check_grid
+
+ATTACKS = {"transferred": "MI-FGSM, transferred", "white-box": "PGD, white-box"}
+STEPS = 10  # of the attacks, until the reader says otherwise
 LABELS = {"eps": "budget ε", "blur_sigma": "blur σ", "share": "selection share"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the reader has chosen. Raises InputError, naming value and accepted ones, for anything out of range."""
+
+    defences: tuple[str, ...]
+    image: int = 0
+    map: str = "gradient"
+    attack: str = "transferred"
+    eps: float = 0.1
+    steps: int = STEPS
+    grid: int = 7
+    blur_sigma: float = 3.0
+    upload: str | None = None  # a picture in place of the image: height x width x channels bytes, base64
+
+    def __post_init__(self):
+        one_of("map", self.map, tuple(MAPS))  # a tuple, as what is looked up may have no hash
+        one_of("attack", self.attack, tuple(ATTACKS))
+        _whole("image", self.image)
+        _number("eps", self.eps, 0, 1)
+        _whole("steps", self.steps)
+        between("steps", self.steps, 1, 100)
+        _number("blur_sigma", self.blur_sigma, 0.1, 100)
+        check_grid(self.grid, 1, self.blur_sigma)
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Self:
+        names = [one.name for one in fields(cls)]
+        if not isinstance(given, dict):
+            raise InputError(f"settings = {given!r}; accepted: some of {', '.join(names)}, by name")
+        for name in given:
+            one_of("setting", name, names)
+        defences = given.get("defences")
+        if not isinstance(defences, list | tuple):
+            raise InputError(f"defences = {defences!r}; accepted: a list of names")
+        return cls(**{**given, "defences": tuple(defences)})
 
 
 def slider(name: str, values: Iterable[float], value: float, digits: int, help: str, **more: Any) -> dict[str, Any]:
@@ -33,3 +78,14 @@ def steps(low: float, high: float, step: float) -> list[float]:
 
 def _control(name: str, kind: str, help: str) -> dict[str, Any]:
     return {"name": name, "label": LABELS.get(name, name), "kind": kind, "help": help}
+
+
+def _whole(what: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{what} = {value!r}; accepted: a whole number")
+
+
+def _number(what: str, value: object, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise InputError(f"{what} = {value!r}; accepted: a number from {low:g} to {high:g}")
+    between(what, value, low, high)

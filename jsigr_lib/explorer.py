@@ -4,7 +4,7 @@ kernel.
 """
 
 import base64
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -14,58 +14,18 @@ from torch import Tensor, nn
 from jsigr_lib import attacks, pretrained, statistics
 from jsigr_lib.artefacts import one_thread
 from jsigr_lib.attributions import MAPS, saliency_map
-from jsigr_lib.controls import choice, several, share, slider, steps
+from jsigr_lib.controls import ATTACKS, STEPS, Settings, choice, several, share, slider, steps
 from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.explanations import REFERENCE, pixels
 from jsigr_lib.interpretability import MEASURES
 from jsigr_lib.measures import area, gini, probability_curve, ssim
-from jsigr_lib.saliency import Selection, check_grid
+from jsigr_lib.saliency import Selection
 from jsigr_lib.study import Study
 from jsigr_lib.threats import sources_of
 
-ATTACKS = {"transferred": "MI-FGSM, transferred", "white-box": "PGD, white-box"}
 SHOWN = ("agreement", "stability", "SSIM", "deletion AUC", "insertion AUC", "sparseness")  # of the measures
-STEPS = 10  # of the attacks, until the reader says otherwise
+REMEMBERED = 64  # attacked images
 GRIDS = (3, 4, 5, 6, 7, 8, 10, 12, 14)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What the reader has chosen. Raises InputError, naming value and accepted ones, for anything out of range."""
-
-    defences: tuple[str, ...]
-    image: int = 0
-    map: str = "gradient"
-    attack: str = "transferred"
-    eps: float = 0.1
-    steps: int = STEPS
-    grid: int = 7
-    blur_sigma: float = 3.0
-    upload: str | None = (
-        None  # a picture of the reader's in place of the image: height x width x channels bytes, base64
-    )
-
-    def __post_init__(self):
-        one_of("map", self.map, tuple(MAPS))  # a tuple, as what is looked up may have no hash
-        one_of("attack", self.attack, tuple(ATTACKS))
-        _whole("image", self.image)
-        _number("eps", self.eps, 0, 1)
-        _whole("steps", self.steps)
-        between("steps", self.steps, 1, 100)
-        _number("blur_sigma", self.blur_sigma, 0.1, 100)
-        check_grid(self.grid, 1, self.blur_sigma)
-
-    @classmethod
-    def of(cls, given: dict[str, Any]) -> Self:
-        names = [one.name for one in fields(cls)]
-        if not isinstance(given, dict):
-            raise InputError(f"settings = {given!r}; accepted: some of {', '.join(names)}, by name")
-        for name in given:
-            one_of("setting", name, names)
-        defences = given.get("defences")
-        if not isinstance(defences, list | tuple):
-            raise InputError(f"defences = {defences!r}; accepted: a list of names")
-        return cls(**{**given, "defences": tuple(defences)})
 
 
 @dataclass
@@ -116,6 +76,7 @@ class Explorer:
     eps: float
     note: str
     chosen: tuple[str, ...] = ("standard", "jsigr")
+    remembered: dict[tuple, Tensor] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of_study(cls, study: Study, images: int = 100) -> Self:
@@ -199,8 +160,7 @@ class Explorer:
             guessed = self.models[settings.defences[0]](x).argmax(1).tolist()
         about = [guess if known is None else known for known, guess in zip(truth, guessed, strict=True)]
         y = torch.tensor(about, device=x.device)
-        transferred = self._attacked(self.source[1], x, y, settings) if settings.attack == "transferred" else None
-        cards = [self._cards(name, settings, x, y, transferred, parcel) for name in settings.defences]
+        cards = [self._cards(name, settings, x, y, parcel) for name in settings.defences]
         return [
             {
                 "image": parcel.put_image(x[i]),
@@ -230,20 +190,29 @@ class Explorer:
         device = next(self.source[1].parameters()).device
         return image[None].to(device).float() / 255, [truth]
 
-    def _attacked(self, model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> Tensor:
-        """MI-FGSM where the network is another than the target, PGD from a random start where it is the target."""
+    def _attacked(self, name: str, x: Tensor, y: Tensor, s: Settings) -> Tensor:
+        """The images attacked for one network: remembered, as most controls leave the attack as it was."""
+        key = (s.attack, s.eps, s.steps, s.attack == "transferred" or name, x.cpu().numpy().tobytes(), *y.tolist())
+        if key not in self.remembered:
+            if len(self.remembered) >= REMEMBERED:
+                self.remembered.clear()
+            self.remembered[key] = self._attack(self.models[name], x, y, s)
+        return self.remembered[key]
+
+    def _attack(self, model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> Tensor:
+        """MI-FGSM on the source, or PGD from a random start on the network itself."""
         options = {"eps": settings.eps, "steps": settings.steps}
         if settings.attack == "transferred":
-            return attacks.mi_fgsm(model, x, y, **options)
+            return attacks.mi_fgsm(self.source[1], x, y, **options)
         one_by_one = zip(x.split(1), y.split(1), strict=True)  # each from the start that it has alone
         return torch.cat(
             [attacks.pgd(model, *one, generator=torch.Generator().manual_seed(0), **options) for one in one_by_one]
         )
 
-    def _cards(self, name: str, settings: Settings, x: Tensor, y: Tensor, x_adv: Tensor | None, parcel: Parcel) -> list:
+    def _cards(self, name: str, settings: Settings, x: Tensor, y: Tensor, parcel: Parcel) -> list[dict[str, Any]]:
         """What one network makes of each image."""
         model, n = self.models[name], len(x)
-        x_adv = self._attacked(model, x, y, settings) if x_adv is None else x_adv
+        x_adv = self._attacked(name, x, y, settings)
         both, twice = torch.cat([x, x_adv]), y.repeat(2)
         maps = {settings.map: None, REFERENCE: None}
         options = {"grid": settings.grid, "blur_sigma": settings.blur_sigma, "mask_sigma": self.selection.mask_sigma}
@@ -293,14 +262,3 @@ class Explorer:
 
 def _rounded(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), 3)
-
-
-def _whole(what: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise InputError(f"{what} = {value!r}; accepted: a whole number")
-
-
-def _number(what: str, value: object, low: float, high: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise InputError(f"{what} = {value!r}; accepted: a number from {low:g} to {high:g}")
-    between(what, value, low, high)

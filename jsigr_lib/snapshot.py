@@ -12,9 +12,9 @@ from torch import Tensor
 
 from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.attributions import MAPS, PASSES
-from jsigr_lib.controls import choice, several, slider
+from jsigr_lib.controls import ATTACKS, Settings, choice, several, slider
 from jsigr_lib.data import load
-from jsigr_lib.explorer import ATTACKS, Explorer, Parcel, Settings
+from jsigr_lib.explorer import Explorer, Parcel
 from jsigr_lib.paths import FRONT
 from jsigr_lib.saliency import Selection
 from jsigr_lib.study import Study
@@ -31,7 +31,7 @@ class Snapshot(Spec):
 
     kind: ClassVar[str] = "snapshot"
     code: ClassVar[tuple[str, ...]] = (
-        *("attacks", "attributions", "balls", "explanations", "explorer", "interpretability", "jacobian"),
+        *("attacks", "attributions", "balls", "controls", "explanations", "explorer", "interpretability", "jacobian"),
         *("measures", "saliency", "snapshot", "statistics"),
     )
     networks: tuple[tuple[str, str, Training], ...]  # name, label, network

@@ -12,9 +12,10 @@ from torch import nn
 
 from jsigr_lib import attacks, pretrained, statistics
 from jsigr_lib.attributions import MAPS, saliency_map
+from jsigr_lib.controls import ATTACKS, Settings
 from jsigr_lib.errors import InputError
 from jsigr_lib.explanations import REFERENCE, pixels
-from jsigr_lib.explorer import ATTACKS, SHOWN, Explorer, Parcel, Settings
+from jsigr_lib.explorer import SHOWN, Explorer, Parcel
 from jsigr_lib.interpretability import MEASURES
 from jsigr_lib.measures import area, gini, probability_curve, ssim
 from jsigr_lib.saliency import Selection

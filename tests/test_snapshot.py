@@ -13,7 +13,8 @@ from numpy.testing import assert_allclose
 
 from jsigr_lib import snapshot
 from jsigr_lib.artefacts import Store
-from jsigr_lib.explorer import ATTACKS, Explorer
+from jsigr_lib.controls import ATTACKS
+from jsigr_lib.explorer import Explorer
 from jsigr_lib.paths import FRONT
 from jsigr_lib.snapshot import fragment, html
 
