@@ -212,7 +212,7 @@ def write(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
 def _sorted_header(content: bytes) -> bytes:
     """safetensors writes its metadata in any order."""
     end = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
     header += b" " * (-len(header) % 8)
     return len(header).to_bytes(8, "little") + header + content[end:]
 

@@ -1,5 +1,5 @@
-"""The explorer's controls as data, what the front end builds its sliders, menus and boxes from; and `Settings`, what the
-reader has chosen with them, checked."""
+"""The explorer's controls as data, what the front end builds its sliders, menus and boxes from; and `Settings`, what
+the reader has chosen with them, checked."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
