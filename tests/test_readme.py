@@ -112,6 +112,24 @@ def test_maps_table_is_that_of_the_published_run():
         assert cells == [" / ".join(f"{value:.2f}" for value in pair) for pair in values]
 
 
+def test_distances_are_those_of_the_published_run():
+    rows = pd.read_csv(PUBLISHED / "boundary_distance.csv").set_index("defence")
+    standard, jsigr, pgd = (f"{rows.ratio[name]:.2f}" for name in ("standard", "jsigr", "pgd"))
+    said = f"It is {standard} times the measured distance to the boundary for the standard network, {jsigr} times for J-SIGR"
+    assert f"{said}, and {pgd} times for PGD training" in " ".join(README.split())
+    assert (
+        rows.rho_mean["pgd"] > 1.5 * rows.rho_mean["jsigr"] and rows.distance_mean["pgd"] < rows.distance_mean["jsigr"]
+    )
+    assert pd.read_csv(PUBLISHED / "linear_region.csv").share_of_rho.max() < 0.005
+
+
+def test_latency_is_that_of_the_benchmark():
+    rows = pd.read_csv(ROOT / "benchmarks" / "results" / "explorer.csv")
+    text = " ".join(README.split())
+    assert f"within {rows[rows.unit == 'ms']['median'].max() / 1000:.2f} seconds" in text
+    assert f"`make lab` takes {rows[rows.wait.str.startswith('make lab')]['median'].item():.0f} seconds" in text
+
+
 def test_pretrained_networks_are_used_as_the_readme_says():
     names = run("pretrained")
     assert names["maps"].shape == (8, 1, 28, 28) and (names["maps"].amax((1, 2, 3)) > 0).all()
