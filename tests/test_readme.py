@@ -115,8 +115,8 @@ def test_maps_table_is_that_of_the_published_run():
 def test_distances_are_those_of_the_published_run():
     rows = pd.read_csv(PUBLISHED / "boundary_distance.csv").set_index("defence")
     standard, jsigr, pgd = (f"{rows.ratio[name]:.2f}" for name in ("standard", "jsigr", "pgd"))
-    said = f"It is {standard} times the measured distance to the boundary for the standard network, {jsigr} times for J-SIGR"
-    assert f"{said}, and {pgd} times for PGD training" in " ".join(README.split())
+    said = f"It is {standard} times the measured distance to the boundary for the standard network, {jsigr} times for "
+    assert f"{said}J-SIGR, and {pgd} times for PGD training" in " ".join(README.split())
     assert (
         rows.rho_mean["pgd"] > 1.5 * rows.rho_mean["jsigr"] and rows.distance_mean["pgd"] < rows.distance_mean["jsigr"]
     )
