@@ -117,7 +117,7 @@ def run(
         study.make(needed)
         figures, executed = (stage(target, keep=len(chosen) < len(NAMES)) for target in targets)
         parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
-        static = {"04_saliency": {"live": False}}
+        static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
         for i, name in enumerate(chosen, 1):
             report(f"notebook {i} of {len(chosen)}: {name}")
             execute(name, executed / f"{name}.ipynb", {**parameters, **static.get(name, {})})

@@ -99,3 +99,102 @@ def linearisation_error(study: Study, radii: list[float], errors: dict, attack_s
         "for a standard and a J-SIGR network: relative to the change itself, and to the margin; a dotted line marks "
         "the size of the headline attack."
     )
+
+
+def penalty_identities(
+    study: Study,
+    gradients: dict[str, tuple[np.ndarray, np.ndarray]],
+    coins: np.ndarray,
+    outcomes: dict[str, np.ndarray],
+    halves: tuple[np.ndarray, float],
+) -> Described:
+    """S3: loss gradients against the Jacobian's products; S4: heads, tails and mean; S5: every half of a batch."""
+    fig = figure(11, 3.5)
+    left, middle, right = panels(fig, 1, 3)[0]
+    for name, (g, product) in gradients.items():
+        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
+        left.scatter(product, g, s=7, linewidths=0, alpha=0.6, **style)
+    left.axline((0, 0), slope=1, color="black", linewidth=0.8)
+    left.set(title="S3: every pixel of an image", xlabel="Jᵀ(p − onehot)", ylabel="gradient of the loss, autograd")
+    left.ticklabel_format(style="sci", scilimits=(-2, 2))
+    left.legend(markerscale=2.5)
+    for name, line in {"heads": "--", "tails": ":", "mean": "-"}.items():
+        middle.plot(coins, outcomes[name], color="black", linestyle=line, label=name)
+    middle.set(title="S4: what a toss counts", yscale="log", xlabel="chance of heads π", ylabel="penalty")
+    middle.legend()
+    counted, chance = halves
+    weights = np.full(len(counted), 100 * chance / len(counted))
+    right.hist(counted, bins=24, weights=weights, color="#767676", label="a half of the batch")
+    right.bar([0], [100 * (1 - chance)], width=0.25, color="#c9c9c9", label="a step without")
+    mean = float(chance * counted.mean())
+    right.axvline(mean, color="black", label=f"mean: {mean:.2f}")
+    right.axvline(chance * mean, color="#d55e00", linestyle="--", label=f"mean without 1 / chance: {chance * mean:.2f}")
+    right.set(title="S5: every step that can be drawn", yscale="log", ylabel="share of steps, %")
+    right.set(xlabel="what it counts / whole batch", ylim=(0.1, 3000))
+    right.legend(fontsize=8)
+    return fig, (
+        "Left: the loss gradient of every pixel against the Jacobian's product with p minus onehot, two networks, on "
+        "the diagonal. Middle: what heads and tails count against the coin's chance, and their mean, a level line at "
+        f"{outcomes['mean'].mean():.2g}. Right: what each half of a batch counts relative to the whole batch, around "
+        f"{counted.mean():.1f}, with steps without a penalty at 0 and the mean over both, {mean:.2f}; without the "
+        f"weight 1 over chance it would be {chance * mean:.2f}."
+    )
+
+
+def tangent_limits(
+    study: Study,
+    shares: np.ndarray,
+    ways: dict[str, dict[str, np.ndarray]],
+    radii: np.ndarray,
+    errors: dict[str, np.ndarray],
+    alignments: dict[float, tuple[np.ndarray, np.ndarray]],
+) -> Described:
+    """S7, one image and many; S9 for one network; S8 at its images and away from them."""
+    fig = figure(9.6, 6.8)
+    (one, many), (error, aligned) = panels(fig, 2, 2)
+    for name, way in ways.items():
+        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
+        one.plot(shares, way["gap"][:, 0], **style)
+        many.plot(shares, 100 * (1 - way["same"].mean(1)), **style)
+    one.plot(shares, 1 - shares, color="black", linestyle="--", linewidth=1.2, label="tangent")
+    one.axhline(0, color="black", linewidth=0.8)
+    one.set(title="S7: one image, straight at its boundary", xlabel="distance / ρ̃", ylabel="gap of two logits, x = 1")
+    many.step([0, 1, shares[-1]], [0, 0, 100], color="black", linestyle="--", linewidth=1.2, label="tangent")
+    many.set(
+        title=f"S7: {len(ways[next(iter(ways))]['gap'][0])} images, the same way",
+        xlabel="distance / ρ̃",
+        ylabel="decisions changed, %",
+    )
+    many.legend()
+    lines = {
+        "network": {"color": "black", "label": "ReLU network"},
+        "softened": {"color": "#0072b2", "label": "softened network"},
+        "bound": {"color": "#56b4e9", "linestyle": ":", "linewidth": 3, "label": "its bound M‖d‖²/2"},
+    }
+    for name, style in lines.items():
+        error.plot(radii, np.median(errors[name], 1), **style)
+    error.set(title="S9: error of the tangent", xscale="log", yscale="log")
+    error.set(xlabel="distance (L2, pixel units)", ylabel="error / length of the logits")
+    error.legend()
+    over = {}
+    for (away, (left, most)), colour in zip(alignments.items(), ("#0072b2", "#d55e00"), strict=False):
+        over[away] = 100 * float(np.mean(left > most * (1 + 1e-9)))
+        where = "at the image" if away == 0 else f"{away:g} away from it"
+        aligned.scatter(
+            most, left, s=12, color=colour, linewidths=0, alpha=0.7, label=f"{where}: {over[away]:.0f} % above"
+        )
+    aligned.axline((1, 1), (2, 2), color="black", linewidth=0.8)
+    aligned.set(title="S8: with the image's β", xscale="log", yscale="log", xlabel="|β| / ‖∇‖", ylabel="|ρ̃ − α|")
+    aligned.legend()
+    at_boundary = int(np.abs(shares - 1).argmin())
+    changed = ", ".join(
+        f"{study.labels[n]} {100 * (1 - way['same'][at_boundary].mean()):.0f}" for n, way in ways.items()
+    )
+    return fig, (
+        "Top: the gap of the two nearest classes on the way to the tangent's boundary, for one image, and the "
+        "percentage of decisions that have changed along it; at the distance where the tangent changes all: "
+        f"{changed}. Below: the tangent's error against the distance, at rounding level inside the linear region and "
+        "then growing, with a softened network under its quadratic bound; and the alignment's distance from robustness "
+        "against its bound, broken by "
+        f"{', '.join(f'{share:.0f} percent at distance {away:g}' for away, share in over.items())}."
+    )

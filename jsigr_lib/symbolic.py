@@ -1,0 +1,167 @@
+"""The statements of the theory notebook in symbols: each function returns what should vanish identically, as a list of
+expressions, for `proved` to simplify. Means over the sphere come from its moments, chances are enumerated."""
+
+from collections.abc import Callable
+from itertools import combinations
+
+import sympy as sp
+
+from jsigr_lib import formulas
+from jsigr_lib.findings import Finding
+
+CLASSES = (2, 3, 4)
+Identities = list[sp.Expr]
+
+
+def proved(identities: Callable[[], Identities]) -> Finding:
+    """How many of the expressions are not identically zero."""
+    left = [one for one in identities() if sp.simplify(sp.expand(one)) != 0]
+    return Finding(len(left), 0, len(identities()), "identities that fail", str(left[0])[:200] if left else "")
+
+
+def sphere_moment(powers: tuple[int, ...]) -> sp.Expr:
+    """E[v_1^a_1 ... v_K^a_K], v uniform on the unit sphere of R^K (Folland 2001): zero if any power is odd, else
+    Gamma(K/2) prod Gamma((a_i + 1)/2) / (pi^(K/2) Gamma((K + sum a)/2))."""
+    if any(power % 2 for power in powers):
+        return sp.Integer(0)
+    half = sp.Rational(len(powers), 2)
+    top = sp.gamma(half) * sp.prod([sp.gamma(sp.Rational(power + 1, 2)) for power in powers])
+    return sp.simplify(top / (sp.pi**half * sp.gamma(half + sp.Rational(sum(powers), 2))))
+
+
+def sphere_mean(expression: sp.Expr, v: list[sp.Symbol]) -> sp.Expr:
+    """E over the sphere of a polynomial in v, term by term."""
+    terms = sp.Poly(sp.expand(expression), *v).terms()
+    return sum(coefficient * sphere_moment(powers) for powers, coefficient in terms)
+
+
+def _matrix(name: str, rows: int, columns: int) -> sp.Matrix:
+    return sp.Matrix(rows, columns, lambda i, j: sp.Symbol(f"{name}{i}{j}", real=True))
+
+
+def _vector(name: str, length: int) -> sp.Matrix:
+    return sp.Matrix(length, 1, lambda i, _: sp.Symbol(f"{name}{i}", real=True))
+
+
+def _squared(vector: sp.Matrix) -> sp.Expr:
+    return sum(entry**2 for entry in vector)
+
+
+def _estimate(classes: int) -> tuple[sp.Expr, list[sp.Symbol], sp.Matrix]:
+    """K ||J^T v||^2 by the entries of v and of the symmetric J J^T, on which alone it depends."""
+    v = _vector("v", classes)
+    gram = sp.Matrix(classes, classes, lambda i, j: sp.Symbol(f"g{min(i, j)}{max(i, j)}", real=True))
+    return formulas.projection(classes, (v.T * gram * v)[0]), list(v), gram
+
+
+def projection_mean() -> Identities:
+    """S1: E[K ||J^T v||^2] - ||J||_F^2."""
+    cases = [_estimate(classes) for classes in CLASSES]
+    return [sphere_mean(estimate, v) - gram.trace() for estimate, v, gram in cases]
+
+
+def projection_variance() -> Identities:
+    """S2: E[estimate^2] - ||J||_F^4 - the formula."""
+    found = []
+    for classes in CLASSES:
+        estimate, v, gram = _estimate(classes)
+        formula = formulas.projection_variance(sp.Integer(classes), _squared(gram), gram.trace())
+        found.append(sphere_mean(estimate**2, v) - gram.trace() ** 2 - formula)
+    return found
+
+
+def input_gradient() -> Identities:
+    """S3, three classes and two pixels, any differentiable z(x): dl/dx_n - sum_k J_kn (p_k - [k = y])."""
+    pixels = sp.symbols("x0 x1", real=True)
+    z = [sp.Function(f"z{k}", real=True)(*pixels) for k in range(3)]
+    total = sum(sp.exp(one) for one in z)
+    found = []
+    for y in range(3):
+        loss = sp.log(total) - z[y]
+        cotangent = [formulas.residual(sp.exp(z[k]) / total, int(k == y)) for k in range(3)]
+        found += [sp.diff(loss, n) - sum(sp.diff(z[k], n) * cotangent[k] for k in range(3)) for n in pixels]
+    return found
+
+
+def single_pass() -> Identities:
+    """S4, two and three classes, two pixels, J and c = p - onehot any functions of a weight t: mean over coin and
+    sphere of the one squared norm, less lambda_J ||J||_F^2 + lambda_S ||(1 - m) J^T c||^2; and its derivative by t,
+    for which the mean is taken after differentiating."""
+    lambda_j, lambda_s, coin, t = sp.symbols("lambda_J lambda_S pi t", positive=True)
+    found = []
+    for classes in (2, 3):
+        jacobian = sp.Matrix(classes, 2, lambda k, n: sp.Function(f"J{k}{n}")(t))
+        cotangent = sp.Matrix(classes, 1, lambda k, _: sp.Function(f"c{k}")(t))
+        v, free = _vector("v", classes), _vector("m", 2)
+        product = jacobian.T * cotangent
+        on_heads = formulas.heads(lambda_j, classes, coin) * _squared(jacobian.T * v)
+        selective = sum(((1 - m) * g) ** 2 for m, g in zip(free, product, strict=True))
+        on_tails = formulas.tails(lambda_s, coin) * selective
+        target = lambda_j * _squared(jacobian) + lambda_s * selective
+        for of in (lambda e: e, lambda e: sp.diff(e, t)):
+            found.append(coin * sphere_mean(of(on_heads), list(v)) + (1 - coin) * of(on_tails) - of(target))
+    return found
+
+
+def fraction() -> Identities:
+    """S5, batches of two to five, a half of each (rounded down) on a share 2q of the steps: mean over all halves and
+    over steps with and without the penalty, less the mean of the batch."""
+    q = sp.Symbol("q", positive=True)
+    found = []
+    for batch in range(2, 6):
+        penalties, size = list(_vector("r", batch)), batch // 2
+        halves = [formulas.fraction(sum(half) / sp.Integer(size), 2 * q) for half in combinations(penalties, size)]
+        found.append(2 * q * sum(halves) / len(halves) - sum(penalties) / sp.Integer(batch))
+    return found
+
+
+def robustness_bound() -> Identities:
+    """S6, as a sum of squares: 2 ||J||_F^2 - ||J_0 - J_1||^2 = ||J_0 + J_1||^2 + 2 sum_{k > 1} ||J_k||^2 >= 0."""
+    found = []
+    for classes in CLASSES:
+        rows = [_vector(f"J{k}", 3) for k in range(classes)]
+        slack = formulas.slope_squared(sum(map(_squared, rows))) - _squared(rows[0] - rows[1])
+        found.append(slack - _squared(rows[0] + rows[1]) - 2 * sum(map(_squared, rows[2:])))
+    return found
+
+
+def boundary_distance() -> Identities:
+    """S7, three pixels, by Lagrange's multiplier: the stationary point d of ||d||^2 with gap + <a, d> = 0 lies on the
+    plane, is as long as the formula says, and any other point of the plane is longer by its squared offset."""
+    a, d, step = _vector("a", 3), _vector("d", 3), _vector("s", 3)
+    gap, multiplier = sp.symbols("gap mu", real=True)
+    plane = gap + a.dot(d)
+    stationary = [sp.diff(_squared(d) - multiplier * plane, one) for one in d]
+    (nearest,) = sp.solve([*stationary, plane], [*d, multiplier], dict=True)
+    point = d.subs(nearest)
+    along = step - a * (a.dot(step) / _squared(a))  # any step within the plane
+    return [
+        plane.subs(nearest),
+        _squared(point) - formulas.distance(gap**2, _squared(a)),
+        _squared(point + along) - _squared(point) - _squared(along),
+    ]
+
+
+def alignment() -> Identities:
+    """S8, with s = <x, grad>, slope = ||grad||, gap = s + beta: for each sign of s and of the gap, the slack
+    bound^2 - (rho~ - alpha)^2, times slope^2, less 2 (|s| |gap| - s gap), which is at least 0."""
+    s, offset = sp.symbols("s beta", real=True)
+    slope = sp.Symbol("slope", positive=True)
+    gap = s + offset
+    slack = formulas.alignment_gap(offset, slope) ** 2 - (abs(gap) / slope - abs(s) / slope) ** 2
+    return [slack * slope**2 - 2 * (abs(s * gap) - s * gap)]
+
+
+def remainder() -> Identities:
+    """S9, phi(t) = z(x + t d) any C^2 function: (1 - t) phi'' is a derivative, of (1 - t) phi' + phi, hence
+    phi(1) - phi(0) - phi'(0) = integral of (1 - t) phi''; and with |phi''| = M ||d||^2 that integral is the bound. For
+    an affine phi it is 0."""
+    t, curvature, length, level, slope = sp.symbols("t M length a b", positive=True)
+    phi = sp.Function("phi")(t)
+    inner = (1 - t) * sp.diff(phi, t) + phi
+    affine = level + slope * t
+    return [
+        sp.diff(inner, t) - (1 - t) * sp.diff(phi, t, 2),
+        sp.integrate((1 - t) * curvature * length**2, (t, 0, 1)) - formulas.remainder(curvature, length),
+        affine.subs(t, 1) - affine.subs(t, 0) - sp.diff(affine, t),
+    ]
