@@ -206,7 +206,7 @@ def _private(x):
 
 def test_a_formula_in_no_entry_is_missed():
     left = [one for one in INDEX if "jsigr_lib.theory:projection_variance" not in one.functions]
-    assert unindexed(left) == ["jsigr_lib.theory:projection_variance"]
+    assert unindexed(left) == ["jsigr_lib.formulas:projection_variance", "jsigr_lib.theory:projection_variance"]
 
 
 def test_cells_are_those_of_the_source_notebooks():
