@@ -102,6 +102,7 @@ ABLATIONS = {
     "share-60": Ablation("D2", "share .6", {"share": 0.6}),
     "teacher": Ablation("D3", "teacher", teacher=True),
     "double": Ablation("D4", "double backprop", {"estimator": "double-backprop"}),
+    "exact": Ablation("D4", "exact Jacobian norm", {"estimator": "exact"}),
     "vector": Ablation("D6", "teacher, vector score", teacher=True, extra={"score": "vector"}),
     "grid-5": Ablation("D6", "grid 5 x 5", {"grid": 5}),
     "grid-10": Ablation("D6", "grid 10 x 10", {"grid": 10}),

@@ -60,6 +60,7 @@ QUESTIONS = (
     Question("J-SIGR or adversarial training?", ("jsigr", "gradient"), ("pgd", "gradient")),
     Question("J-SIGR or adversarial training?", ("jsigr", "gradient"), ("fast", "gradient")),
 )
+ANSWER = [*("question", "a", "b", "measure", "input"), *("images", "seeds", "difference", "low", "high", "p")]
 
 
 def explained(study: Study, target: Training, maps: tuple[str, ...], *, attacked: bool = True) -> Explained:
@@ -146,8 +147,8 @@ def questions_table(study: Study) -> pd.DataFrame:
                 differences = found[defence_a][measure, map_a, given] - found[defence_b][measure, map_b, given]
                 what = {"question": question.text, "a": ", ".join(question.a), "b": ", ".join(question.b)}
                 rows.append({**what, "measure": measure, "input": given, **_test(differences)})
-    table = pd.DataFrame(rows)
-    table["p"] = statistics.holm(table.p.to_numpy())
+    table = pd.DataFrame(rows, columns=ANSWER)  # none, if no question is about featured networks alone
+    table["p"] = statistics.holm(table.p.to_numpy(float))
     return table.assign(better=[_better(row) for row in table.itertuples()])
 
 

@@ -190,3 +190,6 @@ def test_a_question_about_a_network_that_is_not_featured_is_left_out(monkeypatch
     monkeypatch.setattr(type(study), "featured", ["standard", "jsigr", "pgd"])
     rows = questions_table(study)
     assert set(rows.b.str.split(", ").str[0]) == {"standard", "jsigr", "pgd"}
+    monkeypatch.setattr(type(study), "featured", ["sigr"])
+    none = questions_table(study)
+    assert len(none) == 0 and list(none) == list(rows)
