@@ -177,14 +177,19 @@ def boundary_specs(study: Study) -> list[Distance]:
 def boundary_values(study: Study, networks: list[Training]) -> dict[str, np.ndarray]:
     """What was measured, and rho~ as "robustness" [seeds, images]: of the images that every seed classifies correctly
     and for which a boundary was found."""
+    values, usable = _of_all_images(study, networks)
+    return {name: value[:, usable] for name, value in values.items()}
+
+
+def _of_all_images(study: Study, networks: list[Training]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The same of all images, and which of them `boundary_values` keeps."""
     rows = []
     for network in networks:
         tensors = study.get(measured(study, network)).tensors
         rho = linearised_values(study, network)["robustness"][: len(tensors["distance"])]
         rows.append({**{name: value.double().numpy() for name, value in tensors.items()}, "robustness": rho})
     values = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    usable = ((values["distance"] > 0) & np.isfinite(values["boxed"])).all(0)
-    return {name: value[:, usable] for name, value in values.items()}
+    return values, ((values["distance"] > 0) & np.isfinite(values["boxed"])).all(0)
 
 
 def boundary_table(study: Study) -> pd.DataFrame:
@@ -202,6 +207,24 @@ def boundary_table(study: Study) -> pd.DataFrame:
         return {**row, **_interval("correlation", correlation(rho, length)), "overestimates": (rho > length).mean()}
 
     return _table(study, measures)
+
+
+def contrast_table(study: Study) -> pd.DataFrame:
+    """J-SIGR minus each other defence, on the images that both have right: paired differences with 95 % intervals."""
+    study.make(boundary_specs(study))
+    found = {name: _of_all_images(study, study.targets()[study.architecture, name]) for name in study.labels}
+    ours, usable = found["jsigr"]
+    rows = []
+    for name, (theirs, also) in found.items():
+        shared = usable & also
+        if name == "jsigr" or not shared.any():
+            continue
+        for measure in ("robustness", "distance", "boxed"):
+            difference, low, high = statistics.mean((ours[measure] - theirs[measure])[:, shared])
+            n = {"images": int(shared.sum()), "seeds": len(ours[measure])}
+            row = {"a": "jsigr", "b": name, "measure": measure, **n}
+            rows.append({**row, "difference": difference, "low": low, "high": high})
+    return pd.DataFrame(rows)
 
 
 def region_table(study: Study) -> pd.DataFrame:

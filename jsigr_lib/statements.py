@@ -183,5 +183,5 @@ def checks_table(study: Study, networks: dict[str, Specimen] | None = None) -> p
 def failing(table: pd.DataFrame) -> list[str]:
     """Statements with a check that does not hold, or with none that does."""
     checked = table[table.n > 0]
-    bad = set(checked[checked.holds != True].statement) | (set(table.statement) - set(checked.statement))  # noqa: E712
+    bad = set(checked[~checked.holds.eq(True)].statement) | (set(table.statement) - set(checked.statement))
     return sorted(bad)

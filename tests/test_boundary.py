@@ -249,3 +249,16 @@ def test_training_figure(study, table):
     assert f"J-SIGR {row.jacobian_norm:.1f}, {row.margin:.2f}, {quotient:.2f}, {row.robust_accuracy:.2f}" in alt
     line = fig.axes[2].lines[study.featured.index("jsigr")]
     assert line.get_ydata()[-1] == pytest.approx(quotient)
+
+
+def test_contrasts_are_paired_on_shared_images(study):
+    rows = boundary.contrast_table(study)
+    assert set(rows.b) <= set(study.labels) - {"jsigr"} and set(rows.measure) == {"robustness", "distance", "boxed"}
+    for row in rows.itertuples():
+        ours, theirs = (study.get(boundary.measured(study, study.training(name))).tensors for name in ("jsigr", row.b))
+        shared = (ours["distance"] > 0) & (theirs["distance"] > 0)
+        shared &= ours["boxed"].isfinite() & theirs["boxed"].isfinite()
+        assert row.images == int(shared.sum())
+        if row.measure != "robustness":
+            expected = (ours[row.measure] - theirs[row.measure])[shared].double().mean().item()
+            assert row.difference == pytest.approx(expected) and row.low <= row.difference <= row.high
