@@ -11,7 +11,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from traitlets.config import Config
 
 from jsigr_lib import boundary, claims, estimators, interpretability, robustness, theory, threats
 from jsigr_lib.artefacts import Progress, Spec, machine
+from jsigr_lib.comparison import against_published
 from jsigr_lib.errors import InputError, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
 from jsigr_lib.publishing import publish, stage, writable
@@ -47,6 +48,7 @@ class Summary:
     made: int
     peak_memory_gb: float
     machine: str
+    agreement: list[str] = field(default_factory=list)  # with the published run, in lines for people
 
 
 def select(names: list[str] | None) -> list[str]:
@@ -100,7 +102,8 @@ def run(
 ) -> Summary:
     """Execute notebooks and publish what they made below `out`: figures/<profile>/ and notebooks/executed/<profile>/.
 
-    `out` is the repository by default, or runs/custom if settings change the profile. Raises InputError before anything
+    `out` is the repository by default, or runs/custom if settings change the profile. What goes to the repository is
+    compared with what is published. Raises InputError before anything
     is computed if an argument is wrong, and RuntimeError, with nothing published, if a notebook fails.
     """
     start, settings, chosen = time.perf_counter(), settings or {}, select(notebooks)
@@ -128,6 +131,8 @@ def run(
         *targets, len(list(figures.iterdir())), seconds, made, memory.peak / 1e9, machine(study.store.device)
     )
     write_manifest(figures, summary)
+    if out.resolve() == ROOT and not settings:
+        summary = replace(summary, agreement=_agreement(figures, executed, targets[0], chosen))
     for staged, target in zip((figures, executed), targets, strict=True):
         publish(staged, target)
     return summary
@@ -206,6 +211,13 @@ def write_manifest(figures: Path, summary: Summary) -> None:
     }
     files = {path.name: sha256(path) for path in sorted(figures.iterdir()) if path.name != "manifest.json"}
     (figures / "manifest.json").write_text(json.dumps({"run": about, "sha256": files}, indent=1) + "\n")
+
+
+def _agreement(figures: Path, executed: Path, target: Path, chosen: list[str]) -> list[str]:
+    """Of staged figures with the published ones: of all, or of the tables that the chosen notebooks made."""
+    declared = [declared_outputs(nbformat.read(executed / f"{name}.ipynb", as_version=4)) for name in chosen]
+    tables = {Path(file).stem for files in declared for file in files if file.endswith(".csv")}
+    return against_published(figures, target.name, replaced=target, only=tables if len(chosen) < len(NAMES) else None)
 
 
 def _from_root(path: Path) -> str:
