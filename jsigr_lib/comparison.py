@@ -81,7 +81,7 @@ class Difference:
 class Comparison:
     """What `compare` found. `unpaired` names tables, columns, rows and figures that only one run has, `changed` the
     tables of different bytes; `figures` counts those in both and, of them, those that look the same; `made` says
-    whether code, packages and machine were the same, None if it is not known."""
+    whether profile, code, packages and machine were the same, None if it is not known."""
 
     tables: int
     values: int
@@ -217,7 +217,7 @@ def lines(found: Comparison, a: str, b: str, *, limit: int = 20) -> list[str]:
     beyond, equal = found.beyond, found.values - len(found.differences)
     within = len(found.differences) - len(beyond)
     said = [f"A  {a}", f"B  {b}"]
-    for word, state in (("the same", True), ("different", False), ("unknown whether the same", None)):
+    for word, state in (("different", False), ("the same", True), ("unknown whether the same", None)):
         if names := [name for name, value in found.made.items() if value is state]:
             said.append(f"{word}: {', '.join(names)}")
     said.append(

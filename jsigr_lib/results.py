@@ -102,13 +102,16 @@ def _git(root: Path, *arguments: str) -> bytes:
 
 
 def made_of(folder: Path) -> dict[str, object]:
-    """What manifest.json says of code, packages and machine; None for what it does not."""
+    """The profile that a folder, staged or not, is named after, and what manifest.json says of code, packages and
+    machine; None for what is unknown."""
     try:
         manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         manifest = None
     paths = {"code": ("code", "sources"), "packages": ("environment", "packages"), "machine": ("run", "machine")}
-    return {name: _at(manifest, *path) for name, path in paths.items()}
+    place = folder.resolve()
+    profile = place.name.removeprefix(".").removesuffix(".staged") if place.parent.name == "figures" else None
+    return {"profile": profile, **{name: _at(manifest, *path) for name, path in paths.items()}}
 
 
 def _at(record: object, *path: str) -> object:

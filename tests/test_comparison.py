@@ -4,12 +4,14 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import nbformat
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jsigr_lib import comparison, results
+from jsigr_lib import comparison, flags, pipeline, results
 from jsigr_lib.comparison import compare, compare_tables, conclusion, lines
+from jsigr_lib.errors import InputError
 from jsigr_lib.paths import ROOT
 from jsigr_lib.results import Table
 
@@ -96,6 +98,17 @@ def test_largest_number_that_agrees_and_the_smallest_that_does_not():
         found, _, _ = compare_tables("t", of(a), of(b.format(middle, middle - 4, middle + 4)))
         assert sum(not one.within for one in found if one.column == "accuracy") == beyond
         assert {one.column: round(one.allowed, 9) for one in found} == {"accuracy": 0.05, "low": 0.07, "high": 0.07}
+
+
+def test_borderline_flags_are_flags():
+    assert comparison.BORDERLINE - set(flags.FLAGS) == set()
+
+
+def test_count_of_images_decides_where_no_interval_does():
+    for images, agrees in ((100, True), (10_000, False)):
+        rows = [f"images,eight_bit,rho_mean\n{images},{share},{mean}\n" for share, mean in ((0.5, 10), (0.55, 11))]
+        found, _, _ = compare_tables("t", *map(of, rows))
+        assert [one.within for one in found] == [agrees, agrees]
 
 
 def test_order_of_rows_and_columns_does_not_matter(runs):
@@ -206,17 +219,27 @@ def test_hostile_text_cannot_drive_the_terminal(runs):
 
 
 def test_one_machine_that_differs_is_told(runs):
+    runs = [shutil.copytree(folder, folder / "figures" / "quick") for folder in runs]
     made = '{"run": {"machine": "M"}, "code": {"sources": "S"}, "environment": {"packages": {"torch": "%s"}}}'
     plant(runs[1], "curves", "0.85", "0.8501")
     for versions, told in ((("2", "2"), True), (("2", "3"), False)):
         for folder, version in zip(runs, versions, strict=True):
             (folder / "manifest.json").write_text(made % version)
         found = compare(*runs)
-        assert found.made == {"code": True, "packages": told, "machine": True}
+        assert found.made == {"profile": True, "code": True, "packages": told, "machine": True}
         assert any("should not happen" in line and "curves" in line for line in lines(found, "A", "B")) is told
         assert found.agrees
     (runs[0] / "manifest.json").unlink()
-    assert set(compare(*runs).made.values()) == {None}
+    assert list(compare(*runs).made.values()) == [True, None, None, None]
+
+
+def test_different_profiles_are_told_first(runs):
+    places = [folder / "figures" / name for folder, name in zip(runs, ("quick", "smoke"), strict=True)]
+    for folder, place in zip(runs, places, strict=True):
+        shutil.copytree(folder, place)
+    said = lines(compare(*places), "mine", "theirs")
+    assert said[2] == "different: profile"
+    assert said[-1].endswith("equal bytes in every table")
 
 
 cells = st.sampled_from(["", "nan", "0", "0.5", "1e9", "-3", "inf", "-inf", "none", "more effort", "True", "é\x1b"])
@@ -254,8 +277,8 @@ def test_comparison_is_symmetric(data):
 
 def test_comparison_never_fails_a_run(tmp_path, runs, monkeypatch):
     """Damaged tables, or none, are told in one line; so is what nobody thought of."""
-    monkeypatch.setattr(results, "published", results.published)
-    assert comparison.against_published(runs[0], "no-such", replaced=runs[1])[-1].startswith("this run and the no-such")
+    said = comparison.against_published(runs[0], "no-such", replaced=runs[1])
+    assert said[-1] == "this run and the no-such run before it are the same: equal bytes in every table"
     (runs[1] / "curves.csv").write_text("a,b\n1\n")
     (said,) = comparison.against_published(runs[0], "no-such", replaced=runs[1])
     assert "curves.csv is no table" in said
@@ -263,6 +286,39 @@ def test_comparison_never_fails_a_run(tmp_path, runs, monkeypatch):
     assert "no run of profile 'no-such' is published" in said
     monkeypatch.setattr(comparison, "compare", lambda *_, **__: 1 / 0)
     assert "division by zero" in comparison.against_published(runs[0], "no-such", replaced=runs[1])[0]
+
+
+def test_run_in_the_repository_ends_with_the_comparison(tmp_path, monkeypatch):
+    """Of all that it made, or of the tables of the chosen notebooks; not with other settings, and not elsewhere."""
+    accuracy = "0.5"
+
+    def execute(name, output, parameters):
+        notebook = nbformat.v4.new_notebook(metadata={"jsigr": {"figures": [], "tables": [f"t{name[:2]}"]}})
+        nbformat.write(notebook, output)
+        (tmp_path / parameters["out"] / f"t{name[:2]}.csv").write_text(f"defence,probability\njsigr,{accuracy}\n")
+
+    for name, value in {"ROOT": tmp_path, "RUNS": tmp_path / "runs", "execute": execute}.items():
+        monkeypatch.setattr(pipeline, name, value)
+    for name in ("verify", "forget_times"):
+        monkeypatch.setattr(pipeline, name, lambda *_: None)
+    monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
+    monkeypatch.setattr(pipeline.Study, "make", lambda self, specs: None)
+    monkeypatch.setattr(results, "published", no_git)
+    assert pipeline.run(profile="smoke").agreement == ["not compared with another run: no git"]
+    assert pipeline.run(profile="smoke").agreement[-1].startswith("this run and the smoke run before it are the same")
+    accuracy = "0.9"
+    (last,) = pipeline.run(profile="smoke", notebooks=["03"]).agreement[-1:]
+    assert last == "this run does not agree with the smoke run before it: 1 value beyond tolerance"
+    assert "0.9" in (tmp_path / "figures" / "smoke" / "t03.csv").read_text()
+    assert "1 tables, 1 values: 1 the same, 0 within tolerance, 0 beyond it" in (
+        pipeline.run(profile="smoke", notebooks=["03"]).agreement
+    )
+    assert pipeline.run(profile="smoke", settings={"eps": 0.05}).agreement == []
+    assert pipeline.run(profile="smoke", out=tmp_path / "elsewhere").agreement == []
+
+
+def no_git(*_):
+    raise InputError("no git")
 
 
 def check_table(path: Path) -> None:

@@ -147,7 +147,8 @@ def test_repository_is_where_results_are_published():
 
 
 def test_manifest_says_what_made_a_run_or_is_silent(tmp_path):
-    assert results.made_of(tmp_path) == {"code": None, "packages": None, "machine": None}
+    unknown = {"profile": None, "code": None, "packages": None, "machine": None}
+    assert results.made_of(tmp_path) == unknown
     path = tmp_path / "manifest.json"
     for content in ("", "[]", "null", '{"run": 3}', '{"run": ', "[" * 100_000):
         path.write_text(content)
@@ -155,7 +156,10 @@ def test_manifest_says_what_made_a_run_or_is_silent(tmp_path):
     path.write_text(
         json.dumps({"run": {"machine": "M"}, "code": {"sources": "S"}, "environment": {"packages": {"torch": "2"}}})
     )
-    assert results.made_of(tmp_path) == {"code": "S", "packages": {"torch": "2"}, "machine": "M"}
+    assert results.made_of(tmp_path) == unknown | {"code": "S", "packages": {"torch": "2"}, "machine": "M"}
+    for name, profile in {"smoke": "smoke", ".smoke.staged": "smoke"}.items():
+        (tmp_path / "figures" / name).mkdir(parents=True)
+        assert results.made_of(tmp_path / "figures" / name)["profile"] == profile
 
 
 def test_drawing_is_what_a_picture_shows_not_what_it_says(tmp_path):
