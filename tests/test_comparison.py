@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jsigr_lib import comparison, flags, pipeline, results
+from jsigr_lib import comparison, pipeline, results, tolerances
 from jsigr_lib.comparison import compare, compare_tables, conclusion, lines
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import ROOT
@@ -91,24 +91,10 @@ def test_planted_difference(runs, table, old, new, agrees):
         assert not found.exact
 
 
-def test_largest_number_that_agrees_and_the_smallest_that_does_not():
-    """Half-widths of 0.03 and 0.04 allow 0.05."""
-    a, b = "accuracy,low,high\n0.50,0.47,0.53\n", "accuracy,low,high\n0.{0},0.{1},0.{2}\n"
-    for middle, beyond in ((54, 0), (56, 1)):
-        found, _, _ = compare_tables("t", of(a), of(b.format(middle, middle - 4, middle + 4)))
-        assert sum(not one.within for one in found if one.column == "accuracy") == beyond
-        assert {one.column: round(one.allowed, 9) for one in found} == {"accuracy": 0.05, "low": 0.07, "high": 0.07}
-
-
-def test_borderline_flags_are_flags():
-    assert comparison.BORDERLINE - set(flags.FLAGS) == set()
-
-
-def test_count_of_images_decides_where_no_interval_does():
-    for images, agrees in ((100, True), (10_000, False)):
-        rows = [f"images,eight_bit,rho_mean\n{images},{share},{mean}\n" for share, mean in ((0.5, 10), (0.55, 11))]
-        found, _, _ = compare_tables("t", *map(of, rows))
-        assert [one.within for one in found] == [agrees, agrees]
+def test_rows_are_called_by_the_keys_that_tell_them_apart():
+    a = of("claim,architecture,a,b,accuracy\nx,cnn,jsigr,pgd,1\nx,cnn,standard,pgd,1\n")
+    b = of("claim,architecture,a,b,accuracy\nx,cnn,jsigr,pgd,9\nx,cnn,standard,pgd,9\n")
+    assert [one.row for one in compare_tables("t", a, b)[0]] == ["jsigr", "standard"]
 
 
 def test_order_of_rows_and_columns_does_not_matter(runs):
@@ -192,7 +178,7 @@ def test_changed_verdict_is_the_headline(runs):
     assert [one.column for one in found.beyond] == ["verdict", "accuracy", "low", "high"]
     last = lines(found, "mine", "theirs")[-1]
     assert last == (
-        "mine does not agree with theirs: verdict of transfer, It transfers.: supported in A, not supported in B; "
+        "mine does not agree with theirs: verdict of transfer: supported in A, not supported in B; "
         "3 other values beyond tolerance"
     )
 
@@ -203,12 +189,31 @@ def test_lines_count_and_show_the_worst_first(runs):
     plant(runs[1], "robustness", "0.256,", "0.2561,")
     said = lines(compare(*runs), "mine", "theirs", limit=1)
     assert said[:2] == ["A  mine", "B  theirs"]
-    assert "3 tables, 17 values: 14 the same, 1 within tolerance, 2 beyond it" in said
+    assert "tables: 3; values: 17, of which 14 the same, 1 within tolerance, 2 beyond it" in said
     start = said.index("") + 1
     assert said[start].split() == ["table", "row", "column", "A", "B", "apart", "allowed"]
     assert said[start + 1].split()[:6] == ["curves", "0.5", "probability", "0.31", "0.91", "0.6"]
     assert said[start + 2] == "and 1 more"
     assert said[-1] == "mine does not agree with theirs: 2 values beyond tolerance"
+
+
+def test_column_that_changed_as_a_whole_leaves_room_for_others(runs):
+    rows = "".join(f"{epoch},1,{{}}\n" for epoch in range(30))
+    for folder, value in zip(runs, "12", strict=True):
+        (folder / "many.csv").write_text(
+            "epoch,seeds,tolerance\n" + rows.replace(",1,", f",{value},").format(*["1"] * 29, value)
+        )
+    said = lines(compare(*runs), "mine", "theirs")
+    assert [line.split()[:3] for line in said if line.startswith("many ")] == [
+        *(["many", str(epoch), "seeds"] for epoch in range(3)),
+        ["many", "29", "tolerance"],
+    ]
+    assert "and 27 more" in said
+
+
+def test_long_text_keeps_both_ends():
+    assert comparison._short("transfer, standard", 9) == "tran…dard"
+    assert comparison._short("transfer", 8) == "transfer"
 
 
 def test_hostile_text_cannot_drive_the_terminal(runs):
@@ -310,7 +315,7 @@ def test_run_in_the_repository_ends_with_the_comparison(tmp_path, monkeypatch):
     (last,) = pipeline.run(profile="smoke", notebooks=["03"]).agreement[-1:]
     assert last == "this run does not agree with the smoke run before it: 1 value beyond tolerance"
     assert "0.9" in (tmp_path / "figures" / "smoke" / "t03.csv").read_text()
-    assert "1 tables, 1 values: 1 the same, 0 within tolerance, 0 beyond it" in (
+    assert "tables: 1; values: 1, of which 1 the same, 0 within tolerance, 0 beyond it" in (
         pipeline.run(profile="smoke", notebooks=["03"]).agreement
     )
     assert pipeline.run(profile="smoke", settings={"eps": 0.05}).agreement == []
@@ -330,13 +335,13 @@ def check_table(path: Path) -> None:
     repeated = Counter(tuple(row[key] for key in leading) for row in table.rows)
     # the estimators' table holds the mask's and the coin's comparison, which share a row
     assert max(repeated.values(), default=1) == (2 if path.stem == "estimators" else 1)
-    bounds = comparison.intervals(list(table.columns))
+    bounds = tolerances.intervals(list(table.columns))
     for column in table.columns:
         if column in leading or column in bounds or column in comparison.RETOLD:
             continue
         texts = {row[column] for row in table.rows} - {"", "nan"}
-        if any(comparison.number(text) == comparison.number(text) for text in texts):
-            assert comparison.tolerance(column) is not None, f"{column} of {path.stem} has no tolerance"
+        if any(tolerances.number(text) == tolerances.number(text) for text in texts):
+            assert tolerances.tolerance(column) is not None, f"{column} of {path.stem} has no tolerance"
     assert compare_tables(path.stem, table, table)[:2] == ([], [])
 
 
