@@ -1,22 +1,21 @@
 """Profiles: one dial from a smoke test to the paper's scale. Every field is checked before anything is computed."""
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from jsigr_lib import attacks, defences, models
+from jsigr_lib import attacks, defences, models, toml
 from jsigr_lib.attributions import MAPS
 from jsigr_lib.data import DATASETS
-from jsigr_lib.errors import InputError, between, one_of
+from jsigr_lib.errors import InputError, between, file_name, one_of, shown
 from jsigr_lib.paths import PROFILES
 from jsigr_lib.saliency import Selection
 
 Fraction = Field(ge=0, le=1, allow_inf_nan=False)
-Count = Field(ge=1)
+Count = Field(ge=1, le=10_000_000)
 PROFILE_NAMES = tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
 
 
@@ -28,7 +27,7 @@ class Defence(Table):
     """An objective and its options; with `teacher`, a standard network guides it, by the selection of its perturbation
     maps or by its gradients, whichever the objective takes."""
 
-    label: str
+    label: str = Field(min_length=1, max_length=64)
     objective: str
     options: dict[str, float | int | str | bool] = {}
     teacher: bool = False
@@ -91,7 +90,7 @@ class Profile(Table):
     autoattack_images: int = Count  # the first test images, for AutoAttack, and for comparing all judges
     autoattack: list[str] = []  # the defences that AutoAttack judges
     # theory
-    estimator_draws: int = Field(200, ge=10)  # gradients per estimator, for its bias and spread
+    estimator_draws: int = Field(200, ge=10, le=1_000_000)  # gradients per estimator, for its bias and spread
     boundary_images: int = Field(12, ge=2)  # the first test images, at most saliency_images, for measured distances
     # saliency
     saliency_images: int = Field(ge=2)
@@ -102,9 +101,15 @@ class Profile(Table):
 
     @model_validator(mode="after")
     def _check(self):
+        file_name("name", self.name)
+        for name, defence in self.defences.items():
+            file_name("name of a defence", name)
+            if not defence.label.isprintable():
+                raise InputError(f"label = {shown(defence.label)}; accepted: printable characters")
         one_of("dataset", self.dataset, DATASETS)
         for architecture in [*self.architectures, *self.surrogates, *self.widths]:
             models.check_width(architecture, self.widths.get(architecture))
+            between(f"width of {architecture}", self.widths.get(architecture, 1), 1, 4096)
         different = (
             "architectures",
             "surrogates",
@@ -117,7 +122,7 @@ class Profile(Table):
         for field in (*different, "surrogate_defences", "autoattack", "featured"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
-                raise InputError(f"{field} = {values}; accepted: different values")
+                raise InputError(f"{field} = {shown(values)}; accepted: different values")
         for architecture in self.architectures:
             if {architecture} == set(self.surrogates):
                 raise InputError(f"surrogates = {self.surrogates}; accepted: at least one other than {architecture!r}")
@@ -139,7 +144,9 @@ class Profile(Table):
             one_of("defence needed by every comparison,", name, self.defences)
         own = self.options("jsigr")
         if self.defences["jsigr"].objective != "jsigr" or not (own.get("lambda_j") and own.get("lambda_s")):
-            raise InputError(f"options of defence 'jsigr' = {own}; accepted: objective 'jsigr', both lambdas positive")
+            raise InputError(
+                f"options of defence 'jsigr' = {shown(own)}; accepted: objective 'jsigr', both lambdas positive"
+            )
         if self.defences["standard"].teacher:
             raise InputError("teacher = True of defence 'standard'; accepted: False, as it is the others' teacher")
         for name, defence in self.defences.items():
@@ -183,37 +190,12 @@ def load_profile(name: str = "quick", **overrides: Any) -> Profile:
 
     Raises InputError in one line for an unknown profile, an unknown field, a wrong type or a bad value.
     """
-    path = PROFILES / f"{name}.toml"
-    if str(name).endswith(".toml"):
-        path = Path(name)
-        if not path.is_file():
-            raise InputError(
-                f"profile file {name!r} does not exist; accepted: {', '.join(PROFILE_NAMES)}, or a TOML file"
-            )
-    else:
+    if not str(name).endswith(".toml"):
         one_of("profile", name, PROFILE_NAMES)
-    try:
-        fields = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"profile file {name!r} is no valid TOML: {error}") from None
+    path = Path(name) if str(name).endswith(".toml") else PROFILES / f"{name}.toml"
+    fields = toml.read(path, "profile", f"{', '.join(PROFILE_NAMES)}, or a TOML file like theirs")
     fields |= {key: value for key, value in overrides.items() if value is not None}
-    try:
-        return Profile(**{"name": path.stem, **fields})
-    except ValidationError as error:
-        raise InputError(_one_line(error)) from None
-
-
-def _one_line(error: ValidationError) -> str:
-    """The first complaint of pydantic: which field, what it was given, what is accepted."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(map(str, first["loc"]))
-    if first["type"] == "extra_forbidden":
-        return f"unknown field {field!r}; accepted: {', '.join(Profile.model_fields)}"
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    if first["type"] == "missing":
-        return f"{field} is missing; accepted: a value"
-    return f"{field} = {first['input']!r}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    return toml.checked(Profile, {"name": path.stem, **fields})
 
 
 def resolve_device(name: str = "auto") -> torch.device:

@@ -250,9 +250,9 @@ def test_toml_path(tmp_path):
 @pytest.mark.parametrize(
     ("content", "fragments"),
     [
-        (None, ["profile file", "mine.toml' does not exist; accepted: paper, quick, smoke, or a TOML file"]),
-        (b"epochs = ", ["profile file", "mine.toml' is no valid TOML: "]),
-        (b"\xff\xfe", ["profile file", "mine.toml' is no valid TOML: "]),
+        (None, ["mine.toml is no profile: there is no such file; accepted: paper, quick, smoke, or a TOML file"]),
+        (b"epochs = ", ["mine.toml is no profile: ", "accepted: "]),
+        (b"\xff\xfe", ["mine.toml is no profile: ", "accepted: "]),
         (b'dataset = "mnist"', ["train_images", "is missing"]),
         (b"", ["is missing"]),
     ],
