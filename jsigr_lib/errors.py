@@ -12,10 +12,10 @@ class InputError(ValueError):
     """Bad input: one line that names the value and what is accepted. The command line exits with code 2."""
 
     def __init__(self, message: str):
-        super().__init__(one_line(message))
+        super().__init__(printable(message))
 
 
-def one_line(message: str, longest: int = 1000) -> str:
+def printable(message: str, longest: int = 1000) -> str:
     """Printable and no longer than that, whatever a file or a user has put into it; cut in the middle, as what is wrong
     stands at the beginning and what is accepted at the end."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message.strip("\n"))
@@ -58,7 +58,7 @@ def file_name(what: str, value: object) -> str:
     comes from outside passes here. Raises InputError if it cannot."""
     if not isinstance(value, str) or not NAME.fullmatch(value):
         raise InputError(
-            f"{what} = {shown(value)}; accepted: up to 64 letters, digits, '.', '_' and '-', the first a letter or digit"
+            f"{what} = {shown(value)}; accepted: up to 64 letters, digits, '.', '_', '-', the first a letter or digit"
         )
     return value
 

@@ -46,7 +46,9 @@ def entries(path: Path, key: str, what: str, *, least: int = 1) -> list[Any]:
     content = read(path, what)
     found = content.get(key, [])
     if set(content) - {key} or not isinstance(found, list) or len(found) < least:
-        raise InputError(f"{path} is no {what}: it has {shown([*content])}; accepted: [[{key}]] blocks and nothing else")
+        raise InputError(
+            f"{path} is no {what}: it has {shown([*content])}; accepted: [[{key}]] blocks and nothing else"
+        )
     return found
 
 
