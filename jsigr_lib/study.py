@@ -136,12 +136,15 @@ class Study:
         )
 
     def targets(self) -> dict[tuple[str, str], list[Training]]:
-        """(architecture, defence) -> its networks, one per seed."""
+        """(architecture, defence) -> its networks, one per seed. The first architecture has every defence."""
         p = self.profile
         return {
-            (architecture, name): [self.training(name, architecture=architecture, seed=seed) for seed in p.seeds]
+            (architecture, name): [
+                self.training(name, architecture=architecture, seed=seed) for seed in p.seeds[: defence.seeds]
+            ]
             for architecture in p.architectures
-            for name in p.defences
+            for name, defence in p.defences.items()
+            if architecture == self.architecture or not p.everywhere or name in p.everywhere
         }
 
     def make(self, specs: list[Spec]) -> None:
