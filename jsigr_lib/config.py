@@ -68,6 +68,7 @@ class Profile(Table):
     # training
     architectures: list[str] = Field(min_length=1)  # of the defended networks; figures show the first
     everywhere: list[str] = []  # the defences that architectures besides the first have too; [] is all
+    everywhere_seeds: int | None = Field(None, ge=1)  # and how many of their seeds; all by default
     surrogates: list[str] = Field(min_length=1)  # undefended networks that transfer attacks come from
     seeds: list[int] = Field(min_length=1)
     epochs: int = Count
@@ -92,7 +93,7 @@ class Profile(Table):
     square_queries: int = Count
     strong_images: int = Count  # the first test images, for restarts, Square, L2 and the probes behind flags
     autoattack_images: int = Count  # the first test images, for AutoAttack, and for comparing all judges
-    autoattack: list[str] = []  # the defences that AutoAttack judges
+    autoattack: list[str] = []  # the defences that AutoAttack judges, of each the first seed
     # theory
     estimator_draws: int = Field(200, ge=10)  # gradients per estimator, for its bias and spread
     boundary_images: int = Field(12, ge=2)  # the first test images, at most saliency_images, for measured distances

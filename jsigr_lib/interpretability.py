@@ -76,8 +76,9 @@ def explained(study: Study, target: Training, maps: tuple[str, ...], *, attacked
 
 
 def explained_in(study: Study, defence: str, target: Training) -> Explained:
-    """Of a featured defence all maps, of the others the pair."""
-    return explained(study, target, tuple(study.profile.saliency_maps) if defence in study.featured else PAIR)
+    """Of a featured defence all maps, on the figures' architecture; of the others the pair."""
+    every = defence in study.featured and target.architecture == study.architecture
+    return explained(study, target, tuple(study.profile.saliency_maps) if every else PAIR)
 
 
 def sanity(study: Study, target: Training) -> Sanity:

@@ -87,17 +87,21 @@ def table(study: Study) -> pd.DataFrame:
 
 def choose(validation: pd.DataFrame) -> dict[str, dict[str, str]]:
     """defence -> rule -> weights: the most transferred accuracy among the candidates that lose no more clean accuracy
-    than the rule allows; if all lose more, the one that loses least."""
+    than the rule allows; if all lose more, the one that loses least. A weight of 0 makes another defence of it."""
     clean, transfer = (_by_weights(validation, threat) for threat in ("clean", "transfer"))
     floor = clean[STANDARD, ""]
     found: dict[str, dict[str, str]] = {}
     for defence in dict.fromkeys(validation.defence):
-        own = [key for key in clean.index if key[0] == defence]
+        own = [key for key in clean.index if key[0] == defence and not _has_zero(key[1])]
         for rule, loss in RULES.items():
             within = [key for key in own if clean[key] >= floor - loss - 1e-9]
             best = max(within, key=transfer.get) if within else max(own, key=clean.get)
             found.setdefault(defence, {})[rule] = best[1]
     return found
+
+
+def _has_zero(weights: str) -> bool:
+    return any(part.endswith(" 0") for part in weights.split(", "))
 
 
 def _by_weights(rows: pd.DataFrame, threat: str) -> pd.Series:

@@ -100,7 +100,8 @@ def _white_box(study: Study, defence: str, networks: list[Training]) -> list[tup
     def add(threat: str, attack: str, label: str, eps: float, *, norm: str = "linf", images: int | None, **settings):
         what = _what(threat, eps, source="itself", attack=label, norm=norm)
         common = {"attack": attack, "eps": eps, "norm": norm, "images": images, "settings": tuple(settings.items())}
-        cells.append((what, [Outcomes(target=one, attacked=Attacked(sources=one, **common)) for one in networks]))
+        asked = networks[:1] if attack == "autoattack" else networks
+        cells.append((what, [Outcomes(target=one, attacked=Attacked(sources=one, **common)) for one in asked]))
 
     few = min(p.strong_images, p.test_images)
     for eps in p.budgets:

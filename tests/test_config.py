@@ -266,7 +266,7 @@ def test_toml_path(tmp_path):
 @pytest.mark.parametrize(
     ("content", "fragments"),
     [
-        (None, ["profile file", "mine.toml' does not exist; accepted: paper, quick, smoke, or a TOML file"]),
+        (None, ["profile file", "mine.toml' does not exist; accepted: full, paper, quick, smoke, or a TOML file"]),
         (b"epochs = ", ["profile file", "mine.toml' is no valid TOML: "]),
         (b"\xff\xfe", ["profile file", "mine.toml' is no valid TOML: "]),
         (b'dataset = "mnist"', ["train_images", "is missing"]),

@@ -59,6 +59,7 @@ def test_the_most_robust_within_the_loss_is_chosen():
         ("a", "w 3", 0.80, 0.70),
         ("b", "w 1", 0.70, 0.90),
         ("b", "w 2", 0.75, 0.80),
+        ("b", "w 0", 0.90, 0.99),  # no b at all
     )
     assert choose(rows) == {
         "standard": {"best": "", "matched": ""},
