@@ -20,7 +20,7 @@ import papermill
 import psutil
 from traitlets.config import Config
 
-from jsigr_lib import boundary, claims, estimators, interpretability, robustness, theory, threats
+from jsigr_lib import boundary, claims, estimators, interpretability, robustness, search, theory, threats
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.errors import InputError, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
@@ -71,14 +71,14 @@ def check_settings(notebooks: list[str], settings: dict[str, Any]) -> None:
 def specs(study: Study, notebook: str) -> list[Spec]:
     """The artefacts that a notebook shows."""
     networks: list[Spec] = [network for networks in study.targets().values() for network in networks]
-    grid, every, headline = (
-        robustness.specs(study, cells(study))
-        for cells in (threats.grid_cells, threats.robustness_cells, threats.headline_cells)
+    every, headline = (
+        robustness.specs(study, cells(study)) for cells in (threats.robustness_cells, threats.headline_cells)
     )
+    searched = [one for split in search.SPLITS for one in robustness.specs(study, search.cells(study, split))]
     linearised, maps = theory.linearised_specs(study), interpretability.specs(study)
     needed = {
         "01_theory": [*linearised, *boundary.boundary_specs(study), *estimators.scatter_specs(study).values()],
-        "02_training": [*networks, *grid],
+        "02_training": [*networks, *searched],
         "03_transfer_attacks": every,
         "04_saliency": [*maps, snapshot(study)],
         "05_claims": [*headline, *claims.specs(study), *linearised, *maps],

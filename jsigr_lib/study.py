@@ -136,13 +136,16 @@ class Study:
         )
 
     def targets(self) -> dict[tuple[str, str], list[Training]]:
-        """(architecture, defence) -> its networks, one per seed."""
-        p = self.profile
-        return {
-            (architecture, name): [self.training(name, architecture=architecture, seed=seed) for seed in p.seeds]
-            for architecture in p.architectures
-            for name in p.defences
-        }
+        """(architecture, defence) -> its networks, one per seed. The first architecture has every defence."""
+        p, found = self.profile, {}
+        for architecture in p.architectures:
+            first = architecture == self.architecture
+            for name, defence in p.defences.items():
+                if first or not p.everywhere or name in p.everywhere:
+                    seeds = p.seeds[: defence.seeds][: None if first else p.everywhere_seeds]
+                    networks = [self.training(name, architecture=architecture, seed=seed) for seed in seeds]
+                    found[architecture, name] = networks
+        return found
 
     def make(self, specs: list[Spec]) -> None:
         """Make what is missing of `specs`."""

@@ -78,6 +78,23 @@ def test_targets_are_every_architecture_defence_and_seed(tiny, study):
     )
 
 
+def test_a_defence_may_have_fewer_seeds_and_not_be_everywhere(tiny, study):
+    defences = {name: defence.model_dump() for name, defence in study.profile.defences.items()}
+    defences["pgd"]["seeds"] = 1
+    several = tiny(
+        study.store.root,
+        architectures=["small-cnn", "resnet8"],
+        seeds=[3, 1],
+        defences=defences,
+        everywhere=["standard", "jsigr", "pgd"],
+    )
+    targets = several.targets()
+    assert [defence for architecture, defence in targets if architecture == "resnet8"] == ["standard", "jsigr", "pgd"]
+    assert [defence for architecture, defence in targets if architecture == "small-cnn"] == list(defences)
+    assert [one.seed for one in targets["resnet8", "pgd"]] == [3]
+    assert [one.seed for one in targets["small-cnn", "jsigr"]] == [3, 1]
+
+
 def test_teacher_is_the_standard_network_of_the_same_seed(tiny, study):
     defences = {name: defence.model_dump() for name, defence in study.profile.defences.items()}
     defences["jsigr"]["teacher"] = True
