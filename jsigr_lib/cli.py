@@ -1,6 +1,7 @@
 """The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1."""
 
 import importlib
+import json
 import sys
 import time
 import tomllib
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from jsigr_lib import pipeline, pretrained
+from jsigr_lib import pipeline, pretrained, tracing
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import PRETRAINED, ROOT
@@ -112,6 +113,21 @@ def site(
     from jsigr_lib import site as pages  # nbconvert takes a second to import
 
     console.print(f"open {pages.build(profile, out=out) / 'index.html'}", markup=False)
+
+
+@app.command()
+def trace(
+    file: Annotated[Path, typer.Argument(help="PNG, SVG, CSV or Markdown, wherever it is and whatever it is called")],
+    as_json: Annotated[bool, typer.Option("--json", help="print all of the record, as JSON")] = False,
+) -> None:
+    """Tell what made a figure or table: settings, data, code, notebook cell. Exit code 1 if it was altered since."""
+    found = tracing.trace(file)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=1))
+    else:
+        Console(highlight=False).print(tracing.layout(found))
+    if found.altered:
+        raise RuntimeError(f"{str(file)!r} was altered since it was saved: {found.altered}")
 
 
 def benchmarks() -> ModuleType:
