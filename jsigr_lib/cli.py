@@ -125,7 +125,8 @@ def trace(
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=1))
     else:
-        Console(highlight=False).print(tracing.layout(found))
+        out = Console(highlight=False, soft_wrap=True)
+        out.print(tracing.layout(found, width=min(out.width, 120)), end="")
     if found.altered:
         raise RuntimeError(f"{str(file)!r} was altered since it was saved: {found.altered}")
 

@@ -5,11 +5,11 @@ beside it and in those below figures/ and runs/. What a file says is shown as pl
 """
 
 import json
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from jsigr_lib import embedding, origins, provenance
@@ -20,6 +20,8 @@ from jsigr_lib.provenance import Manifest, Part, Record
 
 LARGEST = 50_000_000  # bytes of a file
 LONGEST, LINES = 2000, 40  # characters of a value and lines of a cell, as shown
+COLUMN = 11  # characters of the labels
+ALTERED = "ALTERED since it was saved"
 SHOWN = ("torch", "numpy", "scipy", "pandas", "matplotlib")  # of the packages
 
 
@@ -125,29 +127,32 @@ def _twin(sha: str, kept: list[tuple[Path, Part]]) -> tuple[Path | None, Manifes
 Rows = list[tuple[str, str]]
 
 
-def layout(found: Trace) -> Table:
+def layout(found: Trace, *, width: int = 100) -> Text:
     """For a person: what it is, what it rests on, what ran. What is long is in the JSON form only."""
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for group in (_subject, _settings, _software, _cell):
-        for label, value in group(found):
-            if value:
-                table.add_row(label, Text(value))
-        table.add_row()
-    return table
+    text = Text()
+    for rows in (_subject(found), _settings(found), _software(found), _notebook(found)):
+        for label, value in rows:
+            lines = textwrap.wrap(_plain(value), max(width - COLUMN, 20), break_on_hyphens=False)
+            for start, line in zip([label, *[""] * len(lines)], lines, strict=False):
+                style = "bold red" if ALTERED in value else ""
+                text.append(f"{start:{COLUMN}}", "bold").append(f"{line}\n", style)
+        text.append("\n")
+    for line in found.record.cell.source.splitlines()[:LINES] if found.record.cell else ():
+        text.append(f"{'':{COLUMN}}{_plain(line)}\n")
+    return text
 
 
 def _subject(found: Trace) -> Rows:
     r = found.record
     where = "inside the file" if found.source == found.file else f"in {_short(found.source)}"
-    state = f"ALTERED since: {found.altered}" if found.altered else "unchanged since it was saved"
+    state = f"{ALTERED}: {found.altered}" if found.altered else "unchanged since it was saved"
+    own = "" if found.twin or found.altered else ", by its own account"
     return [
-        (_plain(r.kind).capitalize(), _plain(r.name)),
-        ("Record", f"{where}; {state}"),
+        ("Table" if r.kind == "table" else "Figure", r.name),
+        ("Record", f"{where}; {state}{own}"),
         ("Same as", _short(found.twin) if found.twin and found.twin != found.file else ""),
-        ("Shows", _plain(r.alt)),
-        ("Choices", _plain("; ".join(f"{number} {name}" for number, name in r.choices.items()))),
+        ("Shows", r.alt),
+        ("Choices", "; ".join(f"{number} {name}" for number, name in r.choices.items())),
     ]
 
 
@@ -158,16 +163,18 @@ def _settings(found: Trace) -> Rows:
     }
     state = "as it ships" if r.changed == {} else _listed(changes) or "a file of its own"
     simple = {field: value for field, value in r.profile.items() if isinstance(value, (str, int, float, bool))}
-    settings = _listed({field: _value(value) for field, value in simple.items() if field != "name"})
+    settings = _listed({field: value for field, value in simple.items() if field != "name"})
     kinds = ", ".join(f"{len(digests)} {kind}" for kind, digests in r.artefacts.items())
     here = "all" if made["here"] == made["all"] else made["here"] or "none"
-    others = {None: "", 0: ", unchanged"}.get(made["others"], f", {made['others']} of them changed since")
+    others = {None: "", 0: ", unchanged" if made["here"] else ""}.get(
+        made["others"], f", {made['others']} changed since"
+    )
     return [
-        ("Profile", _plain(f"{r.profile.get('name')}: {state}")),
-        ("Settings", _plain(settings)),
-        ("Seeds", _plain(_listed(r.seeds))),
-        ("Data", _plain(_listed(r.data))),
-        ("Artefacts", _plain(f"{kinds}; {here} in runs/{others}")),
+        ("Profile", f"{r.profile.get('name')}: {state}"),
+        ("Settings", f"{settings}; lists and defences with --json"),
+        ("Seeds", _listed(r.seeds)),
+        ("Data", _listed({what: value[:16] for what, value in r.data.items()})),
+        ("Artefacts", f"{kinds}; {here} in runs/{others}"),
     ]
 
 
@@ -176,40 +183,38 @@ def _software(found: Trace) -> Rows:
     tree = {None: "", True: ", tree modified", False: ", tree clean"}[code.modified]
     same = "the same as here" if code.sources == origins.sources() else "another than here"
     shown = {name: where.packages[name] for name in SHOWN if name in where.packages}
-    made = " to ".join(found.times) or "unknown: the time is not in the file, and no manifest here lists it"
+    times = " to ".join(time.replace("T", " ").removesuffix("+00:00") for time in found.times)
     return [
-        ("Code", _plain(f"jsigr {code.version}, commit {(code.commit or 'unknown')[:12]}{tree}; library {same}")),
-        ("Software", _plain(f"Python {where.python}, {_listed(shown)} and {len(where.packages) - len(shown)} more")),
-        ("Machine", _plain(where.machine)),
-        ("Made", _plain(made)),
+        ("Code", f"jsigr {code.version}, commit {(code.commit or 'unknown')[:12]}{tree}; library {same}"),
+        ("Software", f"Python {where.python}, {_listed(shown)} and {len(where.packages) - len(shown)} more"),
+        ("Machine", where.machine),
+        ("Made", f"{times} UTC" if times else "the time is not in the file, and no manifest here knows it"),
     ]
 
 
-def _cell(found: Trace) -> Rows:
+def _notebook(found: Trace) -> Rows:
     cell = found.record.cell
     if cell is None:
-        return [("Notebook", "none, a script")]
-    where = (
-        f"{cell.notebook}, cell {cell.number} ({cell.id})" if cell.notebook else "none of this repository; the cell:"
-    )
-    lines = cell.source.splitlines()
-    more = ["..."] if len(lines) > LINES else []
-    return [("Notebook", _plain(where)), ("", "\n".join(map(_plain, lines[:LINES] + more)))]
+        return [("Notebook", "none, a script made it")]
+    known = f"{cell.notebook}, cell {cell.number} ({cell.id})"
+    return [("Notebook", known if cell.notebook else "none of this repository; the cell:")]
 
 
 def _listed(values: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in values.items())
+    return ", ".join(f"{name} {_value(value)}" for name, value in values.items())
 
 
 def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_value, value)) or "none"
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def _short(path: Path) -> str:
-    return _plain(str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path))
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
 
 
 def _plain(text: str) -> str:
     """A line without what could drive a terminal, and not endless."""
-    text = "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]} ..."
+    text = "".join(letter if letter.isprintable() else " " if letter.isspace() else "?" for letter in text[:LONGEST])
+    return text if len(text) < LONGEST else f"{text} ..."
