@@ -105,6 +105,7 @@ def vouched(path: Path) -> bool:
 
 
 def about(study: "Study", name: str, *, kind: str, alt: str = "") -> Record:
+    """The record of a file that a study is about to write."""
     profile, read = study.profile.model_dump(mode="json", exclude={"data_root"}), study.store.reads
     read = {study.data.digest: study.data.kind, **read}  # data may be in memory already
     contents = {digest: artefact_sha256(study.store.root, kind, digest) for digest, kind in read.items()}

@@ -79,7 +79,7 @@ def trace(file: Path) -> Trace:
             return Trace(file, part, path, "", twin, manifest)
     for path, part in kept:
         if path == beside and file.suffix[1:] in part.sha256:
-            return Trace(file, part, path, f"its bytes are not those that {path.name} names", None, Manifest())
+            return Trace(file, part, path, f"its bytes are not those that {path.name!r} names", None, Manifest())
     raise InputError(
         f"{str(file)!r} has an unknown origin: it holds no record, and no run here made it; "
         "accepted: a figure (PNG, SVG) or table (CSV, Markdown) of jsigr, unchanged"

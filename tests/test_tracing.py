@@ -137,7 +137,7 @@ def test_edited_files_are_flagged(repository, tmp_path, monkeypatch, capsys):
         "lines.svg": (svg.replace(b"linejoin: round", b"linejoin: bevel"), "its picture is not the one that was saved"),
         "record.svg": (svg.replace(b"A line that rises", b"A line that falls"), "its picture is not"),
         "words.svg": (svg.replace(b'"alt":"A line that rises', b'"alt":"A line that falls'), "its record is not the"),
-        "both.csv": (b"accuracy\n0.9\n", "its bytes are not those that both.json names"),
+        "both.csv": (b"accuracy\n0.9\n", "its bytes are not those that 'both.json' names"),
     }
     shutil.copy(repository / "both.json", tmp_path)
     for name, (content, reason) in edited.items():
