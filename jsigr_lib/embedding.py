@@ -23,7 +23,7 @@ KEY = b"jsigr"
 OPEN, CLOSE = b'<jsigr:record xmlns:jsigr="urn:jsigr:record">', b"</jsigr:record>"
 DRAWN = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # the chunks that decide the pixels
 LONGEST = 2**20  # bytes of a record: more, and Pillow would refuse to open the picture
-LARGEST = 40_000_000  # pixels
+LARGEST = 20_000_000  # pixels
 DEEPEST = 20  # levels of JSON
 
 

@@ -18,7 +18,7 @@ from jsigr_lib.errors import InputError
 from jsigr_lib.paths import ROOT, RUNS
 from jsigr_lib.provenance import Manifest, Part, Record
 
-LARGEST = 50_000_000  # bytes of a file
+LARGEST = 20_000_000  # bytes of a file
 LONGEST, LINES = 2000, 40  # characters of a value and lines of a cell, as shown
 COLUMN = 11  # characters of the labels
 ALTERED = "ALTERED since it was saved"
