@@ -1,6 +1,7 @@
 """The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1."""
 
 import importlib
+import json
 import sys
 import time
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from jsigr_lib import pipeline, pretrained, toml
+from jsigr_lib import pipeline, pretrained, toml, tracing
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.errors import InputError, printable, shown
 from jsigr_lib.paths import PRETRAINED, ROOT
@@ -123,6 +124,22 @@ def site(
 
     built = pages.build(profile, out=path_of("out", out))
     console.print(f"open {built / 'index.html'}", markup=False)
+
+
+@app.command()
+def trace(
+    file: Annotated[Path, typer.Argument(help="PNG, SVG, CSV or Markdown, wherever it is and whatever it is called")],
+    as_json: Annotated[bool, typer.Option("--json", help="print all of the record, as JSON")] = False,
+) -> None:
+    """Tell what made a figure or table: settings, data, code, notebook cell. Exit code 1 if it was altered since."""
+    found = tracing.trace(file)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=1))
+    else:
+        out = Console(highlight=False, soft_wrap=True)
+        out.print(tracing.layout(found, width=min(out.width, 120)), end="")
+    if found.altered:
+        raise RuntimeError(f"{str(file)!r} was altered since it was saved: {found.altered}")
 
 
 def benchmarks() -> ModuleType:

@@ -5,8 +5,6 @@ output that it declares lies in the staging folder. Only then do figures, tables
 ones, each folder by a rename, so that what is published is always one complete run.
 """
 
-import hashlib
-import json
 import os
 import threading
 import time
@@ -20,7 +18,7 @@ import papermill
 import psutil
 from traitlets.config import Config
 
-from jsigr_lib import boundary, claims, estimators, interpretability, robustness, search, theory, threats
+from jsigr_lib import boundary, claims, estimators, interpretability, provenance, robustness, search, theory, threats
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.errors import InputError, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
@@ -47,6 +45,16 @@ class Summary:
     made: int
     peak_memory_gb: float
     machine: str
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """What differs from run to run, for the manifest."""
+        return {
+            "minutes": round(self.seconds / 60, 1),
+            "artefacts_made": self.made,
+            "peak_memory_gb": round(self.peak_memory_gb, 2),
+            "machine": self.machine,
+        }
 
 
 def select(names: list[str] | None) -> list[str]:
@@ -117,17 +125,20 @@ def run(
         study.make(needed)
         figures, executed = (stage(target, keep=len(chosen) < len(NAMES)) for target in targets)
         parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
+        times = {}
         static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
         for i, name in enumerate(chosen, 1):
+            started = provenance.now()
             report(f"notebook {i} of {len(chosen)}: {name}")
             execute(name, executed / f"{name}.ipynb", {**parameters, **static.get(name, {})})
             verify(executed / f"{name}.ipynb", figures)
             forget_times(executed / f"{name}.ipynb")
+            times[name] = [started, provenance.now()]
     seconds = time.perf_counter() - start
     summary = Summary(
         *targets, len(list(figures.iterdir())), seconds, made, memory.peak / 1e9, machine(study.store.device)
     )
-    write_manifest(figures, summary)
+    provenance.write_manifest(figures, summary.account, times, study.store)
     for staged, target in zip((figures, executed), targets, strict=True):
         publish(staged, target)
     return summary
@@ -171,9 +182,8 @@ def verify(executed: Path, figures: Path) -> None:
         path = figures / name
         if not path.is_file() or not path.stat().st_size:
             raise RuntimeError(f"{executed.name} did not make {name}, which it declares")
-        sidecar = path.with_suffix(".json")
-        if path.suffix == ".png" and json.loads(sidecar.read_text())["sha256"]["png"] != sha256(path):
-            raise RuntimeError(f"{name} differs from what {sidecar.name} says of it")
+        if path.suffix != ".json" and not provenance.vouched(path):
+            raise RuntimeError(f"{name} differs from what {path.stem}.json says of it")
 
 
 def forget_times(executed: Path) -> None:
@@ -186,26 +196,10 @@ def forget_times(executed: Path) -> None:
 
 
 def declared_outputs(notebook: nbformat.NotebookNode) -> list[str]:
-    """File names from the notebook's metadata: each figure is PNG, SVG and JSON, each table CSV and Markdown."""
+    """File names from the notebook's metadata: a figure is PNG and SVG, a table CSV and Markdown, and both JSON."""
     declared = notebook.metadata["jsigr"]
     figures = [f"{name}.{kind}" for name in declared["figures"] for kind in ("png", "svg", "json")]
-    return figures + [f"{name}.{kind}" for name in declared["tables"] for kind in ("csv", "md")]
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_manifest(figures: Path, summary: Summary) -> None:
-    """manifest.json: the hash of every file, and the run's own account of itself."""
-    about = {
-        "minutes": round(summary.seconds / 60, 1),
-        "artefacts_made": summary.made,
-        "peak_memory_gb": round(summary.peak_memory_gb, 2),
-        "machine": summary.machine,
-    }
-    files = {path.name: sha256(path) for path in sorted(figures.iterdir()) if path.name != "manifest.json"}
-    (figures / "manifest.json").write_text(json.dumps({"run": about, "sha256": files}, indent=1) + "\n")
+    return figures + [f"{name}.{kind}" for name in declared["tables"] for kind in ("csv", "md", "json")]
 
 
 def _from_root(path: Path) -> str:

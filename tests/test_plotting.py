@@ -93,12 +93,12 @@ def test_save_writes_picture_drawing_and_sidecar(desk, shown):
     study = desk()
     save(study, "dots", dots(), ALT)
     assert sorted(path.name for path in study.out.iterdir()) == ["dots.json", "dots.png", "dots.svg"]
-    sidecar = json.loads((study.out / "dots.json").read_text())
+    sidecar = json.loads((study.out / "dots.json").read_text())["figure"]
     assert sidecar["alt"] == ALT
     assert sidecar["sha256"] == {
         kind: hashlib.sha256((study.out / f"dots.{kind}").read_bytes()).hexdigest() for kind in ("png", "svg")
     }
-    assert (sidecar["data"], sidecar["jsigr"]) == (study.data.content, jsigr_lib.__version__)
+    assert (sidecar["data"]["content"], sidecar["code"]["version"]) == (study.data.content, jsigr_lib.__version__)
     assert sidecar["profile"]["eps"] == study.profile.eps
     assert "data_root" not in sidecar["profile"]
     with Image.open(study.out / "dots.png") as image:
@@ -124,7 +124,7 @@ def test_save_names_the_choices_behind_a_figure(desk, shown):
     assert "image/png" in picture["metadata"] and options == {"raw": True}
     said = "Choices behind this figure: D2 hard selection; D3 self targets; "
     assert data["text/markdown"].startswith(said) and data["text/plain"] == data["text/markdown"]
-    choices = json.loads((study.out / "agreement.json").read_text())["choices"]
+    choices = json.loads((study.out / "agreement.json").read_text())["figure"]["choices"]
     assert choices["D2"] == "hard selection"
     assert data["text/markdown"].count(";") == len(choices) - 1
 
@@ -133,7 +133,7 @@ def test_a_figure_that_no_choice_shapes_has_no_such_line(desk, shown):
     study = desk()
     save(study, "dots", dots(), ALT)
     assert len(shown) == 1
-    assert json.loads((study.out / "dots.json").read_text())["choices"] == {}
+    assert json.loads((study.out / "dots.json").read_text())["figure"]["choices"] == {}
 
 
 def test_write_is_save_that_shows_nothing(desk, shown):
@@ -175,7 +175,7 @@ def test_save_replaces_an_older_figure(desk):
     save(study, "dots", dots(4, 3), ALT)
     with Image.open(study.out / "dots.png") as image:
         assert (image.size, image.text["Description"]) == ((600, 450), ALT)
-    assert json.loads((study.out / "dots.json").read_text())["alt"] == ALT
+    assert json.loads((study.out / "dots.json").read_text())["figure"]["alt"] == ALT
 
 
 def test_only_smoke_is_stamped(desk):

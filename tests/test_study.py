@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 
+from jsigr_lib.data import SPLIT_SEED
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import RUNS
 from jsigr_lib.study import SURROGATE_SEED, Study
@@ -172,7 +173,13 @@ def test_table_is_written_as_csv_and_markdown(tiny, study, tmp_path):
     lines = (writer.out / "numbers.md").read_text().splitlines()
     assert len(lines) == 4
     assert "0.1235" in lines[2] and "0.3333" in lines[3]
-    assert sorted(path.name for path in writer.out.iterdir()) == ["numbers.csv", "numbers.md"]
+    assert sorted(path.name for path in writer.out.iterdir()) == ["numbers.csv", "numbers.json", "numbers.md"]
+
+
+def test_seeds_are_those_of_all_networks_and_of_the_split(tiny, study):
+    several = tiny(study.store.root, seeds=[3, 1])
+    assert several.seeds == {"networks": [3, 1], "surrogates": SURROGATE_SEED, "split": SPLIT_SEED}
+    assert several.surrogate("mlp").seed == several.seeds["surrogates"]
 
 
 def test_measured_values_are_json(tiny, study, tmp_path):
