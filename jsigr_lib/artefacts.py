@@ -100,6 +100,7 @@ class Store:
 
     def __init__(self, root: Path, device: torch.device | str = "cpu", jobs: int = 1):
         self.root, self.device, self.jobs = Path(root), torch.device(device), jobs
+        self.reads: dict[str, str] = {}  # digest -> kind of what was asked for, not of what making it took
 
     def path(self, spec: Spec) -> Path:
         return self.root / spec.kind / f"{spec.digest}.safetensors"
@@ -114,6 +115,7 @@ class Store:
     def get(self, spec: Spec) -> Artefact:
         if spec not in self:
             self.save(spec, *_compute(spec, self))
+        self.reads[spec.digest] = spec.kind
         return read(self.path(spec))
 
     def save(self, spec: Spec, tensors: dict[str, Tensor], facts: dict) -> None:
@@ -173,7 +175,7 @@ def _indexed(i: int, spec: Spec, store: Store) -> tuple[int, tuple[dict, dict]]:
 def _compute(spec: Spec, store: Store) -> tuple[dict[str, Tensor], dict]:
     start = time.perf_counter()
     with one_thread():
-        tensors, facts = spec.compute(store, store.device)
+        tensors, facts = spec.compute(Store(store.root, store.device, store.jobs), store.device)
     measured = {"seconds": time.perf_counter() - start, "torch": torch.__version__, "machine": machine(store.device)}
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {**facts, **measured}
 

@@ -1,15 +1,14 @@
 """Results and claims.toml -> verdicts. Nothing here knows what the answers should be."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from jsigr_lib import flags, interpretability, robustness, statistics, theory, threats
-from jsigr_lib.errors import InputError
+from jsigr_lib import flags, interpretability, robustness, statistics, theory, threats, toml
+from jsigr_lib.errors import within
 from jsigr_lib.outcomes import Outcomes, correct_of, transferred, white_box
 from jsigr_lib.paths import CLAIMS
 from jsigr_lib.study import Study
@@ -22,7 +21,7 @@ class Test(BaseModel):
     """difference = measure(a) - measure(b) has to be above `margin`."""
 
     __test__ = False  # no test case of pytest's
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     measure: str
     a: str
     b: str
@@ -43,15 +42,12 @@ class Claim(BaseModel):
 
 
 def load_claims(path: Path = CLAIMS) -> list[Claim]:
-    """The claims and their tests. Raises InputError if the file is not what it should be."""
-    try:
-        return [Claim(**entry) for entry in tomllib.loads(path.read_text())["claim"]]
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    except (OSError, KeyError, TypeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = f"{type(error).__name__}: {error}"
-    raise InputError(f"{path} is no list of claims: {reason.splitlines()[0]}")
+    """The claims and their tests. Raises InputError in one line that names the claim and what is wrong with it."""
+    found = []
+    for i, entry in enumerate(toml.entries(path, "claim", "list of claims"), 1):
+        with within(f"{path}, claim {i}"):
+            found.append(toml.checked(Claim, entry))
+    return found
 
 
 def specs(study: Study) -> list[Outcomes]:
@@ -88,6 +84,8 @@ def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
             if not {test.a, test.b} <= set(p.defences):
                 continue
             for architecture in p.architectures:
+                if not {(architecture, test.a), (architecture, test.b)} <= set(study.targets()):
+                    continue
                 for name in (test.a, test.b):
                     if (architecture, name) not in values:
                         values[architecture, name] = values_per_image(study, architecture, name)
@@ -116,7 +114,8 @@ def _trust(study: Study, test: Test, architecture: str, key: tuple[str, str]) ->
 
 
 def _contrast(claim: Claim, test: Test, architecture: str, key: tuple[str, str], a, b, study: Study) -> dict:
-    difference, low, high = statistics.mean(a.astype(float) - b.astype(float))
+    differences = statistics.differences(a, b)
+    difference, low, high = statistics.mean(differences)
     outcome = "holds" if low > test.margin else "fails" if high <= test.margin else "undecided"
     context = f" {key[1]}" if key[1] else ""
     context += f" ({architecture})" if len(study.profile.architectures) > 1 else ""
@@ -129,8 +128,8 @@ def _contrast(claim: Claim, test: Test, architecture: str, key: tuple[str, str],
         "context": key[1],
         "a": test.a,
         "b": test.b,
-        "images": a.shape[1],
-        "seeds": len(a),
+        "images": differences.shape[1],
+        "seeds": len(differences),
         "difference": difference,
         "low": low,
         "high": high,

@@ -4,7 +4,6 @@ import importlib
 import json
 import sys
 import time
-import tomllib
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -14,14 +13,27 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from jsigr_lib import comparison, pipeline, pretrained, results
+from jsigr_lib import comparison, pipeline, pretrained, results, toml, tracing
 from jsigr_lib.artefacts import Spec
-from jsigr_lib.errors import InputError
+from jsigr_lib.errors import InputError, printable, shown
 from jsigr_lib.paths import PRETRAINED, ROOT
 from jsigr_lib.study import Study
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False, no_args_is_help=True)
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+UsageError = typer.BadParameter.__base__  # an option that is unknown, a value that is missing
+
+
+def whole_number(help: str):
+    """An option whose complaint names the value, which typer's own leaves out."""
+
+    def parse(value: str) -> int:
+        try:
+            return int(value)
+        except ValueError:
+            raise typer.BadParameter(f"{shown(value)} is no whole number") from None
+
+    return typer.Option(help=help, parser=parse, metavar="<int>")
 
 
 @app.callback()
@@ -36,11 +48,9 @@ def run(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="where figures/ and notebooks/ go; the repository by default")
-    ] = None,
+    out: Annotated[str | None, typer.Option(help="where figures/ and notebooks/ go; the repository by default")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    jobs: Annotated[int, typer.Option(help="processes at a time; 0 is one per core")] = 0,
+    jobs: Annotated[int, whole_number("processes at a time; 0 is one per core")] = 0,
     download: Annotated[bool, typer.Option("--download", help="fetch a data set that is missing")] = False,
 ) -> None:
     """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
@@ -48,7 +58,7 @@ def run(
         profile=profile,
         notebooks=notebook,
         settings=parse_settings(set_ or []),
-        out=out,
+        out=path_of("out", out),
         device=device,
         jobs=jobs,
         download=download,
@@ -95,16 +105,16 @@ def bench(
             "all by default; repeatable"
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="of interleaved timing; 2 or 3 for a first look")] = 10,
-    threads: Annotated[int, typer.Option(help="of the CPU")] = 2,
+    rounds: Annotated[int, whole_number("of interleaved timing; 2 or 3 for a first look")] = 10,
+    threads: Annotated[int, whole_number("of the CPU")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     jacobian_regularizer: Annotated[
-        Path | None, typer.Option(help="a clone of github.com/facebookresearch/jacobian_regularizer")
+        str | None, typer.Option(help="a clone of github.com/facebookresearch/jacobian_regularizer")
     ] = None,
     torchattacks: Annotated[
-        Path | None, typer.Option(help="the Python of an environment with torchattacks and torch")
+        str | None, typer.Option(help="the Python of an environment with torchattacks and torch")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="where the tables go; benchmarks/results by default")] = None,
+    out: Annotated[str | None, typer.Option(help="where the tables go; benchmarks/results by default")] = None,
 ) -> None:
     """Measure speed against named peers, as ratios from interleaved runs; see benchmarks/README.md."""
     folder = benchmarks().main(
@@ -112,9 +122,9 @@ def bench(
         rounds=rounds,
         threads=threads,
         device=device,
-        jacobian_regularizer=jacobian_regularizer,
-        torchattacks=torchattacks,
-        out=out,
+        jacobian_regularizer=path_of("jacobian-regularizer", jacobian_regularizer),
+        torchattacks=path_of("torchattacks", torchattacks),
+        out=path_of("out", out),
         progress=progress_lines(),
         report=lambda line: console.print(line, markup=False),
     )
@@ -133,12 +143,29 @@ def export_pretrained(
 @app.command()
 def site(
     profile: Annotated[str, typer.Option(help="one that jsigr run has executed")] = "quick",
-    out: Annotated[Path, typer.Option(help="where the pages go; a folder that is new, empty or a site")] = Path("site"),
+    out: Annotated[str, typer.Option(help="where the pages go; a folder that is new, empty or a site")] = "site",
 ) -> None:
     """Turn the executed notebooks into pages to read without a kernel and without a network."""
     from jsigr_lib import site as pages  # nbconvert takes a second to import
 
-    console.print(f"open {pages.build(profile, out=out) / 'index.html'}", markup=False)
+    built = pages.build(profile, out=path_of("out", out))
+    console.print(f"open {built / 'index.html'}", markup=False)
+
+
+@app.command()
+def trace(
+    file: Annotated[Path, typer.Argument(help="PNG, SVG, CSV or Markdown, wherever it is and whatever it is called")],
+    as_json: Annotated[bool, typer.Option("--json", help="print all of the record, as JSON")] = False,
+) -> None:
+    """Tell what made a figure or table: settings, data, code, notebook cell. Exit code 1 if it was altered since."""
+    found = tracing.trace(file)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=1))
+    else:
+        out = Console(highlight=False, soft_wrap=True)
+        out.print(tracing.layout(found, width=min(out.width, 120)), end="")
+    if found.altered:
+        raise RuntimeError(f"{str(file)!r} was altered since it was saved: {found.altered}")
 
 
 def benchmarks() -> ModuleType:
@@ -152,17 +179,27 @@ def benchmarks() -> ModuleType:
     return importlib.import_module("benchmarks.run")
 
 
+def path_of(option: str, path: str | None) -> Path | None:
+    """The path given for an option. Raises InputError for an empty one, which would be the folder one is in."""
+    if path is not None and not (path.strip() and path.isprintable()):
+        raise InputError(f"--{option} {shown(path)}; accepted: a path of printable characters")
+    return path and Path(path)
+
+
 def parse_settings(pairs: list[str]) -> dict:
     """["eps=0.1", "seeds=[0, 1]", "dataset=mnist"] -> values; whatever is no TOML value is a string."""
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
+        key = key.strip()
         if not (key and equals):
-            raise InputError(f"--set {pair!r}; accepted: KEY=VALUE")
+            raise InputError(f"--set {shown(pair)}; accepted: KEY=VALUE")
+        if key in settings:
+            raise InputError(f"--set {shown(key)} stands there twice; accepted: once")
         try:
-            settings[key.strip()] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            settings[key.strip()] = value
+            settings[key] = toml.parse(f"value = {value}")["value"] if value.isprintable() else value
+        except ValueError:
+            settings[key] = value
     return settings
 
 
@@ -189,12 +226,17 @@ def progress_lines():
 def main() -> None:
     """Entry point of `jsigr` and of `python -m jsigr_lib`."""
     try:
-        app()
+        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="jsigr", standalone_mode=False))
     except InputError as error:
         console.print(f"jsigr: {error}", markup=False)
         sys.exit(2)
+    except UsageError as error:
+        command = error.ctx.command_path if error.ctx else "jsigr <command>"
+        what = f"{error.format_message().rstrip('.')}; accepted: what `{command} --help` lists"
+        console.print(f"jsigr: {printable(what)}", markup=False)
+        sys.exit(2)
     except RuntimeError as error:
-        console.print(f"jsigr: {error}", markup=False)
+        console.print(f"jsigr: {printable(str(error))}", markup=False)
         sys.exit(1)
     except KeyboardInterrupt:
         console.print("jsigr: interrupted; what was complete is kept, and the same command continues from there")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from jsigr_lib.results import Row, Table, drawing, files, made_of, read, reference
+from jsigr_lib.errors import printable
+from jsigr_lib.results import Row, Table, files, look_the_same, made_of, read, reference
 from jsigr_lib.tolerances import intervals, judged, number, same
 
 KEYS = frozenset(
@@ -20,7 +21,7 @@ KEYS = frozenset(
         *("architecture", "defence", "threat", "source", "source_defence", "attack", "norm", "eps", "judge"),
         *("lambda_j", "lambda_s", "claim", "test", "context", "a", "b", "statement", "check", "question", "measure"),
         *("map", "input", "curve", "share", "layers", "quantity", "radius", "estimator", "mask", "coin", "draws"),
-        *("epoch", "number", "flag"),
+        *("epoch", "number", "flag", "weights", "split"),
     }
 )
 """What a row is about: the columns of these names that lead a table."""
@@ -98,7 +99,7 @@ def compare(a: Path, b: Path, *, only: Iterable[str] | None = None) -> Compariso
         differences=differences,
         unpaired=unpaired + missing,
         changed=[name for name in both if len({side[name].read_bytes() for side in sides}) > 1],
-        figures=(len(drawn), sum(len({drawing(side[name]) for side in pictures}) == 1 for name in drawn)),
+        figures=(len(drawn), sum(look_the_same(*(side[name] for side in pictures)) for name in drawn)),
         made={key: None if None in (one[key], other[key]) else one[key] == other[key] for key in one},
     )
 
@@ -148,7 +149,7 @@ def lines(found: Comparison, a: str, b: str, *, limit: int = 20) -> list[str]:
         said += [f"and {len(beyond) - len(shown):,} more"] * (len(beyond) > len(shown)) + [""]
     if all(found.made.values()) and found.changed:
         said.append(f"other bytes in {', '.join(found.changed)}: on one machine that should not happen")
-    return ["".join(c if c.isprintable() else "?" for c in line) for line in (*said, conclusion(found, a, b))]
+    return list(map(printable, (*said, conclusion(found, a, b))))
 
 
 def conclusion(found: Comparison, a: str, b: str) -> str:
@@ -173,7 +174,7 @@ def against_published(figures: Path, profile: str, *, replaced: Path, only: Iter
         with reference(profile, replaced) as (folder, name):
             return lines(compare(figures, folder, only=only), "this run", name)
     except Exception as error:
-        return [f"not compared with another run: {' '.join(str(error).split())}"]
+        return [printable(f"not compared with another run: {error}")]
 
 
 def _foremost(differences: list[Difference], limit: int) -> list[Difference]:

@@ -9,15 +9,15 @@ import importlib
 import inspect
 import json
 import re
-import tomllib
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from jsigr_lib.errors import InputError
+from jsigr_lib import toml
+from jsigr_lib.errors import InputError, shown, within
 from jsigr_lib.paths import EQUATIONS, NOTEBOOKS, ROOT
 
 TAG = re.compile(r"abs|derived|ours|(code|cited): \S.*")
@@ -62,31 +62,16 @@ class Equation(BaseModel):
 def load_equations(path: Path = EQUATIONS) -> list[Equation]:
     """The entries, E1, E2, ... in order, each with every end of its thread in place. Raises InputError in one line that
     names the entry and what is wrong with it."""
-    try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))["equation"]
-        if not isinstance(entries, list):
-            raise TypeError(f"equation = {entries!r}")
-    except (OSError, KeyError, TypeError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{path} is no list of equations: {reason}") from None
     found: list[Equation] = []
-    for number, entry in enumerate(entries, 1):
-        try:
-            equation = Equation.model_validate(entry)
+    for number, entry in enumerate(toml.entries(path, "equation", "list of equations"), 1):
+        with within(f"{path}, E{number}"):
+            equation = toml.checked(Equation, entry)
             if equation.id != f"E{number}":
-                raise InputError(f"id {equation.id!r}; accepted: E{number}")
+                raise InputError(f"id {shown(equation.id)}; accepted: E{number}")
             if equation.name in [other.name for other in found]:
-                raise InputError(f"name {equation.name!r} is taken; accepted: another")
+                raise InputError(f"name {shown(equation.name)} is taken; accepted: another")
             _check_ends(equation)
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
-        except InputError as error:
-            reason = str(error)
-        else:
             found.append(equation)
-            continue
-        raise InputError(f"{path}, E{number}: {reason.splitlines()[0]}")
     return found
 
 
@@ -115,7 +100,7 @@ def place(function: str) -> tuple[str, int]:
     """File (below the repository) and line of "jsigr_lib.module:name". Raises InputError if there is no such code."""
     module, _, name = function.partition(":")
     path = f"{module.replace('.', '/')}.py"
-    lines = _defined(ROOT / path) if re.fullmatch(r"jsigr_lib\.\w+", module) else {}
+    lines = _defined(ROOT / path) if re.fullmatch(r"jsigr_lib\.\w{1,64}", module) else {}
     if name not in lines:
         raise InputError(
             f"no function {function!r}; accepted: jsigr_lib.<module>:<function>, <class> or <class>.<method>"
@@ -126,7 +111,7 @@ def place(function: str) -> tuple[str, int]:
 def test_line(test: str) -> int:
     """Line of "tests/test_x.py::test_y". Raises InputError if there is no such test."""
     path, _, name = test.partition("::")
-    lines = _defined(ROOT / path) if re.fullmatch(r"tests/test_\w+\.py", path) and name.startswith("test_") else {}
+    lines = _defined(ROOT / path) if re.fullmatch(r"tests/test_\w{1,64}\.py", path) and name.startswith("test_") else {}
     if name not in lines:
         raise InputError(f"no test {test!r}; accepted: tests/<file>.py::<test>, without parameters")
     return lines[name]

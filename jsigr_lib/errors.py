@@ -1,8 +1,39 @@
-"""The one exception a user can cause."""
+"""The one exception a user can cause, and the checks that raise it."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LONGEST = 100  # characters of a value in a message
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class InputError(ValueError):
     """Bad input: one line that names the value and what is accepted. The command line exits with code 2."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
+
+
+def printable(message: str, longest: int = 1000) -> str:
+    """Printable and no longer than that, whatever a file or a user has put into it; cut in the middle, as what is wrong
+    stands at the beginning and what is accepted at the end."""
+    line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message.strip("\n"))
+    return line if len(line) <= longest else f"{line[: longest // 2 - 5]} ... {line[-longest // 2 :]}"
+
+
+def shown(value: object) -> str:
+    """`value` as Python writes it, shortened to fit into a line.
+
+    >>> shown("mnist")
+    "'mnist'"
+    """
+    try:
+        written = repr(value)
+    except (ValueError, RecursionError):  # a whole number of thousands of digits, or nested too deeply
+        return f"<a {type(value).__name__} too large to show>"
+    cut = f" ... ({len(written):,} characters)"
+    return written if len(written) <= LONGEST else written[: LONGEST - len(cut)] + cut
 
 
 def one_of(what: str, value: object, accepted) -> None:
@@ -13,10 +44,29 @@ def one_of(what: str, value: object, accepted) -> None:
     jsigr_lib.errors.InputError: unknown device 'tpu'; accepted: auto, cpu, cuda
     """
     if value not in accepted:
-        raise InputError(f"unknown {what} {value!r}; accepted: {', '.join(map(str, accepted))}")
+        raise InputError(f"unknown {what} {shown(value)}; accepted: {', '.join(map(str, accepted))}")
 
 
 def between(what: str, value: float, low: float, high: float) -> None:
     """Raise InputError unless low <= value <= high (NaN never is)."""
     if not low <= value <= high:
-        raise InputError(f"{what} = {value!r} is out of range; accepted: {low:g} to {high:g}")
+        raise InputError(f"{what} = {shown(value)} is out of range; accepted: {low:g} to {high:g}")
+
+
+def file_name(what: str, value: object) -> str:
+    """`value`, if it can name a file or a folder and can lead to no other: everything that is joined to a path and
+    comes from outside passes here. Raises InputError if it cannot."""
+    if not isinstance(value, str) or not NAME.fullmatch(value):
+        raise InputError(
+            f"{what} = {shown(value)}; accepted: up to 64 letters, digits, '.', '_', '-', the first a letter or digit"
+        )
+    return value
+
+
+@contextmanager
+def within(place: str) -> Iterator[None]:
+    """An InputError raised inside also says where it happened, such as in which entry of which file."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{place}: {error}") from None

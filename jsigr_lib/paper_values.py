@@ -1,18 +1,17 @@
 """The paper's own numbers, as typed into paper_values.toml by whoever has the paper. Nothing else is ever shown as the
 paper's."""
 
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from jsigr_lib import claims, statistics
+from jsigr_lib import claims, statistics, toml
 from jsigr_lib.claims import NOT_ENTERED, Claim
 from jsigr_lib.data import DATASETS
-from jsigr_lib.errors import InputError, between, one_of
+from jsigr_lib.errors import InputError, between, one_of, within
 from jsigr_lib.paths import PAPER_VALUES
 from jsigr_lib.study import Study
 
@@ -32,30 +31,15 @@ class PaperValue(BaseModel):
 def load_paper_values(ledger: Sequence[Claim], path: Path = PAPER_VALUES) -> list[PaperValue]:
     """The numbers entered, each about something that a claim of `ledger` tests. Raises InputError in one line, with
     the entry that is wrong, if the file is anything else."""
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-        if set(content) - {"value"} or not isinstance(content.get("value", []), list):
-            raise KeyError(f"accepted: nothing but [[value]] blocks, not {', '.join(content)}")
-    except (OSError, KeyError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        reason = str(error.args[0] if isinstance(error, KeyError) else error).splitlines()[0]
-        raise InputError(f"{path} is no list of values: {reason}") from None
     found: list[PaperValue] = []
-    for i, entry in enumerate(content.get("value", []), 1):
-        try:
+    for i, entry in enumerate(toml.entries(path, "value", "list of values", least=0), 1):
+        with within(f"{path}, value {i}"):
             found.append(_checked(entry, ledger, found))
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
-        except InputError as error:
-            reason = str(error)
-        else:
-            continue
-        raise InputError(f"{path}, value {i}: {reason.splitlines()[0]}")
     return found
 
 
 def _checked(entry: object, ledger: Sequence[Claim], before: list[PaperValue]) -> PaperValue:
-    value = PaperValue.model_validate(entry)
+    value = toml.checked(PaperValue, entry)
     by_id = {claim.id: claim for claim in ledger}
     one_of("claim", value.claim, by_id)
     tests = by_id[value.claim].tests
@@ -94,7 +78,7 @@ def beside_ours(study: Study, ledger: Sequence[Claim], values: Sequence[PaperVal
                 continue
             entered = [one for one in values if (one.claim, one.measure, one.defence) == (claim.id, measure, defence)]
             paper = "; ".join(map(_cited, entered)) or NOT_ENTERED
-            for architecture in study.profile.architectures:
+            for architecture in (one for one in study.profile.architectures if (one, defence) in study.targets()):
                 if (architecture, defence) not in measured:
                     measured[architecture, defence] = claims.values_per_image(study, architecture, defence)
                 found = measured[architecture, defence]

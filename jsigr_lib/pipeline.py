@@ -5,8 +5,6 @@ output that it declares lies in the staging folder. Only then do figures, tables
 ones, each folder by a rename, so that what is published is always one complete run.
 """
 
-import hashlib
-import json
 import os
 import threading
 import time
@@ -20,7 +18,7 @@ import papermill
 import psutil
 from traitlets.config import Config
 
-from jsigr_lib import boundary, claims, estimators, interpretability, robustness, theory, threats
+from jsigr_lib import boundary, claims, estimators, interpretability, provenance, robustness, search, theory, threats
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.comparison import against_published
 from jsigr_lib.errors import InputError, one_of
@@ -50,6 +48,16 @@ class Summary:
     machine: str
     agreement: list[str] = field(default_factory=list)  # with the published run, in lines for people
 
+    @property
+    def account(self) -> dict[str, Any]:
+        """What differs from run to run, for the manifest."""
+        return {
+            "minutes": round(self.seconds / 60, 1),
+            "artefacts_made": self.made,
+            "peak_memory_gb": round(self.peak_memory_gb, 2),
+            "machine": self.machine,
+        }
+
 
 def select(names: list[str] | None) -> list[str]:
     """Notebooks by number ("03") or name; all of them for None. Raises InputError for an unknown one."""
@@ -73,14 +81,14 @@ def check_settings(notebooks: list[str], settings: dict[str, Any]) -> None:
 def specs(study: Study, notebook: str) -> list[Spec]:
     """The artefacts that a notebook shows."""
     networks: list[Spec] = [network for networks in study.targets().values() for network in networks]
-    grid, every, headline = (
-        robustness.specs(study, cells(study))
-        for cells in (threats.grid_cells, threats.robustness_cells, threats.headline_cells)
+    every, headline = (
+        robustness.specs(study, cells(study)) for cells in (threats.robustness_cells, threats.headline_cells)
     )
+    searched = [one for split in search.SPLITS for one in robustness.specs(study, search.cells(study, split))]
     linearised, maps = theory.linearised_specs(study), interpretability.specs(study)
     needed = {
         "01_theory": [*linearised, *boundary.boundary_specs(study), *estimators.scatter_specs(study).values()],
-        "02_training": [*networks, *grid],
+        "02_training": [*networks, *searched],
         "03_transfer_attacks": every,
         "04_saliency": [*maps, snapshot(study)],
         "05_claims": [*headline, *claims.specs(study), *linearised, *maps],
@@ -120,17 +128,20 @@ def run(
         study.make(needed)
         figures, executed = (stage(target, keep=len(chosen) < len(NAMES)) for target in targets)
         parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
+        times = {}
         static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
         for i, name in enumerate(chosen, 1):
+            started = provenance.now()
             report(f"notebook {i} of {len(chosen)}: {name}")
             execute(name, executed / f"{name}.ipynb", {**parameters, **static.get(name, {})})
             verify(executed / f"{name}.ipynb", figures)
             forget_times(executed / f"{name}.ipynb")
+            times[name] = [started, provenance.now()]
     seconds = time.perf_counter() - start
     summary = Summary(
         *targets, len(list(figures.iterdir())), seconds, made, memory.peak / 1e9, machine(study.store.device)
     )
-    write_manifest(figures, summary)
+    provenance.write_manifest(figures, summary.account, times, study.store)
     if out.resolve() == ROOT and not settings:
         summary = replace(summary, agreement=_agreement(figures, executed, targets[0], chosen))
     for staged, target in zip((figures, executed), targets, strict=True):
@@ -176,9 +187,8 @@ def verify(executed: Path, figures: Path) -> None:
         path = figures / name
         if not path.is_file() or not path.stat().st_size:
             raise RuntimeError(f"{executed.name} did not make {name}, which it declares")
-        sidecar = path.with_suffix(".json")
-        if path.suffix == ".png" and json.loads(sidecar.read_text())["sha256"]["png"] != sha256(path):
-            raise RuntimeError(f"{name} differs from what {sidecar.name} says of it")
+        if path.suffix != ".json" and not provenance.vouched(path):
+            raise RuntimeError(f"{name} differs from what {path.stem}.json says of it")
 
 
 def forget_times(executed: Path) -> None:
@@ -191,26 +201,10 @@ def forget_times(executed: Path) -> None:
 
 
 def declared_outputs(notebook: nbformat.NotebookNode) -> list[str]:
-    """File names from the notebook's metadata: each figure is PNG, SVG and JSON, each table CSV and Markdown."""
+    """File names from the notebook's metadata: a figure is PNG and SVG, a table CSV and Markdown, and both JSON."""
     declared = notebook.metadata["jsigr"]
     figures = [f"{name}.{kind}" for name in declared["figures"] for kind in ("png", "svg", "json")]
-    return figures + [f"{name}.{kind}" for name in declared["tables"] for kind in ("csv", "md")]
-
-
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_manifest(figures: Path, summary: Summary) -> None:
-    """manifest.json: the hash of every file, and the run's own account of itself."""
-    about = {
-        "minutes": round(summary.seconds / 60, 1),
-        "artefacts_made": summary.made,
-        "peak_memory_gb": round(summary.peak_memory_gb, 2),
-        "machine": summary.machine,
-    }
-    files = {path.name: sha256(path) for path in sorted(figures.iterdir()) if path.name != "manifest.json"}
-    (figures / "manifest.json").write_text(json.dumps({"run": about, "sha256": files}, indent=1) + "\n")
+    return figures + [f"{name}.{kind}" for name in declared["tables"] for kind in ("csv", "md", "json")]
 
 
 def _agreement(figures: Path, executed: Path, target: Path, chosen: list[str]) -> list[str]:

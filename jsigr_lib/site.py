@@ -5,7 +5,6 @@ alternative text that `plotting.save` gave them. What a reader could not use, su
 a picture without words, is an error: a site is whole or not there.
 """
 
-import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from nbconvert.exporters import TemplateExporter
 from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 from traitlets.config import Config
 
 from jsigr_lib.errors import InputError
@@ -85,7 +85,8 @@ def front(pages: list[Page], figures: Path) -> Page:
     """The index, as a notebook like the others: what this is, the headline figure, and each notebook's question."""
     cells = [new_markdown_cell((FRONT / "index.md").read_text(encoding="utf-8"))]
     if (figures / "teaser.png").is_file():  # not after a run of single notebooks
-        alt = json.loads((figures / "teaser.json").read_text(encoding="utf-8"))["alt"]
+        with Image.open(figures / "teaser.png") as image:
+            alt = image.info["Description"]
         png = b64encode((figures / "teaser.png").read_bytes()).decode()
         teaser = new_output("display_data", {"image/png": png}, metadata={"image/png": {"alt": alt}})
         cells.append(new_code_cell(outputs=[teaser]))

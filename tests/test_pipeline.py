@@ -9,7 +9,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from jsigr_lib import pipeline, publishing, robustness, threats
+from jsigr_lib import origins, pipeline, provenance, publishing, robustness, threats
 from jsigr_lib.errors import InputError
 from jsigr_lib.study import Study
 
@@ -24,7 +24,8 @@ def test_everything_declared_is_published(smoke_run):
     manifest = json.loads((smoke_run.figures / "manifest.json").read_text())
     on_disk = {path.name for path in smoke_run.figures.iterdir()} - {"manifest.json"}
     assert set(manifest["sha256"]) == on_disk
-    assert all(pipeline.sha256(smoke_run.figures / name) == sha for name, sha in manifest["sha256"].items())
+    for name, sha in manifest["sha256"].items():
+        assert provenance.sha256((smoke_run.figures / name).read_bytes()) == sha
 
 
 def test_run_accounts_for_itself(smoke_run):
@@ -126,6 +127,27 @@ def test_verify_does_not_believe_papermill(smoke_run, tmp_path):
     nbformat.write(executed, path)
     with pytest.raises(RuntimeError, match="never ran"):
         pipeline.verify(path, smoke_run.figures)
+
+
+def test_verify_compares_every_file_with_its_record(smoke_run, tmp_path):
+    executed = smoke_run.notebooks / "05_claims.ipynb"
+    for suffix in ("csv", "md", "png", "svg"):
+        figures = tmp_path / suffix
+        shutil.copytree(smoke_run.figures, figures)
+        pipeline.verify(executed, figures)
+        with open(figures / f"scorecard.{suffix}", "ab") as file:
+            file.write(b" ")
+        with pytest.raises(RuntimeError, match=rf"scorecard.{suffix} differs from what scorecard.json says of it"):
+            pipeline.verify(executed, figures)
+
+
+def test_manifest_knows_code_software_times_and_artefacts(smoke_run):
+    manifest = json.loads((smoke_run.figures / "manifest.json").read_text())
+    assert list(manifest["notebooks"]) == list(pipeline.NAMES)
+    assert all(started <= finished for started, finished in manifest["notebooks"].values())
+    assert manifest["run"]["machine"] in manifest["environment"]["machine"]
+    assert manifest["code"]["sources"] == origins.sources()
+    assert len(manifest["artefacts"]) > 100 and all(manifest["artefacts"].values())
 
 
 def test_killed_between_renames_is_recovered(tmp_path):
