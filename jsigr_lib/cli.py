@@ -4,6 +4,8 @@ import importlib
 import json
 import sys
 import time
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -11,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from jsigr_lib import pipeline, pretrained, toml, tracing
+from jsigr_lib import comparison, pipeline, pretrained, results, toml, tracing
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.errors import InputError, printable, shown
 from jsigr_lib.paths import PRETRAINED, ROOT
@@ -68,6 +70,30 @@ def run(
         f"{summary.seconds / 60:.1f} minutes, {summary.made} artefacts made, "
         f"peak memory {summary.peak_memory_gb:.1f} GB, {summary.machine}"
     )
+    for line in summary.agreement:
+        console.print(line, markup=False)
+
+
+@app.command()
+def diff(
+    a: Annotated[
+        Path, typer.Argument(help="a folder of tables, or one with figures/<profile>, as jsigr run leaves it")
+    ],
+    b: Annotated[Path | None, typer.Argument(help="another one; the published run by default")] = None,
+    profile: Annotated[str | None, typer.Option(help="which, if a folder holds several")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="agree only if every table has the same bytes")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="every difference, for programs")] = False,
+) -> None:
+    """Compare two runs, table by table: exit code 0 if they agree within tolerance, 1 if they do not."""
+    folder = results.find(a, profile)
+    reference = results.published(profile or folder.resolve().name) if b is None else nullcontext((b, str(b)))
+    with reference as (other, name):
+        found = comparison.compare(folder, results.find(other, profile))
+    if as_json:
+        typer.echo(json.dumps({"a": str(a), "b": name, "agrees": found.agrees, "exact": found.exact, **asdict(found)}))
+    else:
+        typer.echo("\n".join(comparison.lines(found, str(a), name)))
+    raise typer.Exit(0 if (found.exact if exact else found.agrees) else 1)
 
 
 @app.command()

@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from traitlets.config import Config
 
 from jsigr_lib import boundary, claims, estimators, interpretability, provenance, robustness, search, theory, threats
 from jsigr_lib.artefacts import Progress, Spec, machine
+from jsigr_lib.comparison import against_published
 from jsigr_lib.errors import InputError, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
 from jsigr_lib.publishing import publish, stage, writable
@@ -45,6 +46,7 @@ class Summary:
     made: int
     peak_memory_gb: float
     machine: str
+    agreement: list[str] = field(default_factory=list)  # with the published run, in lines for people
 
     @property
     def account(self) -> dict[str, Any]:
@@ -108,7 +110,8 @@ def run(
 ) -> Summary:
     """Execute notebooks and publish what they made below `out`: figures/<profile>/ and notebooks/executed/<profile>/.
 
-    `out` is the repository by default, or runs/custom if settings change the profile. Raises InputError before anything
+    `out` is the repository by default, or runs/custom if settings change the profile. What goes to the repository is
+    compared with what is published. Raises InputError before anything
     is computed if an argument is wrong, and RuntimeError, with nothing published, if a notebook fails.
     """
     start, settings, chosen = time.perf_counter(), settings or {}, select(notebooks)
@@ -139,6 +142,8 @@ def run(
         *targets, len(list(figures.iterdir())), seconds, made, memory.peak / 1e9, machine(study.store.device)
     )
     provenance.write_manifest(figures, summary.account, times, study.store)
+    if out.resolve() == ROOT and not settings:
+        summary = replace(summary, agreement=_agreement(figures, executed, targets[0], chosen))
     for staged, target in zip((figures, executed), targets, strict=True):
         publish(staged, target)
     return summary
@@ -200,6 +205,13 @@ def declared_outputs(notebook: nbformat.NotebookNode) -> list[str]:
     declared = notebook.metadata["jsigr"]
     figures = [f"{name}.{kind}" for name in declared["figures"] for kind in ("png", "svg", "json")]
     return figures + [f"{name}.{kind}" for name in declared["tables"] for kind in ("csv", "md", "json")]
+
+
+def _agreement(figures: Path, executed: Path, target: Path, chosen: list[str]) -> list[str]:
+    """Of staged figures with the published ones: of all, or of the tables that the chosen notebooks made."""
+    declared = [declared_outputs(nbformat.read(executed / f"{name}.ipynb", as_version=4)) for name in chosen]
+    tables = {Path(file).stem for files in declared for file in files if file.endswith(".csv")}
+    return against_published(figures, target.name, replaced=target, only=tables if len(chosen) < len(NAMES) else None)
 
 
 def _from_root(path: Path) -> str:
