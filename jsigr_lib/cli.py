@@ -1,6 +1,7 @@
 """The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1."""
 
 import importlib
+import json
 import sys
 import time
 import tomllib
@@ -11,7 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from jsigr_lib import pipeline, pretrained
+from jsigr_lib import pipeline, plan, pretrained
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import PRETRAINED, ROOT
@@ -57,6 +58,30 @@ def run(
         f"{summary.seconds / 60:.1f} minutes, {summary.made} artefacts made, "
         f"peak memory {summary.peak_memory_gb:.1f} GB, {summary.machine}"
     )
+
+
+@app.command("plan")
+def show_plan(
+    profile: Annotated[str, typer.Option(help="smoke, quick or paper, or a TOML file like theirs")] = "quick",
+    notebook: Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    jobs: Annotated[int, typer.Option(help="processes at a time; 0 is one per core")] = 0,
+    each: Annotated[bool, typer.Option("--all", help="one line per artefact")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="everything, for programs")] = False,
+) -> None:
+    """Say what jsigr run would find and what it would make, why, and in how many minutes. Writes nothing."""
+    planned = plan.plan(
+        profile=profile,
+        notebooks=notebook,
+        settings=parse_settings(set_ or []),
+        device=device,
+        jobs=jobs,
+        start=time.process_time(),
+    )
+    typer.echo(json.dumps(planned.as_dict(), indent=1) if as_json else "\n".join(planned.lines(each=each)))
 
 
 @app.command()
@@ -140,7 +165,7 @@ def parse_settings(pairs: list[str]) -> dict:
 
 
 def progress_lines():
-    """A progress callback: one line per trained network or twentieth of the work, with the time that is left."""
+    """A progress callback: one line per trained network or twentieth of the cost, with the time that is left."""
     start, last = time.perf_counter(), 0.0
 
     def progress(spec: Spec, done: float, total: float) -> None:
@@ -150,7 +175,7 @@ def progress_lines():
         last, elapsed = done, time.perf_counter() - start
         left = (
             f"about {elapsed * (total - done) / done / 60:.1f} min left"
-            if done > total / 6
+            if done > total / 20
             else "estimating what is left"
         )
         what = f"{spec.architecture}, {spec.objective}" if spec.kind == "model" else spec.kind
