@@ -127,7 +127,8 @@ def run(
             took[name] = watch["seconds"]
             verify(executed / f"{name}.ipynb", figures)
             forget_times(executed / f"{name}.ipynb")
-        record(study.store, needed, took, figures)
+        if not settings:
+            record(study.store, study.profile.name, needed, took)
     seconds = time.perf_counter() - start
     summary = Summary(
         *targets, len(list(figures.iterdir())), seconds, made, memory.peak / 1e9, machine(study.store.device)

@@ -1,8 +1,10 @@
-"""How long artefacts and notebooks take on this machine: as it measured, or else as a published run did, scaled to it.
+"""How long artefacts and notebooks take on this machine: as it measured, or else as the authors' did, scaled to it.
 
-The header of each artefact says its work and its seconds; figures/<profile>/speed.json says those of the run that made
-these figures, and what one fixed calculation took there. Seconds are the processor's where the clock counted more:
-whatever else the machine was busy with does not count.
+    header of an artefact           its work and its seconds
+    runs/speed/<profile>.json       seconds of notebooks in the last run, of artefacts by family, of a fixed calculation
+    jsigr_lib/profiles/speed/          such files of the authors'
+
+Seconds are the processor's where the clock counted more: whatever else the machine was busy with does not count.
 """
 
 import json
@@ -20,13 +22,13 @@ import torch
 
 from jsigr_lib.artefacts import Spec, Store, machine, one_thread, read_facts
 from jsigr_lib.errors import InputError
-from jsigr_lib.paths import ROOT
+from jsigr_lib.paths import PROFILES
 
-FILE = "speed.json"
 CLOSE = 4  # times more or less work; beyond, seconds per work differ, since small computations are mostly overhead
 NEAREST = 5
 ENOUGH = 20  # seconds of artefacts made here that say more of this machine than a calibration does
-GUESS = {"work": 5e-11, "notebook": 40.0}  # in calibrations, where nothing like it was ever timed
+GUESS = 5e-11  # calculations per work, where nothing of a kind was ever timed
+NOTEBOOK = 5e11  # work of a notebook, for the same case
 
 
 class Timed(NamedTuple):
@@ -59,30 +61,25 @@ def read_headers(root: Path) -> tuple[Headers, list[Path]]:
 
 
 class Speed:
-    """What is known: `here` of artefacts that this machine made; `published`, and `notebooks` by name, of other runs,
-    in units of what the fixed calculation took them."""
+    """What is known of speed: `here` of this machine, and `published`, in units of what the fixed calculation took."""
 
-    def __init__(self, here: list[Timed], published: list[Timed], notebooks: dict[str, float], device: torch.device):
-        self.here, self.published, self.notebooks, self.device = here, published, notebooks, device
+    def __init__(self, here: list[Timed], published: list[Timed], profile: str, device: torch.device):
+        self.here, self.published, self.profile, self.device = here, published, profile, device
         self._known: dict[tuple, float] = {}
 
     @classmethod
     def of(cls, store: Store, headers: Headers, profile: str) -> "Speed":
-        """From a store's headers; notebooks of other profiles count if `profile` was never published."""
-        all_ = [(kind, facts) for kind, some in headers.items() for facts in some.values() if facts.get("work")]
-        here = [Timed.of(kind, facts) for kind, facts in all_ if facts.get("machine") == machine(store.device)]
-        published, notebooks = [], {}
-        paths = sorted((ROOT / "figures").glob(f"*/{FILE}"), key=lambda path: path.parent.name == profile)
-        for path in paths:
-            run = json.loads(path.read_text())
-            published += [Timed(tuple(names), work, s / run["calibration"]) for names, _, work, s in run["artefacts"]]
-            notebooks |= {name: seconds / run["calibration"] for name, seconds in run["notebooks"].items()}
-        return cls(here, published, notebooks, store.device)
+        """From the headers of a store and what lies beside them."""
+        made = [(kind, facts) for kind, some in headers.items() for facts in some.values() if facts.get("work")]
+        here = [Timed.of(kind, facts) for kind, facts in made if facts.get("machine") == machine(store.device)]
+        executed = [row for path in _files(store.root) for row in _rows(path) if row.work == NOTEBOOK]
+        published = [row for path in _files(PROFILES) for row in _rows(path, calibrated=True)]
+        return cls([*here, *executed], published, profile, store.device)
 
     @cached_property
     def unit(self) -> float:
         """Seconds that the fixed calculation takes here, by what artefacts took or, if there are few, by doing it."""
-        pairs = [(timed.seconds, _near(self.published, timed, CLOSE)) for timed in self.here]
+        pairs = [(timed.seconds, _near(self.published, timed, same=True, limit=CLOSE)) for timed in self.here]
         known = [(seconds, units) for seconds, units in pairs if units is not None]
         if sum(seconds for seconds, _ in known) > ENOUGH:
             return sum(seconds for seconds, _ in known) / sum(units for _, units in known)
@@ -97,22 +94,22 @@ class Speed:
 
     def seconds(self, spec: Spec) -> float:
         """Of computing one artefact."""
-        wanted = Timed(_family(spec.kind, spec.model_dump(mode="json")), spec.work(), math.nan)
+        wanted = Timed(_family(spec.kind, spec.model_dump(mode="json")), max(spec.work(), 1.0), math.nan)
         if wanted[:2] not in self._known:
             self._known[wanted[:2]] = self._predict(wanted)
         return self._known[wanted[:2]]
 
     def notebook(self, name: str) -> float:
         """Seconds of executing a notebook whose artefacts exist."""
-        return self.notebooks.get(name, GUESS["notebook"]) * self.unit
+        return self._predict(Timed(("notebook", self.profile, name), NOTEBOOK, math.nan))
 
     def _predict(self, wanted: Timed) -> float:
-        for limit in (CLOSE, math.inf):
-            if (seconds := _near(self.here, wanted, limit)) is not None:
+        for same, limit in ((True, CLOSE), (False, CLOSE), (False, math.inf)):
+            if (seconds := _near(self.here, wanted, same=same, limit=limit)) is not None:
                 return seconds
-            if (units := _near(self.published, wanted, limit)) is not None:
+            if (units := _near(self.published, wanted, same=same, limit=limit)) is not None:
                 return units * self.unit
-        return wanted.work * GUESS["work"] * self.unit
+        return wanted.work * GUESS * self.unit
 
     def makespan(self, waves: list[list[Spec]], store: Store) -> float:
         """Seconds from the first artefact to the last: within a wave, whichever process is free takes the next."""
@@ -129,11 +126,12 @@ def _family(kind: str, fields: dict[str, Any]) -> tuple[str, ...]:
     return (kind, *(value for _, value in sorted(fields.items()) if isinstance(value, str)))
 
 
-def _near(known: list[Timed], wanted: Timed, limit: float) -> float | None:
-    """Seconds, from the nearest of a kind: those of its family if there are any, and of about as much work."""
-    kind = [timed for timed in known if timed.family[0] == wanted.family[0]]
-    same = [timed for timed in kind if timed.family == wanted.family] or kind
-    near = sorted((abs(math.log(timed.work / wanted.work)), *timed[1:]) for timed in same)[:NEAREST]
+def _near(known: list[Timed], wanted: Timed, *, same: bool, limit: float) -> float | None:
+    """Seconds by those of its family, or of its kind unless it has to be the `same`, that are nearest in work; None if
+    their work is more than `limit` times more or less."""
+    family = [timed for timed in known if timed.family == wanted.family]
+    kind = [timed for timed in known if timed.family[0] == wanted.family[0] and not same]
+    near = sorted((abs(math.log(timed.work / wanted.work)), *timed[1:]) for timed in family or kind)[:NEAREST]
     near = [timed for timed in near if timed[0] <= math.log(limit)]
     return wanted.work * sum(s for *_, s in near) / sum(work for _, work, _ in near) if near else None
 
@@ -168,21 +166,53 @@ def stopwatch(children: bool = False) -> Iterator[dict[str, float]]:
     took["seconds"] = min(wall, processor) if processor else wall  # children are not counted everywhere
 
 
-def record(store: Store, specs: Iterable[Spec], notebooks: dict[str, float], folder: Path) -> None:
-    """Write speed.json: of each family of artefacts how many, and their mean work and seconds; the seconds of the
-    notebooks that ran, and what the file said of the others."""
-    families = defaultdict(list)
-    for spec in {spec.digest: spec for spec in specs if spec in store}.values():
-        timed = Timed.of(spec.kind, {**read_facts(store.path(spec)), **spec.made_from})
-        families[timed.family].append(timed)
-    rows = [
-        [names, len(some), *(sum(column) / len(some) for column in list(zip(*some, strict=True))[1:])]
-        for names, some in sorted(families.items())
+def _files(root: Path) -> list[Path]:
+    return sorted((root / "speed").glob("*.json"))
+
+
+def _rows(path: Path, *, calibrated: bool = False) -> list[Timed]:
+    """What a file says, if it can be read; in seconds, or in units of its calibration."""
+    try:
+        content = json.loads(path.read_text())
+        unit = content["calibration"] if calibrated else 1
+        return [Timed(tuple(row["family"]), row["work"], row["seconds"] / unit) for row in content["rows"]]
+    except (ValueError, KeyError, TypeError):
+        return []  # cut off by a kill; the next run writes it anew
+
+
+def record(store: Store, profile: str, specs: Iterable[Spec], notebooks: dict[str, float]) -> None:
+    """Write runs/speed/<profile>.json: mean work and seconds of each family of artefacts among `specs` and what they
+    need; and what notebooks took, those that did not run now as the file had it."""
+    path = store.root / "speed" / f"{profile}.json"
+    families = {row.family: [row] for row in _rows(path) if row.work == NOTEBOOK} if path.exists() else {}
+    for name, seconds in notebooks.items():
+        row = Timed(("notebook", profile, name), NOTEBOOK, seconds)
+        families[row.family] = [row]
+    for spec in _closure(specs):
+        if spec in store:
+            row = Timed.of(spec.kind, {**read_facts(store.path(spec)), **spec.made_from})
+            families.setdefault(row.family, []).append(row)
+    means = [
+        {
+            "family": family,
+            "count": len(rows),
+            "work": sum(row.work for row in rows) / len(rows),
+            "seconds": sum(row.seconds for row in rows) / len(rows),
+        }
+        for family, rows in sorted(families.items())
     ]
-    path, calibration = folder / FILE, calibrate(store.device)
-    if path.exists():
-        before = json.loads(path.read_text())
-        unit = calibration / before["calibration"]
-        notebooks = {**{name: seconds * unit for name, seconds in before["notebooks"].items()}, **notebooks}
-    content = {"calibration": calibration, "notebooks": notebooks, "artefacts": rows}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"calibration": calibrate(store.device), "machine": machine(store.device), "rows": means}
     path.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _closure(specs: Iterable[Spec]) -> list[Spec]:
+    """Specs, what they need, what that needs and so on."""
+    found: dict[str, Spec] = {}
+    left = list(specs)
+    while left:
+        spec = left.pop()
+        if spec.digest not in found:
+            found[spec.digest] = spec
+            left += spec.needs()
+    return list(found.values())
