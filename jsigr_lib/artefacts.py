@@ -1,6 +1,6 @@
 """Heavy work as artefacts: each is a function of its spec, kept in one safetensors file named by the spec's hash.
 
-    runs/<kind>/<digest>.safetensors      tensors; spec and facts (seconds, versions) as JSON in the header
+    runs/<kind>/<digest>.safetensors      tensors; spec, code and facts (seconds, versions) as JSON in the header
 
 The digest covers the spec's fields, the specs it needs and the code that makes it (without comments and docstrings).
 A file appears only when it is complete, so a second run is the resume, and nothing is ever unpickled.
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,6 +60,21 @@ class Spec(BaseModel):
         content = {"kind": self.kind, "fields": fields, "code": [fingerprint(module) for module in self.code]}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """All that the digest covers, spelt out for whoever asks why it is another one, and how much work it is."""
+        code = {module: fingerprint(module)[:16] for spec in within(self).values() for module in spec.code}
+        return {"spec": json.loads(self.model_dump_json()), "code": code, "work": self.work()}
+
+
+def within(value: Any, path: str = "") -> dict[str, Spec]:
+    """A spec, the specs among its fields, those among theirs and so on, each by its path ("sources.0.teacher")."""
+    found = {path: value} if isinstance(value, Spec) else {}
+    parts = value if isinstance(value, Spec) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, part in parts:
+        found |= within(part, f"{path}.{name}" if path else str(name))
+    return found
+
 
 def _plain(value: Any) -> Any:
     """A field as JSON: a spec inside a spec counts by its own digest."""
@@ -86,7 +102,7 @@ class Artefact:
 
 
 Progress = Callable[[Spec, float, float], None]
-"""Called after each artefact with its spec, the work done and the work in all."""
+"""Called after each artefact with its spec, the cost of what is done and of all."""
 
 
 class Store:
@@ -119,7 +135,7 @@ class Store:
         return read(self.path(spec))
 
     def save(self, spec: Spec, tensors: dict[str, Tensor], facts: dict) -> None:
-        write(self.path(spec), tensors, {**facts, "spec": json.loads(spec.model_dump_json())})
+        write(self.path(spec), tensors, {**facts, **spec.made_from})
         self.checkpoint(spec).unlink(missing_ok=True)
 
     def missing(self, specs: Iterable[Spec]) -> list[list[Spec]]:
@@ -142,25 +158,29 @@ class Store:
             place(spec)
         return [sorted(wave, key=lambda spec: (-spec.work(), spec.digest)) for wave in waves]
 
-    def make(self, specs: Iterable[Spec], progress: Progress | None = None) -> None:
-        """Compute whatever is missing of `specs` and of what they need, the largest first."""
-        waves = self.missing(specs)
-        total = sum(spec.work() for wave in waves for spec in wave)
+    def make(
+        self, specs: Iterable[Spec], progress: Progress | None = None, *, cost: Callable[[Spec], float] | None = None
+    ) -> None:
+        """Compute whatever is missing of `specs` and of what they need, the largest first; `progress` counts by `cost`,
+        which is the work by default."""
+        waves, cost = self.missing(specs), cost or methodcaller("work")
+        total = sum(cost(spec) for wave in waves for spec in wave)
         done = 0.0
         for wave in waves:
             for spec, (tensors, facts) in self._map(wave):
                 self.save(spec, tensors, facts)
-                done += spec.work()
+                done += cost(spec)
                 if progress:
                     progress(spec, done, total)
-        if any(self._in_parallel(wave) for wave in waves):
+        if any(self.in_parallel(wave) for wave in waves):
             get_reusable_executor().shutdown()  # idle workers would keep their memory for minutes
 
-    def _in_parallel(self, wave: list[Spec]) -> bool:
+    def in_parallel(self, wave: list[Spec]) -> bool:
+        """Whether a wave is computed by worker processes."""
         return self.jobs > 1 and len(wave) > 1 and self.device.type == "cpu"
 
     def _map(self, wave: list[Spec]) -> Iterator[tuple[Spec, tuple[dict, dict]]]:
-        if not self._in_parallel(wave):
+        if not self.in_parallel(wave):
             yield from ((spec, _compute(spec, self)) for spec in wave)
             return
         parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
@@ -173,10 +193,11 @@ def _indexed(i: int, spec: Spec, store: Store) -> tuple[int, tuple[dict, dict]]:
 
 
 def _compute(spec: Spec, store: Store) -> tuple[dict[str, Tensor], dict]:
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     with one_thread():
         tensors, facts = spec.compute(Store(store.root, store.device, store.jobs), store.device)
-    measured = {"seconds": time.perf_counter() - start, "torch": torch.__version__, "machine": machine(store.device)}
+    measured = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+    measured |= {"torch": torch.__version__, "machine": machine(store.device)}
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {**facts, **measured}
 
 
@@ -230,6 +251,25 @@ def read(path: Path) -> Artefact:
         return Artefact(tensors, facts)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path} is no complete artefact ({error}); delete it and run again") from None
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What the header says, without reading the tensors, hence of a damage to these nothing. Raises InputError if the
+    file is cut off or no artefact of ours."""
+    try:
+        with open(path, "rb") as file:
+            length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
+            if 8 + length > size:
+                raise ValueError("its header is cut off")
+            header = json.loads(file.read(length))
+        facts = json.loads(header.pop("__metadata__")["facts"])
+        if 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0) != size:
+            raise ValueError("its tensors are cut off")
+        if not isinstance(facts.get("spec"), dict):
+            raise ValueError("it names no spec")
+        return facts
+    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+        raise InputError(f"{path} is no complete artefact ({error})") from None
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

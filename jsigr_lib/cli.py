@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from jsigr_lib import comparison, pipeline, pretrained, results, toml, tracing
+from jsigr_lib import comparison, pipeline, plan, pretrained, results, toml, tracing
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.errors import InputError, printable, shown
 from jsigr_lib.paths import PRETRAINED, ROOT
@@ -94,6 +94,30 @@ def diff(
     else:
         typer.echo("\n".join(comparison.lines(found, str(a), name)))
     raise typer.Exit(0 if (found.exact if exact else found.agrees) else 1)
+
+
+@app.command("plan")
+def show_plan(
+    profile: Annotated[str, typer.Option(help="smoke, quick or paper, or a TOML file like theirs")] = "quick",
+    notebook: Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    jobs: Annotated[int, typer.Option(help="processes at a time; 0 is one per core")] = 0,
+    each: Annotated[bool, typer.Option("--all", help="one line per artefact")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="everything, for programs")] = False,
+) -> None:
+    """Say what jsigr run would find and what it would make, why, and in how many minutes. Writes nothing."""
+    planned = plan.plan(
+        profile=profile,
+        notebooks=notebook,
+        settings=parse_settings(set_ or []),
+        device=device,
+        jobs=jobs,
+        start=time.process_time(),
+    )
+    typer.echo(json.dumps(planned.as_dict(), indent=1) if as_json else "\n".join(planned.lines(each=each)))
 
 
 @app.command()
@@ -204,7 +228,7 @@ def parse_settings(pairs: list[str]) -> dict:
 
 
 def progress_lines():
-    """A progress callback: one line per trained network or twentieth of the work, with the time that is left."""
+    """A progress callback: one line per trained network or twentieth of the cost, with the time that is left."""
     start, last = time.perf_counter(), 0.0
 
     def progress(spec: Spec, done: float, total: float) -> None:
@@ -214,7 +238,7 @@ def progress_lines():
         last, elapsed = done, time.perf_counter() - start
         left = (
             f"about {elapsed * (total - done) / done / 60:.1f} min left"
-            if done > total / 6
+            if done > total / 20
             else "estimating what is left"
         )
         what = f"{spec.architecture}, {spec.objective}" if spec.kind == "model" else spec.kind

@@ -25,6 +25,7 @@ from jsigr_lib.errors import InputError, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
 from jsigr_lib.publishing import publish, stage, writable
 from jsigr_lib.snapshot import snapshot
+from jsigr_lib.speed import Speed, read_headers, record, stopwatch
 from jsigr_lib.study import Study
 
 NAMES = ("01_theory", "02_training", "03_transfer_attacks", "04_saliency", "05_claims")
@@ -125,7 +126,8 @@ def run(
     with _PeakMemory() as memory:
         needed = [spec for name in chosen for spec in specs(study, name)]
         made = sum(map(len, study.store.missing(needed)))
-        study.make(needed)
+        speed, took = Speed.of(study.store, read_headers(study.store.root)[0], study.profile.name), {}
+        study.store.make(needed, progress, cost=speed.seconds)
         figures, executed = (stage(target, keep=len(chosen) < len(NAMES)) for target in targets)
         parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
         times = {}
@@ -133,10 +135,14 @@ def run(
         for i, name in enumerate(chosen, 1):
             started = provenance.now()
             report(f"notebook {i} of {len(chosen)}: {name}")
-            execute(name, executed / f"{name}.ipynb", {**parameters, **static.get(name, {})})
+            with stopwatch(children=True) as watch:
+                execute(name, executed / f"{name}.ipynb", {**parameters, **static.get(name, {})})
+            took[name] = watch["seconds"]
             verify(executed / f"{name}.ipynb", figures)
             forget_times(executed / f"{name}.ipynb")
             times[name] = [started, provenance.now()]
+        if not settings:
+            record(study.store, study.profile.name, needed, took)
     seconds = time.perf_counter() - start
     summary = Summary(
         *targets, len(list(figures.iterdir())), seconds, made, memory.peak / 1e9, machine(study.store.device)
