@@ -1,6 +1,8 @@
-"""The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1."""
+"""The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1, an
+interrupted one with one line and 128 + the number of the signal."""
 
 import importlib
+import signal
 import sys
 import time
 import tomllib
@@ -13,7 +15,7 @@ from rich.console import Console
 
 from jsigr_lib import pipeline, pretrained
 from jsigr_lib.artefacts import Spec
-from jsigr_lib.errors import InputError
+from jsigr_lib.errors import InputError, one_line
 from jsigr_lib.paths import PRETRAINED, ROOT
 from jsigr_lib.study import Study
 
@@ -38,6 +40,9 @@ def run(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     jobs: Annotated[int, typer.Option(help="processes at a time; 0 is one per core")] = 0,
+    timeout: Annotated[
+        float | None, typer.Option(help="minutes that a notebook cell may take; no limit by default")
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="fetch a data set that is missing")] = False,
 ) -> None:
     """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
@@ -48,6 +53,7 @@ def run(
         out=out,
         device=device,
         jobs=jobs,
+        timeout=timeout,
         download=download,
         progress=progress_lines(),
         report=lambda line: console.print(line),
@@ -159,19 +165,28 @@ def progress_lines():
     return progress
 
 
+class Stopped(SystemExit):
+    """By a signal. A SystemExit, as typer ends a KeyboardInterrupt in ways of its own."""
+
+
+def stop(number: int, frame: object) -> None:
+    raise Stopped(128 + number)
+
+
 def main() -> None:
     """Entry point of `jsigr` and of `python -m jsigr_lib`."""
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         app()
-    except InputError as error:
-        console.print(f"jsigr: {error}", markup=False)
-        sys.exit(2)
-    except RuntimeError as error:
-        console.print(f"jsigr: {error}", markup=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
+    except (InputError, RuntimeError, OSError) as error:
+        console.print(f"jsigr: {one_line(error)}", markup=False)
+        sys.exit(2 if isinstance(error, InputError) else 1)
+    except Stopped as stopped:
         console.print("jsigr: interrupted; what was complete is kept, and the same command continues from there")
-        sys.exit(130)
+        sys.exit(stopped.code)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -20,3 +20,10 @@ def between(what: str, value: float, low: float, high: float) -> None:
     """Raise InputError unless low <= value <= high (NaN never is)."""
     if not low <= value <= high:
         raise InputError(f"{what} = {value!r} is out of range; accepted: {low:g} to {high:g}")
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, for people: one line, and of the system's errors what and where."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else "")
+    return " ".join(str(error).split()) or type(error).__name__
