@@ -8,10 +8,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from time import monotonic, sleep
@@ -109,6 +109,12 @@ class Sandbox:
                 continue
         return found
 
+    def forget(self, chosen: Callable[[], bool]) -> None:
+        """Delete each artefact if `chosen` says so, so that there is something to compute."""
+        for path in sorted(self.runs.glob("*/*.safetensors")):
+            if chosen():
+                path.unlink()
+
     def orphans(self, within: float = 10) -> list[str]:
         """Command lines of the processes that are still there after so many seconds."""
         wait(lambda: not any(self.processes().values()), within)
@@ -149,14 +155,14 @@ class Run(subprocess.Popen):
             self.kill()
         return self.wait(), "".join(self.said()[-1:])
 
-    def kill_one(self, target: str) -> bool:
-        """SIGKILL for a process of this kind, the youngest; False if there is none."""
+    def strike(self, target: str, delay: float) -> bool:
+        """SIGKILL for the newest process of a kind, `delay` seconds after the first appears; False if none is left."""
+        wait(lambda: self.poll() is not None or self.sandbox.processes()[target], within=600)
+        wait(lambda: self.poll() is not None, within=delay)
         for process in self.sandbox.processes()[target][::-1]:
-            try:
-                process.send_signal(signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
                 return True
-            except psutil.NoSuchProcess:
-                continue
         return False
 
 
@@ -168,11 +174,3 @@ def wait(true: Callable[[], bool], within: float, every: float = 0.05) -> bool:
             return False
         sleep(every)
     return True
-
-
-def forget(sandbox: Sandbox, share: Callable[[], bool]) -> Iterator[Path]:
-    """Delete some artefacts, each if `share` says so, so that there is something to compute again."""
-    for path in sorted(sandbox.runs.glob("*/*.safetensors")):
-        if share():
-            path.unlink()
-            yield path

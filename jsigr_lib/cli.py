@@ -70,7 +70,7 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer; "
+            help="steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer, kills; "
             "all by default; repeatable"
         ),
     ] = None,

@@ -225,7 +225,7 @@ def tidy(executed: Path, staged: str, published: str) -> None:
             part.metadata.pop(key, None)
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", ()):
-            cell.source = cell.source.replace(json.dumps(staged), json.dumps(published))
+            cell.source = cell.source.replace(f'"{staged}"', f'"{published}"')
     nbformat.write(notebook, executed)
 
 

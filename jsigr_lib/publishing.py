@@ -76,7 +76,7 @@ def replacing(*targets: Path, keep: bool = False) -> Iterator[list[Path]]:
     with an error they are removed, and `targets` stay what they were."""
     recover(*targets)
     journal, mark = _journal(targets), str(os.getpid())
-    draft, staged = journal.with_suffix(".draft"), [_staged(target, mark) for target in targets]
+    staged = [_staged(target, mark) for target in targets]
     try:
         for place, target in zip(staged, targets, strict=True):
             if keep and target.exists():
@@ -84,10 +84,10 @@ def replacing(*targets: Path, keep: bool = False) -> Iterator[list[Path]]:
             else:
                 place.mkdir(parents=True)
         yield staged
-        draft.write_text(mark)
-        os.replace(draft, journal)
+        _draft(journal).write_text(mark)
+        os.replace(_draft(journal), journal)
     except BaseException:
-        draft.unlink(missing_ok=True)
+        _draft(journal).unlink(missing_ok=True)
         for place in () if journal.exists() else staged:
             shutil.rmtree(place, ignore_errors=True)
         raise
@@ -96,8 +96,10 @@ def replacing(*targets: Path, keep: bool = False) -> Iterator[list[Path]]:
 
 def recover(*targets: Path) -> None:
     """Finish what a killed process had begun to publish, or else remove what it had staged."""
-    if _journal(targets).exists():
+    journal = _journal(targets)
+    if journal.exists():
         _finish(targets)
+    _draft(journal).unlink(missing_ok=True)
     for target in targets:
         for left in target.parent.glob(".*.staged"):
             if re.fullmatch(rf"\.{re.escape(target.name)}\.\d+\.staged", left.name):
@@ -121,6 +123,10 @@ def _finish(targets: tuple[Path, ...]) -> None:
 
 def _journal(targets: tuple[Path, ...]) -> Path:
     return targets[0].with_name(f".{targets[0].name}.journal")
+
+
+def _draft(journal: Path) -> Path:
+    return journal.with_suffix(".draft")
 
 
 def _staged(target: Path, mark: str) -> Path:
