@@ -1,7 +1,9 @@
-"""The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1."""
+"""The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1, an
+interrupted one with one line and 128 + the number of the signal."""
 
 import importlib
 import json
+import signal
 import sys
 import time
 from contextlib import nullcontext
@@ -15,7 +17,7 @@ from rich.console import Console
 
 from jsigr_lib import comparison, pipeline, plan, pretrained, results, toml, tracing
 from jsigr_lib.artefacts import Spec
-from jsigr_lib.errors import InputError, printable, shown
+from jsigr_lib.errors import InputError, one_line, printable, shown
 from jsigr_lib.paths import PRETRAINED, ROOT
 from jsigr_lib.study import Study
 
@@ -51,6 +53,9 @@ def run(
     out: Annotated[str | None, typer.Option(help="where figures/ and notebooks/ go; the repository by default")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     jobs: Annotated[int, whole_number("processes at a time; 0 is one per core")] = 0,
+    timeout: Annotated[
+        float | None, typer.Option(help="minutes that a notebook cell may take; no limit by default")
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="fetch a data set that is missing")] = False,
 ) -> None:
     """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
@@ -61,6 +66,7 @@ def run(
         out=path_of("out", out),
         device=device,
         jobs=jobs,
+        timeout=timeout,
         download=download,
         progress=progress_lines(),
         report=lambda line: console.print(line),
@@ -125,7 +131,7 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer; "
+            help="steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer, kills; "
             "all by default; repeatable"
         ),
     ] = None,
@@ -247,24 +253,33 @@ def progress_lines():
     return progress
 
 
+class Stopped(SystemExit):
+    """By a signal. A SystemExit, as typer ends a KeyboardInterrupt in ways of its own."""
+
+
+def stop(number: int, frame: object) -> None:
+    raise Stopped(128 + number)
+
+
 def main() -> None:
     """Entry point of `jsigr` and of `python -m jsigr_lib`."""
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name="jsigr", standalone_mode=False))
-    except InputError as error:
-        console.print(f"jsigr: {error}", markup=False)
-        sys.exit(2)
+    except (InputError, RuntimeError, OSError) as error:
+        console.print(f"jsigr: {printable(one_line(error))}", markup=False)
+        sys.exit(2 if isinstance(error, InputError) else 1)
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "jsigr <command>"
         what = f"{error.format_message().rstrip('.')}; accepted: what `{command} --help` lists"
         console.print(f"jsigr: {printable(what)}", markup=False)
         sys.exit(2)
-    except RuntimeError as error:
-        console.print(f"jsigr: {printable(str(error))}", markup=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
+    except Stopped as stopped:
         console.print("jsigr: interrupted; what was complete is kept, and the same command continues from there")
-        sys.exit(130)
+        sys.exit(stopped.code)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

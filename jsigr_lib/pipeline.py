@@ -2,13 +2,16 @@
 
 Nothing that papermill writes is believed: a notebook counts when every one of its cells ran without an error and every
 output that it declares lies in the staging folder. Only then do figures, tables and notebooks replace the published
-ones, each folder by a rename, so that what is published is always one complete run.
+ones, all together, so that what is published is always one complete run.
 """
 
+import math
 import os
+import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,14 +19,16 @@ from typing import Any
 import nbformat
 import papermill
 import psutil
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from jsigr_lib import boundary, claims, estimators, interpretability, provenance, robustness, search, theory, threats
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.comparison import against_published
-from jsigr_lib.errors import InputError, one_of
+from jsigr_lib.errors import InputError, between, one_line, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
-from jsigr_lib.publishing import publish, stage, writable
+from jsigr_lib.publishing import places, replacing, sole_run, writable
 from jsigr_lib.snapshot import snapshot
 from jsigr_lib.speed import Speed, read_headers, record, stopwatch
 from jsigr_lib.study import Study
@@ -105,59 +110,67 @@ def run(
     out: Path | None = None,
     device: str = "auto",
     jobs: int = 0,
+    timeout: float | None = None,
     download: bool = False,
     progress: Progress | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Summary:
     """Execute notebooks and publish what they made below `out`: figures/<profile>/ and notebooks/executed/<profile>/.
 
-    `out` is the repository by default, or runs/custom if settings change the profile. What goes to the repository is
-    compared with what is published. Raises InputError before anything
-    is computed if an argument is wrong, and RuntimeError, with nothing published, if a notebook fails.
+    `out` is the repository by default, or runs/custom if settings change the profile; what goes to the repository is
+    compared with what is published. `timeout` is in minutes, of one notebook cell. Raises InputError before anything is
+    computed if an argument is wrong or another run publishes there, and RuntimeError, with nothing published, if
+    anything fails.
     """
     start, settings, chosen = time.perf_counter(), settings or {}, select(notebooks)
     check_settings(chosen, settings)
+    if timeout is not None:
+        between("timeout", timeout, 0.01, 1e6)
     study = Study(profile, device=device, jobs=jobs, download=download, progress=progress, **settings)
     out = Path(out) if out else (RUNS / "custom" if settings else ROOT)
-    targets = [out / "figures" / study.profile.name, out / "notebooks" / "executed" / study.profile.name]
+    targets = places(out, study.profile.name)
     report(f"{study.profile.name} profile: {len(study.dataset.train):,} training images, {study.store.jobs} processes")
     for target in targets:
         writable(target.parent)
-    with _PeakMemory() as memory:
+    with sole_run(out), _saying_how_to_go_on(), _PeakMemory() as memory:
+        study.store.sweep()
         needed = [spec for name in chosen for spec in specs(study, name)]
         made = sum(map(len, study.store.missing(needed)))
-        speed, took = Speed.of(study.store, read_headers(study.store.root)[0], study.profile.name), {}
+        speed, took, times = Speed.of(study.store, read_headers(study.store.root)[0], study.profile.name), {}, {}
         study.store.make(needed, progress, cost=speed.seconds)
-        figures, executed = (stage(target, keep=len(chosen) < len(NAMES)) for target in targets)
-        parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
-        times = {}
-        static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
-        for i, name in enumerate(chosen, 1):
-            started = provenance.now()
-            report(f"notebook {i} of {len(chosen)}: {name}")
-            with stopwatch(children=True) as watch:
-                execute(name, executed / f"{name}.ipynb", {**parameters, **static.get(name, {})})
-            took[name] = watch["seconds"]
-            verify(executed / f"{name}.ipynb", figures)
-            forget_times(executed / f"{name}.ipynb")
-            times[name] = [started, provenance.now()]
+        with replacing(*targets, keep=len(chosen) < len(NAMES)) as (figures, executed):
+            parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
+            static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
+            for i, name in enumerate(chosen, 1):
+                report(f"notebook {i} of {len(chosen)}: {name}")
+                path, started = executed / f"{name}.ipynb", provenance.now()
+                with stopwatch(children=True) as watch:
+                    execute(name, path, {**parameters, **static.get(name, {})}, timeout=timeout)
+                took[name], times[name] = watch["seconds"], [started, provenance.now()]
+                verify(path, figures)
+                tidy(path, _from_root(figures), _from_root(targets[0]))
+            outputs, seconds, peak = len(list(figures.iterdir())), time.perf_counter() - start, memory.peak / 1e9
+            summary = Summary(*targets, outputs, seconds, made, peak, machine(study.store.device))
+            provenance.write_manifest(figures, executed, summary.account, times, study.store)
+            if out.resolve() == ROOT and not settings:
+                summary = replace(summary, agreement=_agreement(figures, executed, targets[0], chosen))
         if not settings:
             record(study.store, study.profile.name, needed, took)
-    seconds = time.perf_counter() - start
-    summary = Summary(
-        *targets, len(list(figures.iterdir())), seconds, made, memory.peak / 1e9, machine(study.store.device)
-    )
-    provenance.write_manifest(figures, summary.account, times, study.store)
-    if out.resolve() == ROOT and not settings:
-        summary = replace(summary, agreement=_agreement(figures, executed, targets[0], chosen))
-    for staged, target in zip((figures, executed), targets, strict=True):
-        publish(staged, target)
     return summary
 
 
-def execute(name: str, output: Path, parameters: dict[str, Any]) -> None:
-    """Run one clean source notebook through papermill. Raises RuntimeError, naming the failed copy, if it fails, and
-    InputError if the notebook did."""
+@contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    """Whatever stops a run from outside, such as a full disk, ends in one line."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        raise RuntimeError(f"{one_line(error)}; the same command continues where this one stopped") from error
+
+
+def execute(name: str, output: Path, parameters: dict[str, Any], *, timeout: float | None = None) -> None:
+    """Run one clean source notebook through papermill, each cell for at most `timeout` minutes. Raises RuntimeError,
+    naming the cell and the failed copy, if it fails, and InputError if the notebook did."""
     source = NOTEBOOKS / f"{name}.ipynb"
     try:
         papermill.execute_notebook(
@@ -167,17 +180,41 @@ def execute(name: str, output: Path, parameters: dict[str, Any]) -> None:
             kernel_name="python3",
             progress_bar=False,
             cwd=str(ROOT),
+            execution_timeout=timeout and math.ceil(60 * timeout),
             config=KERNEL,
         )
     except Exception as error:  # of the notebook's own, of the kernel's or of papermill's: all mean the same here
-        failed = RUNS / "failed" / output.name
-        failed.parent.mkdir(parents=True, exist_ok=True)
-        if output.exists():
-            os.replace(output, failed)
-        reason = getattr(error, "evalue", "") or str(error)
         if getattr(error, "ename", "") == InputError.__name__:  # such as a damaged artefact
-            raise InputError(reason) from error
-        raise RuntimeError(f"notebook {name} failed ({type(error).__name__}: {reason}); see {failed}") from error
+            raise InputError(error.evalue) from error
+        if isinstance(error, DeadKernelError):
+            reason = "its kernel was killed, perhaps for want of memory"
+        elif isinstance(error, CellTimeoutError):
+            reason = f"it took longer than --timeout {timeout:g} minutes"
+        elif isinstance(error, PapermillExecutionError):
+            reason = f"{error.ename}: {error.evalue}"
+        else:
+            reason = f"{type(error).__name__}: {one_line(error)}"
+        raise RuntimeError(f"notebook {name} failed{_where(output)} ({reason}){_kept(output)}") from error
+
+
+def _where(failed: Path) -> str:
+    """The cell that ran last, by the number that Jupyter shows. (papermill says that every cell is complete.)"""
+    try:
+        cells = nbformat.read(failed, as_version=4).cells
+    except (OSError, ValueError):  # it never started, or could not be written
+        return ""
+    return f" in cell [{max((cell.get('execution_count') or 0 for cell in cells), default=0)}]"
+
+
+def _kept(failed: Path) -> str:
+    """Keep a failed notebook where no run is disturbed by it; says where it is."""
+    copy = RUNS / "failed" / failed.name
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(failed, copy)
+    except OSError:  # such as the full disk that it failed of
+        return ""
+    return f"; see {copy}"
 
 
 def verify(executed: Path, figures: Path) -> None:
@@ -197,12 +234,16 @@ def verify(executed: Path, figures: Path) -> None:
             raise RuntimeError(f"{name} differs from what {path.stem}.json says of it")
 
 
-def forget_times(executed: Path) -> None:
-    """Drop what papermill notes of this machine and moment (paths, times), so that equal runs leave equal notebooks."""
+def tidy(executed: Path, staged: str, published: str) -> None:
+    """Drop what papermill notes of this machine and moment (paths, times), so that equal runs leave equal notebooks,
+    and let the parameters name the folder where the figures come to lie."""
     notebook = nbformat.read(executed, as_version=4)
     for part in (notebook, *notebook.cells):
         for key in ("papermill", "execution"):
             part.metadata.pop(key, None)
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            cell.source = cell.source.replace(f'"{staged}"', f'"{published}"')
     nbformat.write(notebook, executed)
 
 

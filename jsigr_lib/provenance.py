@@ -66,6 +66,7 @@ class Manifest(Facts):
     environment: Environment | None = None
     notebooks: dict[str, list[str]] = Field(default_factory=dict)  # started and finished
     sha256: dict[str, str] = Field(default_factory=dict)
+    executed: dict[str, str] = Field(default_factory=dict)  # the notebooks' hashes
     artefacts: dict[str, str | None] = Field(default_factory=dict)
 
 
@@ -163,9 +164,12 @@ def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def write_manifest(figures: Path, run: dict[str, Any], times: dict[str, list[str]], store: Store) -> None:
-    """manifest.json: the hash of every file, the run's own account of itself, when each notebook was executed, and the
-    hash of every artefact that a record names. What an earlier run left in the folder keeps its times and hashes."""
+def write_manifest(
+    figures: Path, executed: Path, run: dict[str, Any], times: dict[str, list[str]], store: Store
+) -> None:
+    """manifest.json: the hash of every file and executed notebook, the run's own account of itself, when each notebook
+    was executed, and the hash of every artefact that a record names. What an earlier run left in the folder keeps its
+    times and hashes."""
     before, artefacts = load_manifest(figures), {}
     for part in (part for sidecar in figures.glob("*.json") for part in parts(sidecar).values()):
         for kind, digests in part.artefacts.items():
@@ -176,6 +180,7 @@ def write_manifest(figures: Path, run: dict[str, Any], times: dict[str, list[str
         environment=origins.environment(store.device),
         notebooks={**before.notebooks, **times},
         sha256={path.name: sha256(path.read_bytes()) for path in sorted(figures.iterdir()) if path.name != MANIFEST},
+        executed={path.name: sha256(path.read_bytes()) for path in sorted(executed.glob("*.ipynb"))},
         artefacts=dict(sorted(artefacts.items())),
     )
     (figures / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=1) + "\n")

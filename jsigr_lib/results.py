@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import subprocess
 import tempfile
 import zipfile
@@ -110,7 +111,7 @@ def made_of(folder: Path) -> dict[str, object]:
         manifest = None
     paths = {"code": ("code", "sources"), "packages": ("environment", "packages"), "machine": ("run", "machine")}
     place = folder.resolve()
-    profile = place.name.removeprefix(".").removesuffix(".staged") if place.parent.name == "figures" else None
+    profile = re.sub(r"^\.(.+)\.\d+\.staged$", r"\1", place.name) if place.parent.name == "figures" else None
     return {"profile": profile, **{name: _at(manifest, *path) for name, path in paths.items()}}
 
 

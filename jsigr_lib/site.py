@@ -27,7 +27,7 @@ from traitlets.config import Config
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import FRONT, ROOT
 from jsigr_lib.prose import Renderer
-from jsigr_lib.publishing import publish, stage, writable
+from jsigr_lib.publishing import replacing, settle, writable
 
 SHOWN = ["text/html", "text/markdown", "image/png", "text/plain"]
 NUMBER = re.compile(r"[-+−\d.,e%×\[\] ]+|nan", re.IGNORECASE)
@@ -61,6 +61,7 @@ def build(profile: str = "quick", *, out: Path = Path("site"), source: Path = RO
     `source` holds figures/<profile> and notebooks/executed/<profile>. Raises InputError, and leaves `out` as it was, if
     there is no such profile, if `out` holds anything but pages, or if a notebook holds what a page cannot show.
     """
+    settle(source)
     executed, out = source / "notebooks" / "executed", out.resolve()
     made = sorted({path.parent.name for path in executed.glob("*/*.ipynb")})
     if profile not in made:
@@ -74,10 +75,9 @@ def build(profile: str = "quick", *, out: Path = Path("site"), source: Path = RO
     pages.insert(0, front(pages, source / "figures" / profile))
     exporter = Exporter(template_name="base", template_file="page.html.j2", extra_template_paths=[str(FRONT)])
     texts = {page.name: exporter.page(pages, here, profile) for here, page in enumerate(pages)}
-    staged = stage(out, keep=False)
-    for name, text in texts.items():
-        (staged / f"{name}.html").write_text(text, encoding="utf-8")
-    publish(staged, out)
+    with replacing(out) as (staged,):
+        for name, text in texts.items():
+            (staged / f"{name}.html").write_text(text, encoding="utf-8")
     return out
 
 

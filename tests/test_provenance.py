@@ -148,7 +148,7 @@ def test_manifest_lists_files_artefacts_and_times(desk):
     spec = desk.training("standard")
     desk.get(spec)
     tabulate(desk)
-    provenance.write_manifest(desk.out, {"minutes": 1}, {"01_theory": ["9:00", "9:01"]}, desk.store)
+    provenance.write_manifest(desk.out, desk.out, {"minutes": 1}, {"01_theory": ["9:00", "9:01"]}, desk.store)
     found = provenance.load_manifest(desk.out)
     assert found.run == {"minutes": 1}
     assert found.notebooks == {"01_theory": ["9:00", "9:01"]}
@@ -164,10 +164,10 @@ def test_manifest_lists_files_artefacts_and_times(desk):
 def test_manifest_keeps_what_an_earlier_run_left(desk, tmp_path):
     """A run of one notebook replaces its files; the others keep their times, even if their artefacts are gone."""
     tabulate(desk, "earlier")
-    provenance.write_manifest(desk.out, {}, {"01": ["a", "b"], "02": ["c", "d"]}, desk.store)
+    provenance.write_manifest(desk.out, desk.out, {}, {"01": ["a", "b"], "02": ["c", "d"]}, desk.store)
     before = provenance.load_manifest(desk.out)
     desk.store.root = tmp_path / "emptied"
-    provenance.write_manifest(desk.out, {}, {"02": ["e", "f"]}, desk.store)
+    provenance.write_manifest(desk.out, desk.out, {}, {"02": ["e", "f"]}, desk.store)
     after = provenance.load_manifest(desk.out)
     assert after.notebooks == {"01": ["a", "b"], "02": ["e", "f"]}
     assert after.artefacts == before.artefacts and after.artefacts[desk.data.digest]

@@ -41,7 +41,7 @@ def repository(study, tmp_path, monkeypatch):
     fig.subplots().plot([1, 2])
     plotting.write(desk, "both", fig, "A line that rises.")
     desk.save_table(pd.DataFrame({"accuracy": [0.5]}), "both")
-    provenance.write_manifest(desk.out, {}, {"01_theory": TIMES}, desk.store)
+    provenance.write_manifest(desk.out, desk.out, {}, {"01_theory": TIMES}, desk.store)
     return desk.out
 
 
