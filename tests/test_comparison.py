@@ -297,17 +297,16 @@ def test_run_in_the_repository_ends_with_the_comparison(tmp_path, monkeypatch):
     """Of all that it made, or of the tables of the chosen notebooks; not with other settings, and not elsewhere."""
     accuracy = "0.5"
 
-    def execute(name, output, parameters):
+    def execute(name, output, parameters, **_):
         notebook = nbformat.v4.new_notebook(metadata={"jsigr": {"figures": [], "tables": [f"t{name[:2]}"]}})
         nbformat.write(notebook, output)
         (tmp_path / parameters["out"] / f"t{name[:2]}.csv").write_text(f"defence,probability\njsigr,{accuracy}\n")
 
     for name, value in {"ROOT": tmp_path, "RUNS": tmp_path / "runs", "execute": execute}.items():
         monkeypatch.setattr(pipeline, name, value)
-    for name in ("verify", "forget_times"):
+    for name in ("verify", "tidy"):
         monkeypatch.setattr(pipeline, name, lambda *_: None)
     monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
-    monkeypatch.setattr(pipeline.Study, "make", lambda self, specs: None)
     monkeypatch.setattr(results, "published", no_git)
     assert pipeline.run(profile="smoke").agreement == ["not compared with another run: no git"]
     assert pipeline.run(profile="smoke").agreement[-1].startswith("this run and the smoke run before it are the same")

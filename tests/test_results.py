@@ -153,7 +153,7 @@ def test_manifest_says_what_made_a_run_or_is_silent(tmp_path):
         json.dumps({"run": {"machine": "M"}, "code": {"sources": "S"}, "environment": {"packages": {"torch": "2"}}})
     )
     assert results.made_of(tmp_path) == unknown | {"code": "S", "packages": {"torch": "2"}, "machine": "M"}
-    for name, profile in {"smoke": "smoke", ".smoke.staged": "smoke"}.items():
+    for name, profile in {"smoke": "smoke", ".smoke.41.staged": "smoke"}.items():
         (tmp_path / "figures" / name).mkdir(parents=True)
         assert results.made_of(tmp_path / "figures" / name)["profile"] == profile
 
