@@ -226,7 +226,7 @@ def read(path: Path) -> Artefact:
         if _checksum(tensors) != expected:
             raise ValueError("its tensors do not match their SHA-256")
         return Artefact(tensors, facts)
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
         raise InputError(f"{path} is no complete artefact ({error}); delete it and run again") from None
 
 

@@ -108,9 +108,10 @@ def run(
     study = Study(profile, device=device, jobs=jobs, download=download, progress=progress, **settings)
     out = Path(out) if out else (RUNS / "custom" if settings else ROOT)
     targets = [out / "figures" / study.profile.name, out / "notebooks" / "executed" / study.profile.name]
-    report(f"{study.profile.name} profile: {len(study.dataset.train):,} training images, {study.store.jobs} processes")
+    images = len(study.dataset.train)  # whatever is wrong with the data is found before a folder is made
     for target in targets:
         writable(target.parent)
+    report(f"{study.profile.name} profile: {images:,} training images, {study.store.jobs} processes")
     with _PeakMemory() as memory:
         needed = [spec for name in chosen for spec in specs(study, name)]
         made = sum(map(len, study.store.missing(needed)))

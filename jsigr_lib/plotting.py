@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 import jsigr_lib
 from jsigr_lib import deviations
+from jsigr_lib.errors import file_name
 from jsigr_lib.study import Study
 
 PALETTE = (
@@ -76,6 +77,7 @@ def save(study: Study, name: str, fig: Figure, alt: str) -> None:
 
 def write(study: Study, name: str, fig: Figure, alt: str) -> bytes:
     """Write <name>.png, <name>.svg and <name>.json (alternative text, choices, origin, hashes); the picture as PNG."""
+    file_name("figure", name)
     if not alt.strip():
         raise ValueError(f"figure {name!r} has an empty alt text; accepted: a sentence that says what it shows")
     fig.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
