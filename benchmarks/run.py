@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks import ablations, attacks, explorer, fidelity, frontier, maps, steps, strength, tables, workers
+from benchmarks import ablations, attacks, explorer, fidelity, frontier, kills, maps, steps, strength, tables, workers
 from benchmarks.peers import Peers, find
 from jsigr_lib import plotting
 from jsigr_lib.artefacts import Progress, machine
@@ -28,6 +28,7 @@ PARTS = {
     "frontier": (),
     "ablations": (),
     "explorer": (),
+    "kills": (),
 }
 """Each part and the peers that it is measured against."""
 
@@ -48,7 +49,8 @@ def main(
 
     Args:
         only: parts, all by default.
-        rounds: of interleaved timing; `workers`, which trains networks, has a third of them, `explorer` its own counts.
+        rounds: of interleaved timing; `workers`, which trains networks, has a third of them, `explorer` its own counts,
+            `kills` ten runs for each.
         threads: of the CPU.
         jacobian_regularizer, torchattacks: a clone, and the Python of an environment; see `peers`.
         out: benchmarks/results by default, or cuda/ below it for what was measured on a GPU.
@@ -88,6 +90,7 @@ def main(
         "frontier": lambda: frontier.table(study, rounds),
         "ablations": lambda: ablations.table(ablations.study(device=device, progress=progress)),
         "explorer": lambda: explorer.table(Study("quick", device="cpu", progress=progress), rounds=rounds),
+        "kills": lambda: kills.table(kills=10 * rounds, report=report),
     }
     with _threads(threads):
         for part in chosen:

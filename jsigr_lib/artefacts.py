@@ -1,9 +1,10 @@
 """Heavy work as artefacts: each is a function of its spec, kept in one safetensors file named by the spec's hash.
 
-    runs/<kind>/<digest>.safetensors      tensors; spec and facts (seconds, versions) as JSON in the header
+    runs/<kind>/<digest>.safetensors      tensors; spec, code and facts (seconds, versions) as JSON in the header
 
 The digest covers the spec's fields, the specs it needs and the code that makes it (without comments and docstrings).
-A file appears only when it is complete, so a second run is the resume, and nothing is ever unpickled.
+A file appears only when it is complete, so a second run is the resume, and nothing is ever unpickled. One that is found
+damaged when it is read is set aside as <digest>.damaged, so that the same holds for it.
 """
 
 import ast
@@ -11,22 +12,28 @@ import hashlib
 import importlib
 import inspect
 import json
+import multiprocessing
 import os
 import platform
+import re
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
+from operator import methodcaller
 from pathlib import Path
 from typing import Any, ClassVar
 
 import joblib
+import psutil
 import torch
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import BaseModel, ConfigDict
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from jsigr_lib.errors import InputError
@@ -59,6 +66,21 @@ class Spec(BaseModel):
         content = {"kind": self.kind, "fields": fields, "code": [fingerprint(module) for module in self.code]}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """All that the digest covers, spelt out for whoever asks why it is another one, and how much work it is."""
+        code = {module: fingerprint(module)[:16] for spec in within(self).values() for module in spec.code}
+        return {"spec": json.loads(self.model_dump_json()), "code": code, "work": self.work()}
+
+
+def within(value: Any, path: str = "") -> dict[str, Spec]:
+    """A spec, the specs among its fields, those among theirs and so on, each by its path ("sources.0.teacher")."""
+    found = {path: value} if isinstance(value, Spec) else {}
+    parts = value if isinstance(value, Spec) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, part in parts:
+        found |= within(part, f"{path}.{name}" if path else str(name))
+    return found
+
 
 def _plain(value: Any) -> Any:
     """A field as JSON: a spec inside a spec counts by its own digest."""
@@ -85,8 +107,9 @@ class Artefact:
     facts: dict[str, Any]
 
 
+WORKER_KILLED = "a worker process was killed, perhaps for want of memory, of which --jobs 1 needs least"
 Progress = Callable[[Spec, float, float], None]
-"""Called after each artefact with its spec, the work done and the work in all."""
+"""Called after each artefact with its spec, the cost of what is done and of all."""
 
 
 class Store:
@@ -100,6 +123,7 @@ class Store:
 
     def __init__(self, root: Path, device: torch.device | str = "cpu", jobs: int = 1):
         self.root, self.device, self.jobs = Path(root), torch.device(device), jobs
+        self.reads: dict[str, str] = {}  # digest -> kind of what was asked for, not of what making it took
 
     def path(self, spec: Spec) -> Path:
         return self.root / spec.kind / f"{spec.digest}.safetensors"
@@ -111,13 +135,21 @@ class Store:
     def __contains__(self, spec: Spec) -> bool:
         return self.path(spec).exists()
 
+    def sweep(self) -> None:
+        """Remove the temporary files of processes that were killed on this machine."""
+        for left in self.root.glob("*/*.tmp"):
+            _, *node, pid, _ = left.name.split(".")
+            if ".".join(node) == platform.node() and not psutil.pid_exists(int(pid)):
+                left.unlink(missing_ok=True)
+
     def get(self, spec: Spec) -> Artefact:
         if spec not in self:
             self.save(spec, *_compute(spec, self))
+        self.reads[spec.digest] = spec.kind
         return read(self.path(spec))
 
     def save(self, spec: Spec, tensors: dict[str, Tensor], facts: dict) -> None:
-        write(self.path(spec), tensors, {**facts, "spec": json.loads(spec.model_dump_json())})
+        write(self.path(spec), tensors, {**facts, **spec.made_from})
         self.checkpoint(spec).unlink(missing_ok=True)
 
     def missing(self, specs: Iterable[Spec]) -> list[list[Spec]]:
@@ -140,25 +172,35 @@ class Store:
             place(spec)
         return [sorted(wave, key=lambda spec: (-spec.work(), spec.digest)) for wave in waves]
 
-    def make(self, specs: Iterable[Spec], progress: Progress | None = None) -> None:
-        """Compute whatever is missing of `specs` and of what they need, the largest first."""
-        waves = self.missing(specs)
-        total = sum(spec.work() for wave in waves for spec in wave)
-        done = 0.0
-        for wave in waves:
-            for spec, (tensors, facts) in self._map(wave):
-                self.save(spec, tensors, facts)
-                done += spec.work()
-                if progress:
-                    progress(spec, done, total)
-        if any(self._in_parallel(wave) for wave in waves):
-            get_reusable_executor().shutdown()  # idle workers would keep their memory for minutes
+    def make(
+        self, specs: Iterable[Spec], progress: Progress | None = None, *, cost: Callable[[Spec], float] | None = None
+    ) -> None:
+        """Compute whatever is missing of `specs` and of what they need, the largest first; `progress` counts by `cost`,
+        which is the work by default."""
+        waves, cost = self.missing(specs), cost or methodcaller("work")
+        total = sum(cost(spec) for wave in waves for spec in wave)
+        done, finished = 0.0, False
+        try:
+            for wave in waves:
+                for spec, (tensors, facts) in self._map(wave):
+                    self.save(spec, tensors, facts)
+                    done += cost(spec)
+                    if progress:
+                        progress(spec, done, total)
+            finished = True
+        except TerminatedWorkerError:
+            raise RuntimeError(WORKER_KILLED) from None
+        finally:
+            if any(self.in_parallel(wave) for wave in waves):
+                # idle workers would keep their memory for minutes, and busy ones compute for a run that has failed
+                get_reusable_executor(reuse=True, kill_workers=not finished).shutdown(kill_workers=not finished)
 
-    def _in_parallel(self, wave: list[Spec]) -> bool:
+    def in_parallel(self, wave: list[Spec]) -> bool:
+        """Whether a wave is computed by worker processes."""
         return self.jobs > 1 and len(wave) > 1 and self.device.type == "cpu"
 
     def _map(self, wave: list[Spec]) -> Iterator[tuple[Spec, tuple[dict, dict]]]:
-        if not self._in_parallel(wave):
+        if not self.in_parallel(wave):
             yield from ((spec, _compute(spec, self)) for spec in wave)
             return
         parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
@@ -167,14 +209,36 @@ class Store:
 
 
 def _indexed(i: int, spec: Spec, store: Store) -> tuple[int, tuple[dict, dict]]:
+    _end_with_parent()
     return i, _compute(spec, store)
 
 
+@cache
+def _end_with_parent() -> None:
+    """End this worker soon after the process that started it: if that was killed, nobody waits for what it computes."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        while os.getppid() == parent.pid:
+            time.sleep(1)
+        os._exit(1)
+
+    if parent and os.name != "nt":  # where a process keeps the number of its dead parent
+        threading.Thread(target=watch, daemon=True).start()
+
+
 def _compute(spec: Spec, store: Store) -> tuple[dict[str, Tensor], dict]:
-    start = time.perf_counter()
-    with one_thread():
-        tensors, facts = spec.compute(store, store.device)
-    measured = {"seconds": time.perf_counter() - start, "torch": torch.__version__, "machine": machine(store.device)}
+    start, busy = time.perf_counter(), time.process_time()
+    try:
+        with one_thread():
+            tensors, facts = spec.compute(Store(store.root, store.device, store.jobs), store.device)
+    except InputError:
+        if spec not in store:
+            raise
+        made = read(store.path(spec))  # by another run, just before this one would have read its checkpoint
+        return made.tensors, made.facts
+    measured = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+    measured |= {"torch": torch.__version__, "machine": machine(store.device)}
     return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {**facts, **measured}
 
 
@@ -199,14 +263,18 @@ def machine(device: torch.device) -> str:
 def write(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
     """Write a safetensors file that is either complete or not there; equal artefacts are equal files."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(tensors, temporary, metadata={"facts": json.dumps(facts), "sha256": _checksum(tensors)})
-    content = _sorted_header(temporary.read_bytes())
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    temporary = path.with_suffix(f".{platform.node()}.{os.getpid()}.tmp")
+    content = save(tensors, metadata={"facts": json.dumps(facts), "sha256": _checksum(tensors)})
+    try:
+        with open(temporary, "wb") as file:
+            file.write(_sorted_header(content))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say what was written
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _sorted_header(content: bytes) -> bytes:
@@ -218,16 +286,49 @@ def _sorted_header(content: bytes) -> bytes:
 
 
 def read(path: Path) -> Artefact:
-    """Load a safetensors file of ours. Raises InputError if it is truncated, damaged or something else."""
+    """Load a safetensors file of ours. Raises InputError if it cannot be read, is damaged or something else; a damaged
+    file of a store is set aside, so that it is made anew."""
     try:
+        with open(path, "rb"):  # safe_open says of every file that it cannot open that there is none
+            pass
         with safe_open(path, framework="pt") as file:
             facts, expected = json.loads(file.metadata()["facts"]), file.metadata()["sha256"]
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if _checksum(tensors) != expected:
             raise ValueError("its tensors do not match their SHA-256")
         return Artefact(tensors, facts)
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError, RecursionError) as error:
-        raise InputError(f"{path} is no complete artefact ({error}); delete it and run again") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path} ({error.strerror or error}); accepted: a readable file") from None
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} is no complete artefact ({error}); {_set_aside(path)}") from None
+
+
+def _set_aside(path: Path) -> str:
+    """Rename a file that a store named by a digest; what is to be done about it, in words."""
+    if not re.fullmatch("[0-9a-f]{16}", path.stem):
+        return "accepted: an undamaged copy of it"
+    with suppress(FileNotFoundError):  # another process was quicker
+        os.replace(path, path.with_suffix(".damaged"))
+    return f"set aside as {path.stem}.damaged; the same command makes it anew"
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What the header says, without reading the tensors, hence of a damage to these nothing. Raises InputError if the
+    file is cut off or no artefact of ours."""
+    try:
+        with open(path, "rb") as file:
+            length, size = int.from_bytes(file.read(8), "little"), os.fstat(file.fileno()).st_size
+            if 8 + length > size:
+                raise ValueError("its header is cut off")
+            header = json.loads(file.read(length))
+        facts = json.loads(header.pop("__metadata__")["facts"])
+        if 8 + length + max((tensor["data_offsets"][1] for tensor in header.values()), default=0) != size:
+            raise ValueError("its tensors are cut off")
+        if not isinstance(facts.get("spec"), dict):
+            raise ValueError("it names no spec")
+        return facts
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
+        raise InputError(f"{path} is no complete artefact ({error})") from None
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

@@ -220,8 +220,9 @@ def contrast_table(study: Study) -> pd.DataFrame:
         if name == "jsigr" or not shared.any():
             continue
         for measure in ("robustness", "distance", "boxed"):
-            difference, low, high = statistics.mean((ours[measure] - theirs[measure])[:, shared])
-            n = {"images": int(shared.sum()), "seeds": len(ours[measure])}
+            differences = statistics.differences(ours[measure], theirs[measure])[:, shared]
+            difference, low, high = statistics.mean(differences)
+            n = {"images": int(shared.sum()), "seeds": len(differences)}
             row = {"a": "jsigr", "b": name, "measure": measure, **n}
             rows.append({**row, "difference": difference, "low": low, "high": high})
     return pd.DataFrame(rows)

@@ -84,6 +84,8 @@ def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
             if not {test.a, test.b} <= set(p.defences):
                 continue
             for architecture in p.architectures:
+                if not {(architecture, test.a), (architecture, test.b)} <= set(study.targets()):
+                    continue
                 for name in (test.a, test.b):
                     if (architecture, name) not in values:
                         values[architecture, name] = values_per_image(study, architecture, name)
@@ -112,7 +114,8 @@ def _trust(study: Study, test: Test, architecture: str, key: tuple[str, str]) ->
 
 
 def _contrast(claim: Claim, test: Test, architecture: str, key: tuple[str, str], a, b, study: Study) -> dict:
-    difference, low, high = statistics.mean(a.astype(float) - b.astype(float))
+    differences = statistics.differences(a, b)
+    difference, low, high = statistics.mean(differences)
     outcome = "holds" if low > test.margin else "fails" if high <= test.margin else "undecided"
     context = f" {key[1]}" if key[1] else ""
     context += f" ({architecture})" if len(study.profile.architectures) > 1 else ""
@@ -125,8 +128,8 @@ def _contrast(claim: Claim, test: Test, architecture: str, key: tuple[str, str],
         "context": key[1],
         "a": test.a,
         "b": test.b,
-        "images": a.shape[1],
-        "seeds": len(a),
+        "images": differences.shape[1],
+        "seeds": len(differences),
         "difference": difference,
         "low": low,
         "high": high,

@@ -1,8 +1,13 @@
-"""The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1."""
+"""The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1, an
+interrupted one with one line and 128 + the number of the signal."""
 
 import importlib
+import json
+import signal
 import sys
 import time
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Annotated
@@ -10,9 +15,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from jsigr_lib import pipeline, pretrained, toml
+from jsigr_lib import comparison, pipeline, plan, pretrained, results, toml, tracing
 from jsigr_lib.artefacts import Spec
-from jsigr_lib.errors import InputError, printable, shown
+from jsigr_lib.errors import InputError, one_line, printable, shown
 from jsigr_lib.paths import PRETRAINED, ROOT
 from jsigr_lib.study import Study
 
@@ -21,16 +26,16 @@ console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 UsageError = typer.BadParameter.__base__  # an option that is unknown, a value that is missing
 
 
-def whole_number(help: str):
+def number(kind: type, help: str):
     """An option whose complaint names the value, which typer's own leaves out."""
 
-    def parse(value: str) -> int:
+    def parse(value: str) -> int | float:
         try:
-            return int(value)
+            return kind(value)
         except ValueError:
-            raise typer.BadParameter(f"{shown(value)} is no whole number") from None
+            raise typer.BadParameter(f"{shown(value)} is no {'whole ' * (kind is int)}number") from None
 
-    return typer.Option(help=help, parser=parse, metavar="<int>")
+    return typer.Option(help=help, parser=parse, metavar=f"<{kind.__name__}>")
 
 
 @app.callback()
@@ -47,7 +52,10 @@ def run(
     ] = None,
     out: Annotated[str | None, typer.Option(help="where figures/ and notebooks/ go; the repository by default")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    jobs: Annotated[int, whole_number("processes at a time; 0 is one per core")] = 0,
+    jobs: Annotated[int, number(int, "processes at a time; 0 is one per core")] = 0,
+    timeout: Annotated[
+        float | None, number(float, "minutes that a notebook cell may take; no limit by default")
+    ] = None,
     download: Annotated[bool, typer.Option("--download", help="fetch a data set that is missing")] = False,
 ) -> None:
     """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
@@ -58,6 +66,7 @@ def run(
         out=path_of("out", out),
         device=device,
         jobs=jobs,
+        timeout=timeout,
         download=download,
         progress=progress_lines(),
         report=lambda line: console.print(line),
@@ -67,6 +76,54 @@ def run(
         f"{summary.seconds / 60:.1f} minutes, {summary.made} artefacts made, "
         f"peak memory {summary.peak_memory_gb:.1f} GB, {summary.machine}"
     )
+    for line in summary.agreement:
+        console.print(line, markup=False)
+
+
+@app.command()
+def diff(
+    a: Annotated[
+        Path, typer.Argument(help="a folder of tables, or one with figures/<profile>, as jsigr run leaves it")
+    ],
+    b: Annotated[Path | None, typer.Argument(help="another one; the published run by default")] = None,
+    profile: Annotated[str | None, typer.Option(help="which, if a folder holds several")] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="agree only if every table has the same bytes")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="every difference, for programs")] = False,
+) -> None:
+    """Compare two runs, table by table: exit code 0 if they agree within tolerance, 1 if they do not."""
+    folder = results.find(a, profile)
+    reference = results.published(profile or folder.resolve().name) if b is None else nullcontext((b, str(b)))
+    with reference as (other, name):
+        found = comparison.compare(folder, results.find(other, profile))
+    if as_json:
+        typer.echo(json.dumps({"a": str(a), "b": name, "agrees": found.agrees, "exact": found.exact, **asdict(found)}))
+    else:
+        typer.echo("\n".join(comparison.lines(found, str(a), name)))
+    raise typer.Exit(0 if (found.exact if exact else found.agrees) else 1)
+
+
+@app.command("plan")
+def show_plan(
+    profile: Annotated[str, typer.Option(help="smoke, quick or paper, or a TOML file like theirs")] = "quick",
+    notebook: Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    jobs: Annotated[int, number(int, "processes at a time; 0 is one per core")] = 0,
+    each: Annotated[bool, typer.Option("--all", help="one line per artefact")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="everything, for programs")] = False,
+) -> None:
+    """Say what jsigr run would find and what it would make, why, and in how many minutes. Writes nothing."""
+    planned = plan.plan(
+        profile=profile,
+        notebooks=notebook,
+        settings=parse_settings(set_ or []),
+        device=device,
+        jobs=jobs,
+        start=time.process_time(),
+    )
+    typer.echo(json.dumps(planned.as_dict(), indent=1) if as_json else "\n".join(planned.lines(each=each)))
 
 
 @app.command()
@@ -74,12 +131,12 @@ def bench(
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer; "
+            help="steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer, kills; "
             "all by default; repeatable"
         ),
     ] = None,
-    rounds: Annotated[int, whole_number("of interleaved timing; 2 or 3 for a first look")] = 10,
-    threads: Annotated[int, whole_number("of the CPU")] = 2,
+    rounds: Annotated[int, number(int, "of interleaved timing; 2 or 3 for a first look")] = 10,
+    threads: Annotated[int, number(int, "of the CPU")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     jacobian_regularizer: Annotated[
         str | None, typer.Option(help="a clone of github.com/facebookresearch/jacobian_regularizer")
@@ -125,6 +182,22 @@ def site(
     console.print(f"open {built / 'index.html'}", markup=False)
 
 
+@app.command()
+def trace(
+    file: Annotated[Path, typer.Argument(help="PNG, SVG, CSV or Markdown, wherever it is and whatever it is called")],
+    as_json: Annotated[bool, typer.Option("--json", help="print all of the record, as JSON")] = False,
+) -> None:
+    """Tell what made a figure or table: settings, data, code, notebook cell. Exit code 1 if it was altered since."""
+    found = tracing.trace(file)
+    if as_json:
+        typer.echo(json.dumps(found.as_json(), indent=1))
+    else:
+        out = Console(highlight=False, soft_wrap=True)
+        out.print(tracing.layout(found, width=min(out.width, 120)), end="")
+    if found.altered:
+        raise RuntimeError(f"{str(file)!r} was altered since it was saved: {found.altered}")
+
+
 def benchmarks() -> ModuleType:
     """benchmarks/run.py, which lies beside jsigr_lib in the repository and is no part of an installed wheel."""
     if not (ROOT / "benchmarks" / "run.py").is_file():
@@ -161,7 +234,7 @@ def parse_settings(pairs: list[str]) -> dict:
 
 
 def progress_lines():
-    """A progress callback: one line per trained network or twentieth of the work, with the time that is left."""
+    """A progress callback: one line per trained network or twentieth of the cost, with the time that is left."""
     start, last = time.perf_counter(), 0.0
 
     def progress(spec: Spec, done: float, total: float) -> None:
@@ -171,7 +244,7 @@ def progress_lines():
         last, elapsed = done, time.perf_counter() - start
         left = (
             f"about {elapsed * (total - done) / done / 60:.1f} min left"
-            if done > total / 6
+            if done > total / 20
             else "estimating what is left"
         )
         what = f"{spec.architecture}, {spec.objective}" if spec.kind == "model" else spec.kind
@@ -180,24 +253,33 @@ def progress_lines():
     return progress
 
 
+class Stopped(SystemExit):
+    """By a signal. A SystemExit, as typer ends a KeyboardInterrupt in ways of its own."""
+
+
+def stop(number: int, frame: object) -> None:
+    raise Stopped(128 + number)
+
+
 def main() -> None:
     """Entry point of `jsigr` and of `python -m jsigr_lib`."""
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name="jsigr", standalone_mode=False))
-    except InputError as error:
-        console.print(f"jsigr: {error}", markup=False)
-        sys.exit(2)
+    except (InputError, RuntimeError, OSError) as error:
+        console.print(f"jsigr: {printable(one_line(error))}", markup=False)
+        sys.exit(2 if isinstance(error, InputError) else 1)
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "jsigr <command>"
         what = f"{error.format_message().rstrip('.')}; accepted: what `{command} --help` lists"
         console.print(f"jsigr: {printable(what)}", markup=False)
         sys.exit(2)
-    except RuntimeError as error:
-        console.print(f"jsigr: {printable(str(error))}", markup=False)
-        sys.exit(1)
-    except KeyboardInterrupt:
+    except Stopped as stopped:
         console.print("jsigr: interrupted; what was complete is kept, and the same command continues from there")
-        sys.exit(130)
+        sys.exit(stopped.code)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

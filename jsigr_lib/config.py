@@ -31,6 +31,8 @@ class Defence(Table):
     objective: str
     options: dict[str, float | int | str | bool] = {}
     teacher: bool = False
+    seeds: int | None = Field(None, ge=1)  # how many of the profile's; all by default
+    tried: dict[str, list[float]] = {}  # the values of its weights to choose among, every combination; see `search`
 
 
 class Penalty(Table):
@@ -64,6 +66,8 @@ class Profile(Table):
     test_images: int = Count
     # training
     architectures: list[str] = Field(min_length=1)  # of the defended networks; figures show the first
+    everywhere: list[str] = []  # the defences that architectures besides the first have too; [] is all
+    everywhere_seeds: int | None = Field(None, ge=1)  # and how many of their seeds; all by default
     surrogates: list[str] = Field(min_length=1)  # undefended networks that transfer attacks come from
     seeds: list[int] = Field(min_length=1)
     epochs: int = Count
@@ -74,8 +78,8 @@ class Profile(Table):
     widths: dict[str, int] = {}  # of an architecture; its own default otherwise
     penalty: Penalty = Penalty()
     defences: dict[str, Defence]
-    lambda_j_grid: list[float]
-    lambda_s_grid: list[float]
+    search_images: int | None = Field(None, ge=1)  # what the search of weights learns from, if less than the rest
+    search_epochs: int | None = Field(None, ge=1)
     # attacks
     eps: float = Fraction  # the headline budget
     eps_grid: list[float] = Field(min_length=1)
@@ -88,7 +92,7 @@ class Profile(Table):
     square_queries: int = Count
     strong_images: int = Count  # the first test images, for restarts, Square, L2 and the probes behind flags
     autoattack_images: int = Count  # the first test images, for AutoAttack, and for comparing all judges
-    autoattack: list[str] = []  # the defences that AutoAttack judges
+    autoattack: list[str] = []  # the defences that AutoAttack judges, of each the first seed
     # theory
     estimator_draws: int = Field(200, ge=10, le=1_000_000)  # gradients per estimator, for its bias and spread
     boundary_images: int = Field(12, ge=2)  # the first test images, at most saliency_images, for measured distances
@@ -110,16 +114,8 @@ class Profile(Table):
         for architecture in [*self.architectures, *self.surrogates, *self.widths]:
             models.check_width(architecture, self.widths.get(architecture))
             between(f"width of {architecture}", self.widths.get(architecture, 1), 1, 4096)
-        different = (
-            "architectures",
-            "surrogates",
-            "seeds",
-            "transfer_attacks",
-            "lambda_j_grid",
-            "lambda_s_grid",
-            "saliency_maps",
-        )
-        for field in (*different, "surrogate_defences", "autoattack", "featured"):
+        different = ("architectures", "surrogates", "seeds", "transfer_attacks", "saliency_maps")
+        for field in (*different, "everywhere", "surrogate_defences", "autoattack", "featured"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
                 raise InputError(f"{field} = {shown(values)}; accepted: different values")
@@ -128,7 +124,7 @@ class Profile(Table):
                 raise InputError(f"surrogates = {self.surrogates}; accepted: at least one other than {architecture!r}")
         for name in self.transfer_attacks:
             one_of("attack", name, attacks.ATTACKS)
-        for field in ("surrogate_defences", "autoattack", "featured"):
+        for field in ("everywhere", "surrogate_defences", "autoattack", "featured"):
             for name in getattr(self, field):
                 one_of(f"defence in {field}", name, self.defences)
         if "standard" in self.surrogate_defences:
@@ -138,8 +134,6 @@ class Profile(Table):
                 raise InputError(f"eps_grid has {eps!r}; accepted: fractions of the pixel range, 0 to 1")
         for seed in self.seeds:
             between("seed", seed, 0, 2**62)
-        for weight in [*self.lambda_j_grid, *self.lambda_s_grid]:
-            between("weight of a lambda grid", weight, 0, 1e6)
         for name in ("standard", "jsigr"):
             one_of("defence needed by every comparison,", name, self.defences)
         own = self.options("jsigr")
@@ -155,8 +149,10 @@ class Profile(Table):
                 raise InputError(f"teacher = True of defence {name!r}; accepted: False, as it takes nothing from one")
             if not defence.teacher and guide == "gradient":
                 raise InputError(f"teacher = False of defence {name!r}; accepted: True, as it imitates one")
-        if 0 not in self.lambda_j_grid or 0 not in self.lambda_s_grid:
-            raise InputError("lambda_j_grid and lambda_s_grid; accepted: lists that contain 0, the special cases")
+            self._check_tried(name, defence)
+        if self.everywhere and not {"standard", "jsigr"} <= set(self.everywhere):
+            raise InputError(f"everywhere = {self.everywhere}; accepted: 'standard', 'jsigr' and others, or []")
+        between("search_images", self.search_images or 1, 1, self.train_images)
         if self.saliency_images > self.test_images:
             raise InputError(
                 f"saliency_images = {self.saliency_images}; accepted: at most test_images = {self.test_images}"
@@ -170,6 +166,23 @@ class Profile(Table):
                 f"gallery_images = {self.gallery_images}; accepted: at most saliency_images = {self.saliency_images}"
             )
         return self
+
+    def _check_tried(self, name: str, defence: Defence) -> None:
+        """Each value is one that its objective takes, and the profile's own choice is among them. J-SIGR's grid has its
+        special cases."""
+        special = all(0 in defence.tried.get(weight, ()) for weight in ("lambda_j", "lambda_s"))
+        if name == "jsigr" and defence.tried and not special:
+            raise InputError(
+                f"tried of defence {name!r} = {defence.tried}; accepted: lambda_j and lambda_s, both with 0"
+            )
+        for weight, values in defence.tried.items():
+            if not values or len(set(values)) < len(values):
+                raise InputError(f"tried.{weight} of defence {name!r} = {values}; accepted: different values")
+            for value in values:
+                defences.build(defence.objective, **self.options(name, **{weight: value}))
+            if self.options(name).get(weight) not in values:
+                own = self.options(name).get(weight)
+                raise InputError(f"{weight} of defence {name!r} = {own!r}; accepted: one that was tried, {values}")
 
     def options(self, defence: str, **changed: float) -> dict[str, Any]:
         """The options of a defence's objective: its own, and the shared penalty's for the J-SIGR family."""

@@ -61,11 +61,11 @@ class Dataset:
 
 
 class DataSpec(Spec):
-    """A fixed choice of images of a data set; `content` is a hash of it: of its files, or of its pixels and
-    labels."""
+    """A fixed choice of images of a data set; `content` is a hash of all its pixels and labels, whatever code reads
+    them, or of a folder's files; see `sources.content`."""
 
     kind: ClassVar[str] = "data"
-    code: ClassVar[tuple[str, ...]] = ("data", "pictures", "sources")
+    code: ClassVar[tuple[str, ...]] = ("data",)
     dataset: str
     content: str
     train_images: int

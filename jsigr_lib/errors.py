@@ -70,3 +70,10 @@ def within(place: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(f"{place}: {error}") from None
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, for people: one line, and of the system's errors what and where."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror + (f": {error.filename}" if error.filename else "")
+    return " ".join(str(error).split()) or type(error).__name__

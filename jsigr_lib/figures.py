@@ -6,6 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jsigr_lib import search
+from jsigr_lib.errors import InputError
 from jsigr_lib.plotting import figure, heat_map, looks, panels
 from jsigr_lib.study import Study
 
@@ -47,8 +49,12 @@ def training_curves(study: Study, history: pd.DataFrame) -> Described:
     return fig, f"Validation accuracy and mean squared Jacobian norm after each epoch, one line per defence: {ends}."
 
 
-def lambda_grid(table: pd.DataFrame) -> Described:
-    """Validation accuracy over lambda_J x lambda_S: clean, and under transferred attack."""
+def lambda_grid(study: Study, table: pd.DataFrame) -> Described:
+    """J-SIGR's validation accuracy over lambda_J x lambda_S: clean, and under transferred attack."""
+    weights = pd.DataFrame([{"weights": search.said(one), **one} for one in search.candidates(study, "jsigr")])
+    if weights.empty:
+        raise InputError("tried of defence 'jsigr' = {}; accepted: values of lambda_j and lambda_s, for a grid of them")
+    table = table[(table.defence == "jsigr") & (table.split == "validation")].merge(weights, on="weights")
     fig = figure(8.6, 0.5 * table.lambda_j.nunique() + 1.9)
     for axes, (threat, title) in zip(
         panels(fig, 1, 2)[0], {"clean": "Clean", "transfer": "Transferred attack"}.items(), strict=True
@@ -66,6 +72,34 @@ def lambda_grid(table: pd.DataFrame) -> Described:
     return fig, (
         "Two heat maps of validation accuracy over the Jacobian weight and the selective weight: clean, and under "
         f"transferred attack, best at lambda_J {best.lambda_j:g}, lambda_S {best.lambda_s:g}: {best.accuracy:.2f}."
+    )
+
+
+def searched(study: Study, table: pd.DataFrame) -> Described:
+    """Every candidate of the search: transferred against clean accuracy, on the validation images, which choose, and on
+    the test images, which report. Lines join the candidates of a defence, a ring marks its best."""
+    fig = figure(9.6, 4.1)
+    for axes, split in zip(panels(fig, 1, 2, sharex=True, sharey=True)[0], ("validation", "test"), strict=True):
+        for name, look in looks(study).items():
+            rows = table[(table.defence == name) & (table.split == split)]
+            if len(rows):
+                points = rows.pivot(index=["weights", "chosen"], columns="threat", values="accuracy").reset_index()
+                points = points.sort_values("clean")
+                axes.plot(points.clean, points.transfer, **{**look, "linewidth": 1.0})
+                best = points[points.chosen.str.contains("best")]
+                axes.plot(best.clean, best.transfer, "o", markersize=11, fillstyle="none", color=look["color"])
+        axes.set(title=f"{split.capitalize()} images", xlabel="clean accuracy")
+    fig.axes[0].set_ylabel(f"transferred accuracy, eps {study.profile.eps:g}")
+    fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside right center")
+    best = table[table.chosen.str.contains("best") & (table.split == "test")]
+    best = best.pivot(index=["defence", "weights"], columns="threat", values="accuracy").reset_index()
+    values = "; ".join(
+        f"{study.labels[row.defence]} ({row.weights or 'no weight'}) {row.clean:.2f} and {row.transfer:.2f}"
+        for row in best.itertuples()
+    )
+    return fig, (
+        "Transferred against clean accuracy of every weight that was tried, on validation and on test images. Clean "
+        f"and transferred accuracy on the test images of those chosen: {values}."
     )
 
 

@@ -76,8 +76,9 @@ def explained(study: Study, target: Training, maps: tuple[str, ...], *, attacked
 
 
 def explained_in(study: Study, defence: str, target: Training) -> Explained:
-    """Of a featured defence all maps, of the others the pair."""
-    return explained(study, target, tuple(study.profile.saliency_maps) if defence in study.featured else PAIR)
+    """Of a featured defence all maps, on the figures' architecture; of the others the pair."""
+    every = defence in study.featured and target.architecture == study.architecture
+    return explained(study, target, tuple(study.profile.saliency_maps) if every else PAIR)
 
 
 def sanity(study: Study, target: Training) -> Sanity:
@@ -144,9 +145,9 @@ def questions_table(study: Study) -> pd.DataFrame:
             continue
         for measure, name, given in found[defence_a]:
             if name == map_a and _comparable(measure, map_b):
-                differences = found[defence_a][measure, map_a, given] - found[defence_b][measure, map_b, given]
+                a, b = found[defence_a][measure, map_a, given], found[defence_b][measure, map_b, given]
                 what = {"question": question.text, "a": ", ".join(question.a), "b": ", ".join(question.b)}
-                rows.append({**what, "measure": measure, "input": given, **_test(differences)})
+                rows.append({**what, "measure": measure, "input": given, **_test(statistics.differences(a, b))})
     table = pd.DataFrame(rows, columns=ANSWER)  # none, if no question is about featured networks alone
     table["p"] = statistics.holm(table.p.to_numpy(float))
     return table.assign(better=[_better(row) for row in table.itertuples()])

@@ -78,7 +78,7 @@ def beside_ours(study: Study, ledger: Sequence[Claim], values: Sequence[PaperVal
                 continue
             entered = [one for one in values if (one.claim, one.measure, one.defence) == (claim.id, measure, defence)]
             paper = "; ".join(map(_cited, entered)) or NOT_ENTERED
-            for architecture in study.profile.architectures:
+            for architecture in (one for one in study.profile.architectures if (one, defence) in study.targets()):
                 if (architecture, defence) not in measured:
                     measured[architecture, defence] = claims.values_per_image(study, architecture, defence)
                 found = measured[architecture, defence]

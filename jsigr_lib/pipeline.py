@@ -2,30 +2,35 @@
 
 Nothing that papermill writes is believed: a notebook counts when every one of its cells ran without an error and every
 output that it declares lies in the staging folder. Only then do figures, tables and notebooks replace the published
-ones, each folder by a rename, so that what is published is always one complete run.
+ones, all together, so that what is published is always one complete run.
 """
 
-import hashlib
-import json
+import math
 import os
+import shutil
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import papermill
 import psutil
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from jsigr_lib import boundary, claims, estimators, interpretability, robustness, theory, threats
+from jsigr_lib import boundary, claims, estimators, interpretability, provenance, robustness, search, theory, threats
 from jsigr_lib.artefacts import Progress, Spec, machine
-from jsigr_lib.errors import InputError, one_of
+from jsigr_lib.comparison import against_published
+from jsigr_lib.errors import InputError, between, one_line, one_of
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
-from jsigr_lib.publishing import publish, stage, writable
+from jsigr_lib.publishing import places, replacing, sole_run, writable
 from jsigr_lib.snapshot import snapshot
+from jsigr_lib.speed import Speed, read_headers, record, stopwatch
 from jsigr_lib.study import Study
 
 NAMES = ("01_theory", "02_training", "03_transfer_attacks", "04_saliency", "05_claims")
@@ -47,6 +52,17 @@ class Summary:
     made: int
     peak_memory_gb: float
     machine: str
+    agreement: list[str] = field(default_factory=list)  # with the published run, in lines for people
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """What differs from run to run, for the manifest."""
+        return {
+            "minutes": round(self.seconds / 60, 1),
+            "artefacts_made": self.made,
+            "peak_memory_gb": round(self.peak_memory_gb, 2),
+            "machine": self.machine,
+        }
 
 
 def select(names: list[str] | None) -> list[str]:
@@ -71,14 +87,14 @@ def check_settings(notebooks: list[str], settings: dict[str, Any]) -> None:
 def specs(study: Study, notebook: str) -> list[Spec]:
     """The artefacts that a notebook shows."""
     networks: list[Spec] = [network for networks in study.targets().values() for network in networks]
-    grid, every, headline = (
-        robustness.specs(study, cells(study))
-        for cells in (threats.grid_cells, threats.robustness_cells, threats.headline_cells)
+    every, headline = (
+        robustness.specs(study, cells(study)) for cells in (threats.robustness_cells, threats.headline_cells)
     )
+    searched = [one for split in search.SPLITS for one in robustness.specs(study, search.cells(study, split))]
     linearised, maps = theory.linearised_specs(study), interpretability.specs(study)
     needed = {
         "01_theory": [*linearised, *boundary.boundary_specs(study), *estimators.scatter_specs(study).values()],
-        "02_training": [*networks, *grid],
+        "02_training": [*networks, *searched],
         "03_transfer_attacks": every,
         "04_saliency": [*maps, snapshot(study)],
         "05_claims": [*headline, *claims.specs(study), *linearised, *maps],
@@ -94,49 +110,68 @@ def run(
     out: Path | None = None,
     device: str = "auto",
     jobs: int = 0,
+    timeout: float | None = None,
     download: bool = False,
     progress: Progress | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Summary:
     """Execute notebooks and publish what they made below `out`: figures/<profile>/ and notebooks/executed/<profile>/.
 
-    `out` is the repository by default, or runs/custom if settings change the profile. Raises InputError before anything
-    is computed if an argument is wrong, and RuntimeError, with nothing published, if a notebook fails.
+    `out` is the repository by default, or runs/custom if settings change the profile; what goes to the repository is
+    compared with what is published. `timeout` is in minutes, of one notebook cell. Raises InputError before anything is
+    computed if an argument is wrong or another run publishes there, and RuntimeError, with nothing published, if
+    anything fails.
     """
     start, settings, chosen = time.perf_counter(), settings or {}, select(notebooks)
     check_settings(chosen, settings)
+    if timeout is not None:
+        between("timeout", timeout, 0.01, 1e6)
     study = Study(profile, device=device, jobs=jobs, download=download, progress=progress, **settings)
     out = Path(out) if out else (RUNS / "custom" if settings else ROOT)
-    targets = [out / "figures" / study.profile.name, out / "notebooks" / "executed" / study.profile.name]
+    targets = places(out, study.profile.name)
     images = len(study.dataset.train)  # whatever is wrong with the data is found before a folder is made
     for target in targets:
         writable(target.parent)
     report(f"{study.profile.name} profile: {images:,} training images, {study.store.jobs} processes")
-    with _PeakMemory() as memory:
+    with sole_run(out), _saying_how_to_go_on(), _PeakMemory() as memory:
+        study.store.sweep()
         needed = [spec for name in chosen for spec in specs(study, name)]
         made = sum(map(len, study.store.missing(needed)))
-        study.make(needed)
-        figures, executed = (stage(target, keep=len(chosen) < len(NAMES)) for target in targets)
-        parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
-        static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
-        for i, name in enumerate(chosen, 1):
-            report(f"notebook {i} of {len(chosen)}: {name}")
-            execute(name, executed / f"{name}.ipynb", {**parameters, **static.get(name, {})})
-            verify(executed / f"{name}.ipynb", figures)
-            forget_times(executed / f"{name}.ipynb")
-    seconds = time.perf_counter() - start
-    summary = Summary(
-        *targets, len(list(figures.iterdir())), seconds, made, memory.peak / 1e9, machine(study.store.device)
-    )
-    write_manifest(figures, summary)
-    for staged, target in zip((figures, executed), targets, strict=True):
-        publish(staged, target)
+        speed, took, times = Speed.of(study.store, read_headers(study.store.root)[0], study.profile.name), {}, {}
+        study.store.make(needed, progress, cost=speed.seconds)
+        with replacing(*targets, keep=len(chosen) < len(NAMES)) as (figures, executed):
+            parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
+            static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
+            for i, name in enumerate(chosen, 1):
+                report(f"notebook {i} of {len(chosen)}: {name}")
+                path, started = executed / f"{name}.ipynb", provenance.now()
+                with stopwatch(children=True) as watch:
+                    execute(name, path, {**parameters, **static.get(name, {})}, timeout=timeout)
+                took[name], times[name] = watch["seconds"], [started, provenance.now()]
+                verify(path, figures)
+                tidy(path, _from_root(figures), _from_root(targets[0]))
+            outputs, seconds, peak = len(list(figures.iterdir())), time.perf_counter() - start, memory.peak / 1e9
+            summary = Summary(*targets, outputs, seconds, made, peak, machine(study.store.device))
+            provenance.write_manifest(figures, executed, summary.account, times, study.store)
+            if out.resolve() == ROOT and not settings:
+                summary = replace(summary, agreement=_agreement(figures, executed, targets[0], chosen))
+        if not settings:
+            record(study.store, study.profile.name, needed, took)
     return summary
 
 
-def execute(name: str, output: Path, parameters: dict[str, Any]) -> None:
-    """Run one clean source notebook through papermill. Raises RuntimeError, naming the failed copy, if it fails, and
-    InputError if the notebook did."""
+@contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    """Whatever stops a run from outside, such as a full disk, ends in one line."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        raise RuntimeError(f"{one_line(error)}; the same command continues where this one stopped") from error
+
+
+def execute(name: str, output: Path, parameters: dict[str, Any], *, timeout: float | None = None) -> None:
+    """Run one clean source notebook through papermill, each cell for at most `timeout` minutes. Raises RuntimeError,
+    naming the cell and the failed copy, if it fails, and InputError if the notebook did."""
     source = NOTEBOOKS / f"{name}.ipynb"
     try:
         papermill.execute_notebook(
@@ -146,17 +181,41 @@ def execute(name: str, output: Path, parameters: dict[str, Any]) -> None:
             kernel_name="python3",
             progress_bar=False,
             cwd=str(ROOT),
+            execution_timeout=timeout and math.ceil(60 * timeout),
             config=KERNEL,
         )
     except Exception as error:  # of the notebook's own, of the kernel's or of papermill's: all mean the same here
-        failed = RUNS / "failed" / output.name
-        failed.parent.mkdir(parents=True, exist_ok=True)
-        if output.exists():
-            os.replace(output, failed)
-        reason = getattr(error, "evalue", "") or str(error)
         if getattr(error, "ename", "") == InputError.__name__:  # such as a damaged artefact
-            raise InputError(reason) from error
-        raise RuntimeError(f"notebook {name} failed ({type(error).__name__}: {reason}); see {failed}") from error
+            raise InputError(error.evalue) from error
+        if isinstance(error, DeadKernelError):
+            reason = "its kernel was killed, perhaps for want of memory"
+        elif isinstance(error, CellTimeoutError):
+            reason = f"it took longer than --timeout {timeout:g} minutes"
+        elif isinstance(error, PapermillExecutionError):
+            reason = f"{error.ename}: {error.evalue}"
+        else:
+            reason = f"{type(error).__name__}: {one_line(error)}"
+        raise RuntimeError(f"notebook {name} failed{_where(output)} ({reason}){_kept(output)}") from error
+
+
+def _where(failed: Path) -> str:
+    """The cell that ran last, by the number that Jupyter shows. (papermill says that every cell is complete.)"""
+    try:
+        cells = nbformat.read(failed, as_version=4).cells
+    except (OSError, ValueError):  # it never started, or could not be written
+        return ""
+    return f" in cell [{max((cell.get('execution_count') or 0 for cell in cells), default=0)}]"
+
+
+def _kept(failed: Path) -> str:
+    """Keep a failed notebook where no run is disturbed by it; says where it is."""
+    copy = RUNS / "failed" / failed.name
+    try:
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(failed, copy)
+    except OSError:  # such as the full disk that it failed of
+        return ""
+    return f"; see {copy}"
 
 
 def verify(executed: Path, figures: Path) -> None:
@@ -172,41 +231,35 @@ def verify(executed: Path, figures: Path) -> None:
         path = figures / name
         if not path.is_file() or not path.stat().st_size:
             raise RuntimeError(f"{executed.name} did not make {name}, which it declares")
-        sidecar = path.with_suffix(".json")
-        if path.suffix == ".png" and json.loads(sidecar.read_text())["sha256"]["png"] != sha256(path):
-            raise RuntimeError(f"{name} differs from what {sidecar.name} says of it")
+        if path.suffix != ".json" and not provenance.vouched(path):
+            raise RuntimeError(f"{name} differs from what {path.stem}.json says of it")
 
 
-def forget_times(executed: Path) -> None:
-    """Drop what papermill notes of this machine and moment (paths, times), so that equal runs leave equal notebooks."""
+def tidy(executed: Path, staged: str, published: str) -> None:
+    """Drop what papermill notes of this machine and moment (paths, times), so that equal runs leave equal notebooks,
+    and let the parameters name the folder where the figures come to lie."""
     notebook = nbformat.read(executed, as_version=4)
     for part in (notebook, *notebook.cells):
         for key in ("papermill", "execution"):
             part.metadata.pop(key, None)
+    for cell in notebook.cells:
+        if "injected-parameters" in cell.metadata.get("tags", ()):
+            cell.source = cell.source.replace(f'"{staged}"', f'"{published}"')
     nbformat.write(notebook, executed)
 
 
 def declared_outputs(notebook: nbformat.NotebookNode) -> list[str]:
-    """File names from the notebook's metadata: each figure is PNG, SVG and JSON, each table CSV and Markdown."""
+    """File names from the notebook's metadata: a figure is PNG and SVG, a table CSV and Markdown, and both JSON."""
     declared = notebook.metadata["jsigr"]
     figures = [f"{name}.{kind}" for name in declared["figures"] for kind in ("png", "svg", "json")]
-    return figures + [f"{name}.{kind}" for name in declared["tables"] for kind in ("csv", "md")]
+    return figures + [f"{name}.{kind}" for name in declared["tables"] for kind in ("csv", "md", "json")]
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def write_manifest(figures: Path, summary: Summary) -> None:
-    """manifest.json: the hash of every file, and the run's own account of itself."""
-    about = {
-        "minutes": round(summary.seconds / 60, 1),
-        "artefacts_made": summary.made,
-        "peak_memory_gb": round(summary.peak_memory_gb, 2),
-        "machine": summary.machine,
-    }
-    files = {path.name: sha256(path) for path in sorted(figures.iterdir()) if path.name != "manifest.json"}
-    (figures / "manifest.json").write_text(json.dumps({"run": about, "sha256": files}, indent=1) + "\n")
+def _agreement(figures: Path, executed: Path, target: Path, chosen: list[str]) -> list[str]:
+    """Of staged figures with the published ones: of all, or of the tables that the chosen notebooks made."""
+    declared = [declared_outputs(nbformat.read(executed / f"{name}.ipynb", as_version=4)) for name in chosen]
+    tables = {Path(file).stem for files in declared for file in files if file.endswith(".csv")}
+    return against_published(figures, target.name, replaced=target, only=tables if len(chosen) < len(NAMES) else None)
 
 
 def _from_root(path: Path) -> str:

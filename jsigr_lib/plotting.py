@@ -1,9 +1,7 @@
 """How figures look and are kept: one style, one palette, and `save`, which writes each figure as PNG and SVG with its
 alternative text beside it, and shows it in the notebook."""
 
-import hashlib
 import io
-import json
 
 import matplotlib as mpl
 import numpy as np
@@ -12,9 +10,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-import jsigr_lib
-from jsigr_lib import deviations
-from jsigr_lib.errors import file_name
+from jsigr_lib import deviations, provenance
 from jsigr_lib.study import Study
 
 PALETTE = (
@@ -76,8 +72,7 @@ def save(study: Study, name: str, fig: Figure, alt: str) -> None:
 
 
 def write(study: Study, name: str, fig: Figure, alt: str) -> bytes:
-    """Write <name>.png, <name>.svg and <name>.json (alternative text, choices, origin, hashes); the picture as PNG."""
-    file_name("figure", name)
+    """Write <name>.png, <name>.svg and <name>.json (words, choices, all that made it); the picture as PNG."""
     if not alt.strip():
         raise ValueError(f"figure {name!r} has an empty alt text; accepted: a sentence that says what it shows")
     fig.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
@@ -89,19 +84,7 @@ def write(study: Study, name: str, fig: Figure, alt: str) -> bytes:
         buffer = io.BytesIO()
         fig.savefig(buffer, format=kind, metadata=metadata)
         files[kind] = buffer.getvalue()
-    study.out.mkdir(parents=True, exist_ok=True)
-    for kind, content in files.items():
-        (study.out / f"{name}.{kind}").write_bytes(content)
-    sidecar = {
-        "alt": alt,
-        "choices": {one.number: one.name for one in deviations.behind(name)},
-        "profile": study.profile.model_dump(mode="json", exclude={"data_root"}),
-        "data": study.data.content,
-        "jsigr": jsigr_lib.__version__,
-        "sha256": {kind: hashlib.sha256(content).hexdigest() for kind, content in files.items()},
-    }
-    (study.out / f"{name}.json").write_text(json.dumps(sidecar, indent=1) + "\n")
-    return files["png"]
+    return provenance.save(study, name, files, kind="figure", alt=alt)["png"]
 
 
 def _width(fig: Figure) -> int:

@@ -21,7 +21,7 @@ from jsigr_lib.errors import NAME, InputError, between, one_of
 from jsigr_lib.model_card import accuracy, card, interval
 from jsigr_lib.outcomes import ATTACK_BATCH, Attacked, attacked_split
 from jsigr_lib.paths import PRETRAINED
-from jsigr_lib.publishing import publish, stage
+from jsigr_lib.publishing import replacing
 from jsigr_lib.statistics import proportion
 from jsigr_lib.study import Study
 from jsigr_lib.threats import headline_attack
@@ -86,19 +86,19 @@ def export(study: Study, folder: Path = PRETRAINED) -> None:
     (surrogate,) = headline.sources
     specs = {**{name: study.training(name) for name in DEFENCES}, surrogate.architecture: surrogate}
     study.make([*specs.values(), headline])
-    staged, sums = stage(folder, keep=False), ""
-    for name, spec in specs.items():
-        weights = dict(spec.untrained(study.dataset.shape).named_parameters())
-        tensors = {key: value.half() if key in weights else value for key, value in study.get(spec).tensors.items()}
-        facts = _facts(study, name, spec)
-        facts["accuracy"] = _measured(study, _network(tensors, facts), None if spec == surrogate else headline)
-        path = staged / f"{name}.safetensors"
-        write(path, tensors, facts)
-        sha256 = _sha256(path.read_bytes())
-        path.with_suffix(".md").write_text(card(facts, sha256), encoding="utf-8")
-        sums += f"{sha256}  {path.name}\n"
-    (staged / SUMS).write_text(sums)
-    publish(staged, folder)
+    sums = ""
+    with replacing(folder) as (staged,):
+        for name, spec in specs.items():
+            weights = dict(spec.untrained(study.dataset.shape).named_parameters())
+            tensors = {key: value.half() if key in weights else value for key, value in study.get(spec).tensors.items()}
+            facts = _facts(study, name, spec)
+            facts["accuracy"] = _measured(study, _network(tensors, facts), None if spec == surrogate else headline)
+            path = staged / f"{name}.safetensors"
+            write(path, tensors, facts)
+            sha256 = _sha256(path.read_bytes())
+            path.with_suffix(".md").write_text(card(facts, sha256), encoding="utf-8")
+            sums += f"{sha256}  {path.name}\n"
+        (staged / SUMS).write_text(sums)
 
 
 def _facts(study: Study, name: str, spec: Training) -> dict[str, Any]:

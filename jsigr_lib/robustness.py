@@ -109,8 +109,9 @@ def headline_table(study: Study, table: pd.DataFrame, *, common: bool = False) -
 
 
 def judges_table(study: Study, cells: list[Cell], table: pd.DataFrame) -> pd.DataFrame:
-    """Who is asked to judge, at the headline budget, all on the same first images of the figures' architecture: one row
-    per defence and judge, with n, accuracy, its interval and flags. `table` is the accuracy table of the cells."""
+    """Who is asked to judge, at the headline budget, all on the same first images and the first seed of the figures'
+    architecture: one row per defence and judge, with n, accuracy, its interval and flags. `table` is the accuracy table
+    of the cells."""
     p, first = study.profile, sources(study, study.architecture)[0]
     headline = {"attack": p.transfer_attacks[0], "source": first.architecture, "source_defence": first.defence}
     asked = {
@@ -128,7 +129,7 @@ def judges_table(study: Study, cells: list[Cell], table: pd.DataFrame) -> pd.Dat
             continue
         for judge, asks in asked.items():
             if asks.items() <= what.items():
-                correct = correct_of(study, cell.outcomes)[:, : p.autoattack_images]
+                correct = correct_of(study, cell.outcomes[:1])[:, : p.autoattack_images]
                 accuracy, low, high = statistics.proportion(correct)
                 row = {"defence": what["defence"], "judge": judge, "images": correct.shape[1], "seeds": len(correct)}
                 own = set(raised.split("; ")) | flags.of_number(low, high, 0.0)

@@ -5,7 +5,6 @@ alternative text that `plotting.save` gave them. What a reader could not use, su
 a picture without words, is an error: a site is whole or not there.
 """
 
-import json
 import re
 from base64 import b64encode
 from collections.abc import Iterator
@@ -22,12 +21,13 @@ from nbconvert.exporters import TemplateExporter
 from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 from traitlets.config import Config
 
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import FRONT, ROOT
 from jsigr_lib.prose import Renderer
-from jsigr_lib.publishing import publish, stage, writable
+from jsigr_lib.publishing import replacing, settle, writable
 
 SHOWN = ["text/html", "text/markdown", "image/png", "text/plain"]
 NUMBER = re.compile(r"[-+−\d.,e%×\[\] ]+|nan", re.IGNORECASE)
@@ -61,6 +61,7 @@ def build(profile: str = "quick", *, out: Path = Path("site"), source: Path = RO
     `source` holds figures/<profile> and notebooks/executed/<profile>. Raises InputError, and leaves `out` as it was, if
     there is no such profile, if `out` holds anything but pages, or if a notebook holds what a page cannot show.
     """
+    settle(source)
     executed, out = source / "notebooks" / "executed", out.resolve()
     made = sorted({path.parent.name for path in executed.glob("*/*.ipynb")})
     if profile not in made:
@@ -74,10 +75,9 @@ def build(profile: str = "quick", *, out: Path = Path("site"), source: Path = RO
     pages.insert(0, front(pages, source / "figures" / profile))
     exporter = Exporter(template_name="base", template_file="page.html.j2", extra_template_paths=[str(FRONT)])
     texts = {page.name: exporter.page(pages, here, profile) for here, page in enumerate(pages)}
-    staged = stage(out, keep=False)
-    for name, text in texts.items():
-        (staged / f"{name}.html").write_text(text, encoding="utf-8")
-    publish(staged, out)
+    with replacing(out) as (staged,):
+        for name, text in texts.items():
+            (staged / f"{name}.html").write_text(text, encoding="utf-8")
     return out
 
 
@@ -95,7 +95,8 @@ def front(pages: list[Page], figures: Path) -> Page:
     """The index, as a notebook like the others: what this is, the headline figure, and each notebook's question."""
     cells = [new_markdown_cell((FRONT / "index.md").read_text(encoding="utf-8"))]
     if (figures / "teaser.png").is_file():  # not after a run of single notebooks
-        alt = json.loads((figures / "teaser.json").read_text(encoding="utf-8"))["alt"]
+        with Image.open(figures / "teaser.png") as image:
+            alt = image.info["Description"]
         png = b64encode((figures / "teaser.png").read_bytes()).decode()
         teaser = new_output("display_data", {"image/png": png}, metadata={"image/png": {"alt": alt}})
         cells.append(new_code_cell(outputs=[teaser]))

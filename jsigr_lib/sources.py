@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from jsigr_lib import pictures
+from jsigr_lib.artefacts import fingerprint
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import DATA
 
@@ -91,14 +92,15 @@ class Source:
 
 
 def content(dataset: str, root: str, *, download: bool, image_size: int) -> str:
-    """A hash of the data set's files, or of its pixels and labels. Raises InputError if a file is missing, truncated or
-    damaged; fetches what is missing only if `download`."""
-    if dataset == "fashion-mnist":
-        folder = Path(root or DATA / dataset)
-        return _sha256("".join(_checked_sha256(folder / name, sha) for name, sha in IDX.values()).encode())
+    """A hash of the pixels and labels; of a folder, that of its files, their size as images and the code that decodes
+    them. Raises InputError if a file is missing, truncated or damaged; fetches what is missing only if `download`."""
     if dataset == "folder":
-        return _sha256(f"{pictures.content(pictures.find(root), root)} {image_size}".encode())
-    if download:
+        what = (pictures.content(pictures.find(root), root), image_size, fingerprint("pictures"))
+        return hashlib.sha256(repr(what).encode()).hexdigest()
+    if dataset == "fashion-mnist":
+        for name, sha in IDX.values():
+            _check_sha256(Path(root or DATA / dataset) / name, sha)
+    elif download:
         _download(dataset, Path(root or DATA / "downloads"))
     total = hashlib.sha256()
     for source in read(dataset, root):
@@ -126,11 +128,7 @@ def _unreadable(dataset: str, folder: Path, error: Exception) -> InputError:
     )
 
 
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _checked_sha256(path: Path, expected: str) -> str:
+def _check_sha256(path: Path, expected: str) -> None:
     try:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
@@ -138,7 +136,6 @@ def _checked_sha256(path: Path, expected: str) -> str:
         raise InputError(f"{path} is missing; restore it from the repository (git checkout -- data)") from None
     if found != expected:
         raise InputError(f"{path} is truncated or damaged (its SHA-256 differs); restore it (git checkout -- data)")
-    return expected
 
 
 # IDX: Fashion-MNIST, MNIST

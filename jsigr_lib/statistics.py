@@ -40,6 +40,12 @@ def mean(values: np.ndarray) -> tuple[float, float, float]:
     return float(values.mean()), float(low), float(high)
 
 
+def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a - b, values [seeds, images] of two defences, on the seeds that both have: the first ones."""
+    seeds = min(len(a), len(b))
+    return a[:seeds].astype(float) - b[:seeds].astype(float)
+
+
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Spearman's correlation of each row of a with the same row of b; ties share their mean rank, and a constant row
     correlates 0."""

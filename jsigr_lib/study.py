@@ -8,10 +8,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from jsigr_lib import provenance
 from jsigr_lib.artefacts import Artefact, Progress, Spec, Store
 from jsigr_lib.autoattack import FEWEST_CLASSES
 from jsigr_lib.config import load_profile, resolve_device, resolve_jobs
-from jsigr_lib.data import Dataset, DataSpec, Split, load
+from jsigr_lib.data import SPLIT_SEED, Dataset, DataSpec, Split, load
 from jsigr_lib.errors import InputError, between, file_name, one_of, shown
 from jsigr_lib.paths import RUNS
 from jsigr_lib.zoo import Training, trained
@@ -147,13 +148,16 @@ class Study:
         )
 
     def targets(self) -> dict[tuple[str, str], list[Training]]:
-        """(architecture, defence) -> its networks, one per seed."""
-        p = self.profile
-        return {
-            (architecture, name): [self.training(name, architecture=architecture, seed=seed) for seed in p.seeds]
-            for architecture in p.architectures
-            for name in p.defences
-        }
+        """(architecture, defence) -> its networks, one per seed. The first architecture has every defence."""
+        p, found = self.profile, {}
+        for architecture in p.architectures:
+            first = architecture == self.architecture
+            for name, defence in p.defences.items():
+                if first or not p.everywhere or name in p.everywhere:
+                    seeds = p.seeds[: defence.seeds][: None if first else p.everywhere_seeds]
+                    networks = [self.training(name, architecture=architecture, seed=seed) for seed in seeds]
+                    found[architecture, name] = networks
+        return found
 
     def make(self, specs: list[Spec]) -> None:
         """Make what is missing of `specs`."""
@@ -166,16 +170,20 @@ class Study:
         """The trained network, in evaluation mode."""
         return trained(spec, self.store)
 
+    @property
+    def seeds(self) -> dict[str, int | list[int]]:
+        """Whatever the profile's networks, its surrogates and the split of the data start from."""
+        return {"networks": self.profile.seeds, "surrogates": SURROGATE_SEED, "split": SPLIT_SEED}
+
     def generator(self, seed: int = 0) -> torch.Generator:
         return torch.Generator().manual_seed(seed)
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Write a table as CSV and Markdown, rounded to four digits; gives the rounded table back."""
+        """Write a table as CSV and Markdown, rounded to four digits, and what made it as JSON; gives the rounded table
+        back."""
         table = table.round(4)
-        file_name("table", name)
-        self.out.mkdir(parents=True, exist_ok=True)
-        table.to_csv(self.out / f"{name}.csv", index=False, lineterminator="\n")
-        (self.out / f"{name}.md").write_text(table.to_markdown(index=False) + "\n")
+        csv, markdown = table.to_csv(index=False, lineterminator="\n"), table.to_markdown(index=False) + "\n"
+        provenance.save(self, name, {"csv": csv.encode(), "md": markdown.encode()}, kind="table")
         return table
 
     def save_measured(self, name: str, values: dict) -> None:

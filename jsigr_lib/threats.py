@@ -47,7 +47,9 @@ def sources(study: Study, architecture: str) -> list[Source]:
         for defence in p.surrogate_defences
         for name in (names if p.transfer_design == "full" else names[:1])
     ]
-    own = [Source(architecture, name, (study.training(name, architecture=architecture),)) for name in p.defences]
+    own = [
+        Source(one, name, (networks[0],)) for (one, name), networks in study.targets().items() if one == architecture
+    ]
     return [*plain, *(together if len(names) > 1 else []), *defended, *own]
 
 
@@ -98,7 +100,8 @@ def _white_box(study: Study, defence: str, networks: list[Training]) -> list[tup
     def add(threat: str, attack: str, label: str, eps: float, *, norm: str = "linf", images: int | None, **settings):
         what = _what(threat, eps, source="itself", attack=label, norm=norm)
         common = {"attack": attack, "eps": eps, "norm": norm, "images": images, "settings": tuple(settings.items())}
-        cells.append((what, [Outcomes(target=one, attacked=Attacked(sources=one, **common)) for one in networks]))
+        asked = networks[:1] if attack == "autoattack" else networks
+        cells.append((what, [Outcomes(target=one, attacked=Attacked(sources=one, **common)) for one in asked]))
 
     few = min(p.strong_images, p.test_images)
     for eps in p.budgets:
@@ -126,22 +129,6 @@ def _transferred(study: Study, architecture: str, networks: list[Training]) -> l
             cells.append(
                 (what, [transferred(study, one, source.networks, eps, attack=attack, norm=norm) for one in others])
             )
-    return cells
-
-
-def grid_cells(study: Study) -> list[Cell]:
-    """lambda_J x lambda_S on the *validation* images: clean and transferred at the headline attack and budget."""
-    p = study.profile
-    source = study.surrogate(sources_of(study, study.architecture)[0])
-    cells: list[Cell] = []
-    for lambda_j in p.lambda_j_grid:
-        for lambda_s in p.lambda_s_grid:
-            network = study.training("jsigr", lambda_j=lambda_j, lambda_s=lambda_s)
-            row = {"lambda_j": lambda_j, "lambda_s": lambda_s}
-            clean = Outcomes(target=network, split="validation")
-            cells.append(Cell({**row, "threat": "clean", "eps": 0.0}, [clean]))
-            outcome = transferred(study, network, source, p.eps, split="validation")
-            cells.append(Cell({**row, "threat": "transfer", "eps": p.eps}, [outcome]))
     return cells
 
 

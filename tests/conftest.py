@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from jsigr_lib import claims, estimators, interpretability, pipeline, robustness, statistics, theory, threats
+from jsigr_lib import claims, estimators, interpretability, pipeline, robustness, search, statistics, theory, threats
 from jsigr_lib.study import Study
 
 torch.set_num_threads(1)
@@ -167,7 +167,7 @@ def table(study):
     makers = {
         "history": lambda: robustness.history_table(study),
         "accuracy": lambda: robustness.accuracy_table(study, threats.robustness_cells(study)),
-        "grid": lambda: robustness.accuracy_table(study, threats.grid_cells(study)),
+        "search": lambda: search.table(study),
         "judges": lambda: robustness.judges_table(study, threats.robustness_cells(study), made("accuracy")),
         "cost": lambda: robustness.cost_table(study),
         "measures": lambda: interpretability.measures_table(study),

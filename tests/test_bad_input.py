@@ -90,6 +90,9 @@ RUN = [
     (["--jobs", "1.5"], None, ["'1.5'", "jobs", "whole number"]),
     (["--jobs", "many"], None, ["'many'", "jobs", "whole number"]),
     (["--jobs", "9" * 5000], None, ["jobs", "characters", "whole number"]),
+    (["--timeout", "0"], None, ["timeout = 0", "0.01 to"]),
+    (["--timeout", "nan"], None, ["timeout = nan", "0.01 to"]),
+    (["--timeout", "soon"], None, ["'soon'", "timeout", "number"]),
     # settings
     (set_("eps"), None, ["'eps'", "KEY=VALUE"]),
     (set_(""), None, ["''", "KEY=VALUE"]),
@@ -255,7 +258,24 @@ OTHERS = [
     (["bench", "--torchattacks", "{here}"], None, ["{here}", "torchattacks and torch"]),
     (["bench", "--torchattacks", "/bin/true"], None, ["/bin/true", "torchattacks and torch"]),
     (["bench", "--torchattacks", "/bin/false"], None, ["/bin/false", "torchattacks and torch"]),
-    # the commands trace, diff and plan: their rows go here
+    (["plan", "--profile", "quik"], None, ["'quik'", *PROFILE_NAMES]),
+    (["plan", "--notebook", "06"], None, ["'06'", "01"]),
+    (["plan", "--profile", "smoke", *set_("eps=nan")], None, ["eps = nan", "finite"]),
+    (["plan", "--jobs", "1.5"], None, ["'1.5'", "whole number"]),
+    (["plan", "--device", "tpu"], None, ["'tpu'", "auto, cpu, cuda"]),
+    (["trace"], None, ["FILE", "jsigr trace --help"]),
+    (["trace", "{here}/none.png"], None, ["{here}/none.png", "accepted"]),
+    (["trace", "{here}"], None, ["{here}", "accepted"]),
+    (["trace", ""], None, ["accepted"]),
+    (["trace", "{here}/a.png"], raw(b"", "a.png"), ["{here}/a.png", "accepted"]),
+    (["trace", "{here}/a.png"], raw(b"\x89PNG\r\n\x1a\n" + bytes(9), "a.png"), ["{here}/a.png", "accepted"]),
+    (["trace", "{here}/a.svg"], raw(b"<svg>" * 1000, "a.svg"), ["{here}/a.svg", "accepted"]),
+    (["trace", "{here}/a.csv"], raw(os.urandom(99), "a.csv"), ["{here}/a.csv", "accepted"]),
+    (["diff"], None, ["A", "jsigr diff --help"]),
+    (["diff", "{here}/none"], None, ["{here}/none", "accepted"]),
+    (["diff", "{here}"], None, ["{here}", "accepted"]),
+    (["diff", "{here}/file", "{here}"], raw(b"", "file"), ["{here}/file", "accepted"]),
+    (["diff", "{here}", "--profile", "../quick"], None, ["{here}", "accepted"]),
 ]
 
 

@@ -525,7 +525,7 @@ def test_frontier_is_written_with_its_figures_and_shown_nowhere(alone, variants,
     figures = {f"{name}.{kind}" for name in ("frontier", "norms") for kind in ("png", "svg", "json")}
     assert {path.name for path in tmp_path.iterdir()} == {"environment.json", "frontier.csv", "frontier.md"} | figures
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "frontier.csv"), rows.round(3), check_dtype=False)
-    assert json.loads((tmp_path / "frontier.json").read_text())["alt"] == frontier.draw(variants, rows)[1]
+    assert json.loads((tmp_path / "frontier.json").read_text())["figure"]["alt"] == frontier.draw(variants, rows)[1]
 
 
 # the command

@@ -229,7 +229,8 @@ def test_what_the_profile_lacks_is_left_out(study, measured):
     assert len(contrasts(study, [claim_of(("m", "jsigr", "unheard-of", 0.0))])) == 0
     assert len(contrasts(study, [claim_of(("unheard-of", "jsigr", "standard", 0.0))])) == 0
     two = study.profile.model_copy(update={"architectures": ["small-cnn", "vgg"]})
-    other = type("Two", (), {"profile": two, "labels": study.labels})
+    everyone = {(one, name): [] for one in two.architectures for name in study.labels}
+    other = type("Two", (), {"profile": two, "labels": study.labels, "targets": staticmethod(lambda: everyone)})
     assert contrasts(other, [claim_of(*tests, architectures=2)]).architecture.tolist() == ["small-cnn", "vgg"]
 
 

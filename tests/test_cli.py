@@ -1,6 +1,8 @@
 """The command as a user types it: bad input ends in one line and exit code 2, before anything is computed."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 
 from jsigr_lib import cli
 from jsigr_lib.errors import InputError
+from jsigr_lib.paths import ROOT
 
 
 def jsigr(*arguments: str) -> subprocess.CompletedProcess:
@@ -95,3 +98,30 @@ def test_settings_are_toml_values_or_strings():
     assert parsed == {"eps": 0.1, "seeds": [0, 1], "dataset": "mnist", "data_root": "/a=b"}
     with pytest.raises(InputError):
         cli.parse_settings(["=1"])
+
+
+def test_diff_exits_with_the_agreement(monkeypatch, capsys, tmp_path):
+    """0 within tolerance, 1 beyond it or, with --exact, for any byte; the output of a run is as good as its figures."""
+    mine, quick = tmp_path / "figures" / "quick", ROOT / "figures" / "quick"
+    shutil.copytree(quick, mine)
+    assert call(monkeypatch, capsys, "diff", str(quick), str(tmp_path))[0] == 0
+    for share, codes in (("0.8549", (0, 1)), ("0.1", (1, 1))):
+        text = (quick / "deletion_insertion.csv").read_text()
+        (mine / "deletion_insertion.csv").write_text(text.replace(",0.8548\n", f",{share}\n", 1))
+        for options, code in zip(([], ["--exact"]), codes, strict=True):
+            assert call(monkeypatch, capsys, "diff", str(quick), str(mine), *options)[0] == code
+    monkeypatch.setattr(sys, "argv", ["jsigr", "diff", str(tmp_path), str(quick), "--json"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    found = json.loads(capsys.readouterr().out)
+    assert (found["agrees"], found["exact"], found["changed"]) == (False, False, ["deletion_insertion"])
+    assert [(one["a"], one["b"], one["within"]) for one in found["differences"]] == [("0.1", "0.8548", False)]
+
+
+@pytest.mark.parametrize("arguments", [["nowhere"], ["README.md"], [".", "jsigr_lib"], [".", "--profile", "quik"]])
+def test_diff_of_what_is_no_run_is_refused(monkeypatch, capsys, arguments):
+    monkeypatch.chdir(ROOT)
+    code, said = call(monkeypatch, capsys, "diff", *arguments)
+    assert code == 2
+    assert len(said.strip().splitlines()) == 1
+    assert "accepted" in said

@@ -18,6 +18,14 @@ GUIDED = {"objective": "interpretation", "options": {"lambda_cs": 1.0, "lambda_g
 UNNAMED = {"surrogate_defences": [], "autoattack": [], "featured": []}  # fields that name some of the defences
 
 
+GRID = {"lambda_j": [0.0, 0.01], "lambda_s": [0.0, 1.0]}
+
+
+def tried(**values) -> dict:
+    """Two defences, and the values that J-SIGR's weights were chosen among."""
+    return {"defences": {"standard": STANDARD, "jsigr": {**OURS, "tried": values}}, **UNNAMED}
+
+
 def defences(**third) -> dict:
     """A table of defences whose third one is `third`."""
     return {"standard": STANDARD, "jsigr": OURS, "third": {"label": "third", **third}}
@@ -140,9 +148,17 @@ REFUSED = [
     ({"penalty": {"grid": 65}}, "penalty.grid = 65: ", "less than or equal to 64"),
     ({"penalty": {"mask_sigma": 0}}, "penalty.mask_sigma = 0: ", "greater than 0"),
     ({"penalty": {"blur_sigma": math.nan}}, "penalty.blur_sigma = nan: ", "finite"),
-    ({"lambda_j_grid": [0.1]}, "lambda_j_grid and lambda_s_grid; accepted: ", "contain 0"),
-    ({"lambda_s_grid": [0.1]}, "lambda_j_grid and lambda_s_grid; accepted: ", "contain 0"),
-    ({"lambda_j_grid": [0.0, math.inf]}, "lambda_j_grid.1 = inf: ", "finite"),
+    (tried(lambda_j=[0.0, 0.01]), "tried of defence 'jsigr' = ", "accepted: lambda_j and lambda_s, both with 0"),
+    (tried(lambda_j=[0.01], lambda_s=[0.0, 1.0]), "tried of defence 'jsigr' = ", "both with 0"),
+    (tried(lambda_j=[0.0, 0.01], lambda_s=[0.0, 3.0]), "lambda_s of defence 'jsigr' = 1.0", "one that was tried"),
+    (tried(lambda_j=[0.0, math.inf], lambda_s=[0.0, 1.0]), "defences.jsigr.tried.lambda_j.1 = inf: ", "finite"),
+    (tried(**GRID, width=[1.0]), "objective 'jsigr': ", "width"),
+    (tried(**GRID, share=[]), "tried.share of defence 'jsigr' = []; accepted: different values"),
+    ({"everywhere": ["magic"]}, "unknown defence in everywhere 'magic'; accepted: standard, "),
+    ({"everywhere": ["standard", "pgd"]}, "everywhere = ['standard', 'pgd']; accepted: 'standard', 'jsigr' and others"),
+    ({"search_images": 10**6}, "search_images = 1000000 is out of range; accepted: 1 to "),
+    ({"search_epochs": 0}, "search_epochs = 0: ", "greater than or equal to 1"),
+    ({"defences": {"standard": STANDARD, "jsigr": {**OURS, "seeds": 0}}}, "defences.jsigr.seeds = 0: ", "equal to 1"),
     # several fields, and what a defence is made of
     ({"test_images": 5, "saliency_images": 6}, "saliency_images = 6; accepted: at most test_images = 5"),
     ({"defences": {}}, "'standard'; accepted: "),
@@ -191,8 +207,8 @@ WOULD_FAIL_LATER = [
     ({"widths": {"vgg": 0}}, "RuntimeError while training"),
     ({"widths": {"vgg": -1}}, "RuntimeError while training"),
     ({"widths": {"resnet8": 4}}, "refused only when its network is built"),
-    ({"lambda_j_grid": [0.0, -1.0]}, "refused only when its network is built"),
-    ({"lambda_s_grid": [0.0, 1.0, 1.0]}, "ValueError of DataFrame.pivot in figures.lambda_grid"),
+    (tried(lambda_j=[0.0, 0.01, -1.0], lambda_s=[0.0, 1.0]), "refused only when its network is built"),
+    (tried(lambda_j=[0.0, 0.01], lambda_s=[0.0, 1.0, 1.0]), "ValueError of DataFrame.pivot in figures.lambda_grid"),
     ({"transfer_attacks": ["fgsm", "fgsm"]}, "the same rows twice"),
     ({"surrogates": ["mlp", "mlp"]}, "the same rows twice"),
     ({"seeds": [2**70]}, "overflow in torch.manual_seed"),
@@ -250,7 +266,7 @@ def test_toml_path(tmp_path):
 @pytest.mark.parametrize(
     ("content", "fragments"),
     [
-        (None, ["mine.toml is no profile: there is no such file; accepted: paper, quick, smoke, or a TOML file"]),
+        (None, ["mine.toml is no profile: there is no such file; accepted: full, paper, quick, smoke, or a TOML file"]),
         (b"epochs = ", ["mine.toml is no profile: ", "accepted: "]),
         (b"\xff\xfe", ["mine.toml is no profile: ", "accepted: "]),
         (b'dataset = "mnist"', ["train_images", "is missing"]),

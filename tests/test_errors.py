@@ -1,6 +1,6 @@
 import pytest
 
-from jsigr_lib.errors import InputError, between, one_of
+from jsigr_lib.errors import InputError, between, one_line, one_of
 
 
 def test_input_error_is_a_value_error():
@@ -22,3 +22,17 @@ def test_between_includes_its_ends(value):
 def test_between_shows_the_value(value):
     with pytest.raises(InputError, match=rf"^eps = {value} is out of range; accepted: 0 to 1$"):
         between("eps", value, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device", "/a/b"), "No space left on device: /a/b"),
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (OSError("of a library that gives no number"), "of a library that gives no number"),
+        (RuntimeError("first\n\n  second\tthird"), "first second third"),
+        (RuntimeError(), "RuntimeError"),
+    ],
+)
+def test_one_line_of_any_error(error, said):
+    assert one_line(error) == said

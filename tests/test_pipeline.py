@@ -9,7 +9,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from jsigr_lib import pipeline, publishing, robustness, threats
+from jsigr_lib import origins, pipeline, provenance, robustness, threats
 from jsigr_lib.errors import InputError
 from jsigr_lib.study import Study
 
@@ -24,7 +24,11 @@ def test_everything_declared_is_published(smoke_run):
     manifest = json.loads((smoke_run.figures / "manifest.json").read_text())
     on_disk = {path.name for path in smoke_run.figures.iterdir()} - {"manifest.json"}
     assert set(manifest["sha256"]) == on_disk
-    assert all(pipeline.sha256(smoke_run.figures / name) == sha for name, sha in manifest["sha256"].items())
+    for name, sha in manifest["sha256"].items():
+        assert provenance.sha256((smoke_run.figures / name).read_bytes()) == sha
+    notebooks = {path.name: provenance.sha256(path.read_bytes()) for path in smoke_run.notebooks.iterdir()}
+    assert manifest["executed"] == notebooks
+    assert set(notebooks) == {f"{name}.ipynb" for name in pipeline.NAMES}
 
 
 def test_run_accounts_for_itself(smoke_run):
@@ -75,6 +79,7 @@ def test_executed_notebooks_are_equal_between_runs_and_name_no_machine(smoke_run
         text = (smoke_run.notebooks / f"{name}.ipynb").read_text()
         assert '"papermill"' not in text
         assert str(pipeline.ROOT) not in text
+        assert f'out = \\"{smoke_run.figures}\\"' in text  # where the figures came to lie
 
 
 def test_failing_notebook_publishes_nothing(smoke_run, tmp_path, monkeypatch):
@@ -94,25 +99,57 @@ def test_failing_notebook_publishes_nothing(smoke_run, tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "failed" / "05_claims.ipynb").exists()
 
 
-def test_input_error_in_a_notebook_stays_one(tmp_path, monkeypatch):
-    """A damaged artefact is found when a notebook reads it; the user did that, so the exit code is 2."""
-    source = nbformat.v4.new_notebook(
-        metadata={"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
-    )
-    source.cells = [
-        nbformat.v4.new_code_cell("profile = 'smoke'", metadata={"tags": ["parameters"]}),
-        nbformat.v4.new_code_cell(
-            "from pathlib import Path\nfrom jsigr_lib.artefacts import read\n"
-            "Path('FILE').write_bytes(b'half')\nread(Path('FILE'))".replace(
-                "FILE", str(tmp_path / "weights.safetensors")
-            )
-        ),
-    ]
-    nbformat.write(source, tmp_path / "01_theory.ipynb")
+@pytest.fixture
+def execute(tmp_path, monkeypatch):
+    """execute(source): a notebook with one cell of this code after its parameters, run through papermill."""
     monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
     monkeypatch.setattr(pipeline, "RUNS", tmp_path / "runs")
+
+    def call(source: str, **options) -> None:
+        metadata = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+        notebook = nbformat.v4.new_notebook(metadata=metadata)
+        notebook.cells = [
+            nbformat.v4.new_code_cell("profile = 'smoke'", metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(source),
+        ]
+        nbformat.write(notebook, tmp_path / "01_theory.ipynb")
+        pipeline.execute("01_theory", tmp_path / "out.ipynb", {}, **options)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise ArithmeticError('plan\\nted')", r"in cell \[2\] \(ArithmeticError: plan\nted\)"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"in cell \[2\] \(its kernel was killed, .*\)"),
+        ("import time; time.sleep(600)", r"in cell \[2\] \(it took longer than --timeout 0.1 minutes\)"),
+        ("raise SystemExit(1)", r"in cell \[2\] \(SystemExit: 1\)"),
+    ],
+)
+def test_failed_notebook_says_where_and_why(execute, tmp_path, source, reason):
+    with pytest.raises(
+        RuntimeError, match=rf"^notebook 01_theory failed {reason}; see {tmp_path}/runs/failed/out.ipynb$"
+    ):
+        execute(source, timeout=0.1)
+    assert (tmp_path / "runs" / "failed" / "out.ipynb").exists()
+
+
+def test_input_error_in_a_notebook_stays_one(execute, tmp_path):
+    """A damaged artefact is found when a notebook reads it; the user did that, so the exit code is 2."""
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"half")
     with pytest.raises(InputError, match=r"weights.safetensors is no complete artefact"):
-        pipeline.execute("01_theory", tmp_path / "out.ipynb", {})
+        execute(f"from pathlib import Path\nfrom jsigr_lib.artefacts import read\nread(Path({str(path)!r}))")
+
+
+def test_full_disk_for_the_failed_copy_hides_no_failure(execute, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pipeline.shutil, "copyfile", full)
+    with pytest.raises(RuntimeError, match=r"^notebook 01_theory failed in cell \[2\] \(ZeroDivisionError: .*\)$"):
+        execute("1 / 0")
 
 
 def test_verify_does_not_believe_papermill(smoke_run, tmp_path):
@@ -128,24 +165,43 @@ def test_verify_does_not_believe_papermill(smoke_run, tmp_path):
         pipeline.verify(path, smoke_run.figures)
 
 
-def test_killed_between_renames_is_recovered(tmp_path):
-    target = tmp_path / "smoke"
-    old = tmp_path / ".smoke.old"
-    old.mkdir()
-    (old / "table.csv").write_text("the last complete run")
-    publishing.stage(target, keep=False)
-    assert (target / "table.csv").read_text() == "the last complete run"
+def test_verify_compares_every_file_with_its_record(smoke_run, tmp_path):
+    executed = smoke_run.notebooks / "05_claims.ipynb"
+    for suffix in ("csv", "md", "png", "svg"):
+        figures = tmp_path / suffix
+        shutil.copytree(smoke_run.figures, figures)
+        pipeline.verify(executed, figures)
+        with open(figures / f"scorecard.{suffix}", "ab") as file:
+            file.write(b" ")
+        with pytest.raises(RuntimeError, match=rf"scorecard.{suffix} differs from what scorecard.json says of it"):
+            pipeline.verify(executed, figures)
+
+
+def test_manifest_knows_code_software_times_and_artefacts(smoke_run):
+    manifest = json.loads((smoke_run.figures / "manifest.json").read_text())
+    assert list(manifest["notebooks"]) == list(pipeline.NAMES)
+    assert all(started <= finished for started, finished in manifest["notebooks"].values())
+    assert manifest["run"]["machine"] in manifest["environment"]["machine"]
+    assert manifest["code"]["sources"] == origins.sources()
+    assert len(manifest["artefacts"]) > 100 and all(manifest["artefacts"].values())
 
 
 def test_settings_never_touch_the_published_run(monkeypatch, tmp_path):
     """A run with other settings goes to runs/custom unless told where."""
     monkeypatch.setattr(pipeline, "RUNS", tmp_path)
-    monkeypatch.setattr(pipeline, "execute", lambda name, output, parameters: output.write_text("{}"))
+    monkeypatch.setattr(pipeline, "execute", lambda name, output, parameters, timeout: output.write_text("{}"))
     monkeypatch.setattr(pipeline, "verify", lambda executed, figures: None)
-    monkeypatch.setattr(pipeline, "forget_times", lambda executed: None)
+    monkeypatch.setattr(pipeline, "tidy", lambda executed, staged, published: None)
     monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
     summary = pipeline.run(profile="smoke", settings={"eps": 0.05})
     assert tmp_path / "custom" in summary.figures.parents
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_timeout_is_a_time(tmp_path, timeout):
+    with pytest.raises(InputError, match=r"^timeout = "):
+        pipeline.run(profile="smoke", out=tmp_path / "out", timeout=timeout)
+    assert not (tmp_path / "out").exists()
 
 
 def test_selection_of_notebooks():

@@ -27,6 +27,7 @@ from jsigr_lib import (
     theory_figures,
 )
 from jsigr_lib.attributions import MAPS
+from jsigr_lib.errors import InputError
 from jsigr_lib.outcomes import Outcomes
 from jsigr_lib.plotting import (
     MARKERS,
@@ -92,12 +93,12 @@ def test_save_writes_picture_drawing_and_sidecar(desk, shown):
     study = desk()
     save(study, "dots", dots(), ALT)
     assert sorted(path.name for path in study.out.iterdir()) == ["dots.json", "dots.png", "dots.svg"]
-    sidecar = json.loads((study.out / "dots.json").read_text())
+    sidecar = json.loads((study.out / "dots.json").read_text())["figure"]
     assert sidecar["alt"] == ALT
     assert sidecar["sha256"] == {
         kind: hashlib.sha256((study.out / f"dots.{kind}").read_bytes()).hexdigest() for kind in ("png", "svg")
     }
-    assert (sidecar["data"], sidecar["jsigr"]) == (study.data.content, jsigr_lib.__version__)
+    assert (sidecar["data"]["content"], sidecar["code"]["version"]) == (study.data.content, jsigr_lib.__version__)
     assert sidecar["profile"]["eps"] == study.profile.eps
     assert "data_root" not in sidecar["profile"]
     with Image.open(study.out / "dots.png") as image:
@@ -123,7 +124,7 @@ def test_save_names_the_choices_behind_a_figure(desk, shown):
     assert "image/png" in picture["metadata"] and options == {"raw": True}
     said = "Choices behind this figure: D2 hard selection; D3 self targets; "
     assert data["text/markdown"].startswith(said) and data["text/plain"] == data["text/markdown"]
-    choices = json.loads((study.out / "agreement.json").read_text())["choices"]
+    choices = json.loads((study.out / "agreement.json").read_text())["figure"]["choices"]
     assert choices["D2"] == "hard selection"
     assert data["text/markdown"].count(";") == len(choices) - 1
 
@@ -132,7 +133,7 @@ def test_a_figure_that_no_choice_shapes_has_no_such_line(desk, shown):
     study = desk()
     save(study, "dots", dots(), ALT)
     assert len(shown) == 1
-    assert json.loads((study.out / "dots.json").read_text())["choices"] == {}
+    assert json.loads((study.out / "dots.json").read_text())["figure"]["choices"] == {}
 
 
 def test_write_is_save_that_shows_nothing(desk, shown):
@@ -174,7 +175,7 @@ def test_save_replaces_an_older_figure(desk):
     save(study, "dots", dots(4, 3), ALT)
     with Image.open(study.out / "dots.png") as image:
         assert (image.size, image.text["Description"]) == ((600, 450), ALT)
-    assert json.loads((study.out / "dots.json").read_text())["alt"] == ALT
+    assert json.loads((study.out / "dots.json").read_text())["figure"]["alt"] == ALT
 
 
 def test_only_smoke_is_stamped(desk):
@@ -316,7 +317,8 @@ FIGURES = {
     "judges": lambda study, table: attack_figures.judges(study, table("judges")),
     "ranking": lambda study, table: attack_figures.attack_ranking(study, table("accuracy")),
     "matrix": lambda study, table: attack_figures.transfer_matrix(study, table("accuracy")),
-    "grid": lambda study, table: figures.lambda_grid(table("grid")),
+    "search": lambda study, table: figures.searched(study, table("search")),
+    "grid": lambda study, table: figures.lambda_grid(study, table("search")),
     "cost": cost_figure,
     "deletion and insertion": lambda study, table: saliency_figures.probability_curves(study, table("curves")),
     "forest": lambda study, table: figures.forest(study, table("contrasts")),
@@ -446,13 +448,33 @@ def test_judges_have_a_row_of_dots_per_defence(study, table):
 
 
 def test_lambda_grid_shows_both_tables_and_names_the_best(study, table):
-    grid = table("grid")
-    fig, alt = figures.lambda_grid(grid)
+    found = table("search")
+    grid = found[(found.defence == "jsigr") & (found.split == "validation")]
+    fig, alt = figures.lambda_grid(study, found)
     for axes, threat in zip(fig.axes, ("clean", "transfer"), strict=True):
-        rows = grid[grid.threat == threat].pivot(index="lambda_j", columns="lambda_s", values="accuracy")
-        assert_allclose(axes.images[0].get_array(), rows)
+        rows = grid[grid.threat == threat].set_index("weights").accuracy
+        expected = [[rows[f"lambda_j {j:g}, lambda_s {s:g}"] for s in (0.0, 3.0)] for j in (0.0, 0.01)]
+        assert_allclose(axes.images[0].get_array(), expected)
     best = grid[grid.threat == "transfer"].accuracy.max()
     assert alt.endswith(f": {best:.2f}.")
+
+
+def test_search_draws_every_candidate_and_rings_the_best(study, table):
+    found = table("search")
+    fig, alt = figures.searched(study, found)
+    for axes, split in zip(fig.axes, ("validation", "test"), strict=True):
+        rows = found[(found.defence == "jsigr") & (found.split == split)]
+        points = rows.pivot(index=["weights", "chosen"], columns="threat", values="accuracy").reset_index()
+        line, ring = axes.lines[2:4]  # the standard network's come first
+        assert_allclose(line.get_xydata(), points.sort_values("clean")[["clean", "transfer"]])
+        assert_allclose(ring.get_xydata(), points[points.chosen.str.contains("best")][["clean", "transfer"]])
+    assert f"{study.labels['jsigr']} (lambda_j " in alt
+
+
+def test_a_grid_needs_weights_that_were_tried(tiny, study, table):
+    defences = {name: {**one.model_dump(), "tried": {}} for name, one in study.profile.defences.items()}
+    with pytest.raises(InputError, match=r"^tried of defence 'jsigr' = \{\}; accepted: "):
+        figures.lambda_grid(tiny(study.store.root, defences=defences), table("search"))
 
 
 def test_cost_is_relative_to_standard(study, table):

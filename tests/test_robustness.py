@@ -184,10 +184,6 @@ def test_no_budget_is_clean_everywhere(tiny, study):
     assert not found["flags"].str.contains("budget|eps 0|monotone|beaten|effort").any()
 
 
-def test_validation_grid(table):
-    assert set(table("grid").images) == {64}
-
-
 def test_history_table(study, table):
     history = table("history")
     assert list(history)[:3] == ["defence", "epoch", "cross_entropy"]

@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import binomtest, spearmanr
 
-from jsigr_lib.statistics import holm, mean, proportion, rank_correlation
+from jsigr_lib.statistics import differences, holm, mean, proportion, rank_correlation
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,12 @@ def test_rank_correlation_ends_and_constant_rows():
     a = np.array([[1, 2, 3], [1, 2, 3], [5, 5, 5], [1, 2, 3], [0, 0, 0]])
     b = np.array([[2, 4, 9], [9, 4, 2], [1, 2, 3], [7, 7, 7], [0, 0, 0]])
     assert_allclose(rank_correlation(a, b), [1, -1, 0, 0, 0], atol=1e-15)
+
+
+def test_differences_are_of_the_seeds_that_both_have():
+    a, b = np.arange(6).reshape(3, 2), np.array([[True, False], [True, True]])
+    assert_allclose(differences(a, b), [[-1, 1], [1, 2]])
+    assert_allclose(differences(b, a), [[1, -1], [-1, -2]])
 
 
 def test_holm_by_hand():

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from jsigr_lib.data import SPLIT_SEED
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import RUNS
 from jsigr_lib.study import SURROGATE_SEED, Study
@@ -77,6 +78,23 @@ def test_targets_are_every_architecture_defence_and_seed(tiny, study):
     assert len({network.digest for networks in targets.values() for network in networks}) == 4 * len(
         several.profile.defences
     )
+
+
+def test_a_defence_may_have_fewer_seeds_and_not_be_everywhere(tiny, study):
+    defences = {name: defence.model_dump() for name, defence in study.profile.defences.items()}
+    defences["pgd"]["seeds"] = 1
+    several = tiny(
+        study.store.root,
+        architectures=["small-cnn", "resnet8"],
+        seeds=[3, 1],
+        defences=defences,
+        everywhere=["standard", "jsigr", "pgd"],
+    )
+    targets = several.targets()
+    assert [defence for architecture, defence in targets if architecture == "resnet8"] == ["standard", "jsigr", "pgd"]
+    assert [defence for architecture, defence in targets if architecture == "small-cnn"] == list(defences)
+    assert [one.seed for one in targets["resnet8", "pgd"]] == [3]
+    assert [one.seed for one in targets["small-cnn", "jsigr"]] == [3, 1]
 
 
 def test_teacher_is_the_standard_network_of_the_same_seed(tiny, study):
@@ -155,7 +173,13 @@ def test_table_is_written_as_csv_and_markdown(tiny, study, tmp_path):
     lines = (writer.out / "numbers.md").read_text().splitlines()
     assert len(lines) == 4
     assert "0.1235" in lines[2] and "0.3333" in lines[3]
-    assert sorted(path.name for path in writer.out.iterdir()) == ["numbers.csv", "numbers.md"]
+    assert sorted(path.name for path in writer.out.iterdir()) == ["numbers.csv", "numbers.json", "numbers.md"]
+
+
+def test_seeds_are_those_of_all_networks_and_of_the_split(tiny, study):
+    several = tiny(study.store.root, seeds=[3, 1])
+    assert several.seeds == {"networks": [3, 1], "surrogates": SURROGATE_SEED, "split": SPLIT_SEED}
+    assert several.surrogate("mlp").seed == several.seeds["surrogates"]
 
 
 def test_measured_values_are_json(tiny, study, tmp_path):

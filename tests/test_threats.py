@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from jsigr_lib.outcomes import Outcomes
-from jsigr_lib.threats import attack_grid, grid_cells, headline_cells, robustness_cells, sources, sources_of
+from jsigr_lib.threats import attack_grid, headline_cells, robustness_cells, sources, sources_of
 
 
 @pytest.fixture(scope="module")
@@ -125,16 +125,3 @@ def test_headline_cells_are_among_all(study):
     headline = {(str(cell.row), cell.outcomes[0].digest) for cell in headline_cells(study)}
     assert headline < found
     assert len(headline) == 3 * len(study.profile.defences)
-
-
-def test_grid_reads_validation_images_only(study):
-    p, cells = study.profile, grid_cells(study)
-    assert len(cells) == 2 * len(p.lambda_j_grid) * len(p.lambda_s_grid)
-    for cell in cells:
-        (outcome,) = cell.outcomes
-        assert outcome.split == "validation"
-        assert (outcome.attacked is None) == (cell.row["threat"] == "clean")
-        assert outcome.attacked is None or outcome.attacked.split == "validation"
-        options = dict(outcome.target.options)
-        assert (options["lambda_j"], options["lambda_s"]) == (cell.row["lambda_j"], cell.row["lambda_s"])
-    assert cells[0].outcomes[0].target == study.training("standard")

@@ -1,0 +1,244 @@
+"""Faults for real: runs in processes of their own that are killed, starved of disk, refused, made to hang. After each,
+what was published is still whole, nothing is left running, and the message is one line; in the end the same command
+makes the tables of a run that nothing disturbed.
+
+The runs execute one notebook of a tiny profile; `jsigr bench --only kills` kills many more, of all notebooks.
+"""
+
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from itertools import cycle
+
+import nbformat
+import pytest
+
+from benchmarks.faults import Sandbox, wait
+from benchmarks.kills import campaign, undisturbed
+from jsigr_lib.publishing import settle
+
+pytestmark = pytest.mark.slow
+
+NOTEBOOK = ("--notebook", "02")
+KILLS = 20
+GO_ON = "; the same command continues where this one stopped"
+KILLED_AT = """
+import os, signal, sys
+from jsigr_lib import cli, publishing
+steps = iter(range(int(sys.argv.pop(1))))
+rename = os.rename
+def killed(*args):
+    if next(steps, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(*args)
+publishing.os.rename = killed
+cli.main()
+"""
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> tuple[dict[str, bytes], Sandbox, float]:
+    """Tables of an undisturbed run, where it ran, and how long it took."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("reference"))
+    seconds = undisturbed(sandbox, *NOTEBOOK)
+    tables = sandbox.tables()
+    assert len(tables) >= 2
+    return tables, sandbox, seconds
+
+
+@pytest.fixture
+def warm(reference) -> Sandbox:
+    """With all artefacts and a complete published run, to be there unchanged after the test and what it breaks."""
+    tables, sandbox, _ = reference
+    before = sandbox.published()
+    notebook = sandbox.root / "notebooks" / "02_training.ipynb"
+    source = notebook.read_text()
+    yield sandbox
+    notebook.write_text(source)
+    assert sandbox.orphans() == []
+    assert sandbox.whole()
+    assert sandbox.published() == before or sandbox.tables() == tables  # of a new complete run
+    assert sandbox.temporaries() == []
+
+
+@pytest.fixture
+def mount(tmp_path):
+    """mount(folder, options): a small file system there, where that is permitted; else the test is skipped."""
+    mounted = []
+
+    def call(folder, *options):
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", *options, str(folder)]
+        if os.name == "nt" or subprocess.run(command, capture_output=True).returncode:
+            pytest.skip("mounting is not permitted")
+        mounted.append(folder)
+
+    yield call
+    for folder in mounted[::-1]:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def some():
+    """Every fourth, for Sandbox.forget."""
+    return cycle([True, False, False, False]).__next__
+
+
+def plant(sandbox: Sandbox, source: str) -> None:
+    """Make `source` the first cell of the notebook."""
+    path = sandbox.root / "notebooks" / "02_training.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells.insert(0, nbformat.v4.new_code_cell(source))
+    nbformat.write(notebook, path)
+
+
+def ended(sandbox: Sandbox, *arguments: str, **options) -> tuple[int, str]:
+    """Exit code and last line of a run; that line alone is about the fault."""
+    run = sandbox.start(*NOTEBOOK, *arguments, **options)
+    code, said = run.end()
+    assert sum(line.startswith("jsigr: ") for line in run.said()) == (code != 0)
+    assert not any("Traceback" in line for line in run.said())
+    return code, said
+
+
+def test_killed_again_and_again(reference, tmp_path):
+    """Runner, kernel and worker in turn; and the run that is left alone ends as if nothing had happened."""
+    tables, undisturbed_sandbox, seconds = reference
+    sandbox = Sandbox(tmp_path)
+    shutil.copytree(undisturbed_sandbox.out, sandbox.out)
+    rows = list(campaign(sandbox, *NOTEBOOK, kills=KILLS, seconds=seconds))
+    assert [row for row in rows if not row["intact"] or row["orphans"]] == []
+    for row in rows:
+        assert row["exit"] == (-signal.SIGKILL if row["target"] == "runner" else 1), row
+        assert row["target"] == "runner" or (row["said"].startswith("jsigr: ") and row["said"].endswith(GO_ON)), row
+    undisturbed(sandbox, *NOTEBOOK)
+    assert sandbox.tables() == tables
+    assert sandbox.temporaries() == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("target", ["worker", "kernel"])
+def test_interrupted(warm, number, code, target):
+    """While workers compute, and while a notebook runs."""
+    if target == "worker":
+        warm.forget(some())
+    run = warm.start(*NOTEBOOK)
+    assert wait(lambda: warm.processes()[target], 300)
+    run.send_signal(number)
+    assert run.end() == (
+        code,
+        "jsigr: interrupted; what was complete is kept, and the same command continues from there",
+    )
+    assert warm.orphans() == []
+
+
+def test_exception_in_a_cell(warm):
+    plant(warm, "raise ArithmeticError('planted')")
+    code, said = ended(warm)
+    assert code == 1
+    assert said.startswith("jsigr: notebook 02_training failed in cell [1] (ArithmeticError: planted); see ")
+    assert said.endswith(f"02_training.ipynb{GO_ON}")
+
+
+def test_hanging_cell(warm):
+    plant(warm, "import time; time.sleep(3600)")
+    code, said = ended(warm, "--timeout", "0.1")
+    assert code == 1
+    assert "02_training failed in cell [1] (it took longer than --timeout 0.1 minutes); see " in said
+
+
+def limit_files() -> None:
+    """As good as a disk with 20 kB left."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+
+def test_full_disk_for_artefacts(warm):
+    warm.forget(some())
+    code, said = ended(warm, preexec_fn=limit_files)
+    assert code == 1
+    assert said.startswith(f"jsigr: File too large: {warm.runs}")
+    assert said.endswith(GO_ON)
+
+
+def test_full_disk_for_notebooks(warm):
+    undisturbed(warm, *NOTEBOOK)
+    code, said = ended(warm, preexec_fn=limit_files)
+    assert code == 1
+    assert "notebook 02_training failed" in said and "File too large" in said
+    assert said.endswith(GO_ON)
+
+
+def test_full_disk_for_what_is_published(warm, mount, tmp_path):
+    out = tmp_path / "out"
+    mount(out, "-t", "tmpfs", "-o", "size=200k", "tmpfs")
+    code, said = ended(warm, out=out)
+    assert code == 1
+    assert "No space left on device" in said and said.endswith(GO_ON)
+    assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [".lock"]
+
+
+def test_read_only_output(warm, mount, tmp_path):
+    out = tmp_path / "out"
+    mount(out, "-t", "tmpfs", "-o", "ro", "tmpfs")
+    code, said = ended(warm, out=out)
+    assert code == 2
+    assert said == f"jsigr: cannot write to {out}/figures (Read-only file system); accepted: a writable folder"
+
+
+def test_read_only_artefacts(warm, mount, tmp_path):
+    mount(warm.runs, "-t", "tmpfs", "-o", "ro", "tmpfs")
+    code, said = ended(warm)
+    assert code == 1
+    assert said.startswith(f"jsigr: Read-only file system: {warm.runs}") and said.endswith(GO_ON)
+
+
+@pytest.mark.parametrize("kind", ["data", "model"])
+def test_truncated_artefact(warm, kind):
+    undisturbed(warm, *NOTEBOOK)
+    path = sorted((warm.runs / kind).glob("*.safetensors"))[0]
+    os.truncate(path, path.stat().st_size // 2)
+    code, said = ended(warm)
+    assert code == 2
+    assert said.startswith(f"jsigr: {path} is no complete artefact (")
+    assert said.endswith(f"; set aside as {path.stem}.damaged; the same command makes it anew")
+    undisturbed(warm, *NOTEBOOK)
+    assert path.exists()
+
+
+def test_two_runs_into_one_folder(warm):
+    first = warm.start(*NOTEBOOK)
+    assert wait(lambda: first.doing() != "starting" and (warm.out / "figures" / ".lock").exists(), 300)
+    assert wait(lambda: warm.processes()["kernel"], 300)
+    code, said = ended(warm)
+    assert code == 2
+    assert said.startswith(f"jsigr: out = {warm.out} is in use by process {first.pid} on ")
+    assert said.endswith("; accepted: another --out, or this one after that run")
+    assert first.end()[0] == 0
+
+
+def test_two_runs_that_share_artefacts(warm, tmp_path, reference):
+    warm.forget(some())
+    other = warm.start(*NOTEBOOK, out=tmp_path / "other")
+    assert ended(warm)[0] == 0
+    assert other.end()[0] == 0
+    assert warm.tables() == warm.tables(tmp_path / "other") == reference[0]
+    assert warm.whole(tmp_path / "other")
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_killed_between_the_renames_of_publication(warm, steps):
+    command = warm.command(*NOTEBOOK)
+    command = [sys.executable, "-c", KILLED_AT, str(steps), *command[3:]]
+    environment = {**os.environ, "PYTHONPATH": str(warm.root)}
+    assert subprocess.run(command, cwd=warm.root, env=environment, stderr=subprocess.DEVNULL).returncode == -9
+    assert warm.committed()
+    assert not warm.whole()  # and the manifest shows it
+    settle(warm.out)
+    assert warm.whole()
+
+
+def test_after_all_of_this_the_same_command_makes_the_same_tables(warm, reference):
+    undisturbed(warm, *NOTEBOOK)
+    assert warm.tables() == reference[0]
