@@ -15,7 +15,7 @@ NEW_VENV = "$$py" -m venv $(1) >/dev/null || \
 	{ rm -rf $(1); echo "make: '$$py -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint bench site lab lock clean
+.PHONY: help reproduce test lint bench site lab lock audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -53,6 +53,15 @@ lock: ## requirements.lock from pyproject.toml (UPGRADE=--upgrade for the newest
 		--extra dev --generate-hashes --no-annotate --custom-compile-command 'make lock' \
 		$(UPGRADE) --output-file requirements.lock pyproject.toml && \
 	rm -rf .venv-lock
+
+# --strict, as pip-audit counts a package that the service does not know, or could not be asked about, as no finding.
+audit: ## known vulnerabilities of the locked packages; fails if there are any, or if PyPI cannot be asked
+	@$(PICK_PYTHON); rm -rf .venv-audit; $(call NEW_VENV,.venv-audit); \
+	{ .venv-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1 && \
+	  .venv-audit/bin/pip-audit --strict --disable-pip --require-hashes --progress-spinner off $(ARGS) \
+		--requirement requirements.lock; } 2>.venv-audit/log; status=$$?; \
+	[ $$status = 0 ] || echo "make: audit failed: $$(tail -n 1 .venv-audit/log)" >&2; \
+	rm -rf .venv-audit; exit $$status
 
 clean: ## remove .venv and the tools' caches; keep runs/, the trained models
 	rm -rf .venv .venv-lock .pytest_cache .ruff_cache .hypothesis dist

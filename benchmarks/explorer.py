@@ -191,15 +191,18 @@ def versions() -> dict[str, str | int]:
 
 
 @contextmanager
-def served(target: str, folder: Path) -> Iterator[str]:
+def served(target: str, folder: Path, *, token: str = TOKEN) -> Iterator[str]:
     """What `make lab` or `make voila` serves, on a free port and without a browser: its address. It runs below
-    `folder`, on a copy of the notebook, sees no settings of the user's, and ends with all its kernels."""
+    `folder`, on a copy of the notebook, sees no settings of the user's, and ends with all its kernels. Without a token
+    it makes its own, as it does for users."""
     folder = _workplace(folder)
     port = _free_port()
     arguments = {
-        "lab": f"--no-browser --ServerApp.port={port} --ServerApp.port_retries=0 --IdentityProvider.token={TOKEN}",
-        "voila": f"--no-browser --port={port} --Voila.token={TOKEN}",
+        "lab": f"--no-browser --ServerApp.port={port} --ServerApp.port_retries=0",
+        "voila": f"--no-browser --port={port}",
     }[target]
+    if token:
+        arguments += {"lab": " --IdentityProvider.token=", "voila": " --Voila.token="}[target] + token
     if target == "lab" and os.geteuid() == 0:
         arguments += " --allow-root"
     own = {"CONFIG": "config", "DATA": "data", "RUNTIME": "runtime"}
@@ -211,7 +214,7 @@ def served(target: str, folder: Path) -> Iterator[str]:
         try:
             _wait(server, port, folder / "server.log")
             path = {"lab": "lab/tree/notebooks/explorer.ipynb", "voila": ""}[target]
-            yield f"http://127.0.0.1:{port}/{path}?token={TOKEN}"
+            yield f"http://127.0.0.1:{port}/{path}" + (f"?token={token}" if token else "")
         finally:
             _stop(settings)
             server.wait()

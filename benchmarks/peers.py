@@ -54,15 +54,17 @@ def find(jacobian_regularizer: Path | None, torchattacks: Path | None) -> Peers:
 def load_jacobian_reg(repository: Path) -> tuple[type, str]:
     """Hoffman's JacobianReg from a clone of its repository, and the hash of the file as its version."""
     path = Path(repository) / "jacobian" / "jacobian.py"
-    if not path.is_file():
-        raise InputError(
-            f"--jacobian-regularizer {repository}: no jacobian/jacobian.py in it; accepted: a clone of "
-            "https://github.com/facebookresearch/jacobian_regularizer"
-        )
     spec = spec_from_file_location("jacobian_regularizer", path)
     module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.JacobianReg, f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
+    try:
+        spec.loader.exec_module(module)
+        regulariser = module.JacobianReg
+    except Exception as error:  # of someone else's code
+        raise InputError(
+            f"--jacobian-regularizer {repository}: no jacobian/jacobian.py in it that can be used "
+            f"({type(error).__name__}); accepted: a clone of https://github.com/facebookresearch/jacobian_regularizer"
+        ) from None
+    return regulariser, f"sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:12]}"
 
 
 def torchattacks_version(python: Path) -> str:
@@ -73,7 +75,9 @@ def torchattacks_version(python: Path) -> str:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=300)
     except OSError as error:
         raise InputError(f"--torchattacks {python}: {error.strerror}; {accepted}") from None
-    if done.returncode:
+    except subprocess.TimeoutExpired:
+        raise InputError(f"--torchattacks {python}: it does not end; {accepted}") from None
+    if done.returncode or not done.stdout.strip():
         raise InputError(f"--torchattacks {python}: {_last_line(done.stderr)}; {accepted}")
     return done.stdout.strip()
 

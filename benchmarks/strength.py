@@ -116,7 +116,7 @@ def elsewhere(study: Study, network: Training, python: Path, x: Tensor, y: Tenso
             **files,
         }
         run_elsewhere(python, "benchmarks.torchattacks_images", arguments)
-        found = np.load(files["found"])
+        found = np.load(files["found"], allow_pickle=False)
         return {("torchattacks", name): torch.from_numpy(found[name]).to(x) for name in found}
 
 

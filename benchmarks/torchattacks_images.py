@@ -23,7 +23,7 @@ def main(
     from jsigr_lib import models
 
     torch.set_num_threads(threads)
-    held = {name: torch.from_numpy(array).to(device) for name, array in np.load(given).items()}
+    held = {name: torch.from_numpy(array).to(device) for name, array in np.load(given, allow_pickle=False).items()}
     x, y = (held.pop(name) for name in ("x", "y"))
     model = models.build(**network).to(device)
     model.load_state_dict(held)

@@ -299,7 +299,7 @@ def read(path: Path) -> Artefact:
         return Artefact(tensors, facts)
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror or error}); accepted: a readable file") from None
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise InputError(f"{path} is no complete artefact ({error}); {_set_aside(path)}") from None
 
 
@@ -327,7 +327,7 @@ def read_facts(path: Path) -> dict[str, Any]:
         if not isinstance(facts.get("spec"), dict):
             raise ValueError("it names no spec")
         return facts
-    except (KeyError, TypeError, ValueError, AttributeError, OSError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
         raise InputError(f"{path} is no complete artefact ({error})") from None
 
 

@@ -26,16 +26,16 @@ console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 UsageError = typer.BadParameter.__base__  # an option that is unknown, a value that is missing
 
 
-def whole_number(help: str):
+def number(kind: type, help: str):
     """An option whose complaint names the value, which typer's own leaves out."""
 
-    def parse(value: str) -> int:
+    def parse(value: str) -> int | float:
         try:
-            return int(value)
+            return kind(value)
         except ValueError:
-            raise typer.BadParameter(f"{shown(value)} is no whole number") from None
+            raise typer.BadParameter(f"{shown(value)} is no {'whole ' * (kind is int)}number") from None
 
-    return typer.Option(help=help, parser=parse, metavar="<int>")
+    return typer.Option(help=help, parser=parse, metavar=f"<{kind.__name__}>")
 
 
 @app.callback()
@@ -52,9 +52,9 @@ def run(
     ] = None,
     out: Annotated[str | None, typer.Option(help="where figures/ and notebooks/ go; the repository by default")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    jobs: Annotated[int, whole_number("processes at a time; 0 is one per core")] = 0,
+    jobs: Annotated[int, number(int, "processes at a time; 0 is one per core")] = 0,
     timeout: Annotated[
-        float | None, typer.Option(help="minutes that a notebook cell may take; no limit by default")
+        float | None, number(float, "minutes that a notebook cell may take; no limit by default")
     ] = None,
     download: Annotated[bool, typer.Option("--download", help="fetch a data set that is missing")] = False,
 ) -> None:
@@ -110,7 +110,7 @@ def show_plan(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    jobs: Annotated[int, typer.Option(help="processes at a time; 0 is one per core")] = 0,
+    jobs: Annotated[int, number(int, "processes at a time; 0 is one per core")] = 0,
     each: Annotated[bool, typer.Option("--all", help="one line per artefact")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="everything, for programs")] = False,
 ) -> None:
@@ -135,8 +135,8 @@ def bench(
             "all by default; repeatable"
         ),
     ] = None,
-    rounds: Annotated[int, whole_number("of interleaved timing; 2 or 3 for a first look")] = 10,
-    threads: Annotated[int, whole_number("of the CPU")] = 2,
+    rounds: Annotated[int, number(int, "of interleaved timing; 2 or 3 for a first look")] = 10,
+    threads: Annotated[int, number(int, "of the CPU")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     jacobian_regularizer: Annotated[
         str | None, typer.Option(help="a clone of github.com/facebookresearch/jacobian_regularizer")

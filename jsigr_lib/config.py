@@ -198,7 +198,7 @@ class Profile(Table):
         return sorted({*self.eps_grid} - {0.0} | {self.eps})
 
 
-def load_profile(name: str = "quick", **overrides: Any) -> Profile:
+def load_profile(name: str = "quick", /, **overrides: Any) -> Profile:
     """The profile called `name`, or the TOML file of that name, with some fields replaced; None replaces nothing.
 
     Raises InputError in one line for an unknown profile, an unknown field, a wrong type or a bad value.

@@ -28,7 +28,7 @@ ACCEPTED = "accepted: a folder with train/<class>/ and test/<class>/"
 class Pictures:
     """The pictures of one part, class by class, in the order of their paths."""
 
-    paths: list[Path]
+    paths: list[str]  # strings, as there may be very many
     labels: list[int]
     classes: tuple[str, ...]
 
@@ -66,7 +66,7 @@ def _classes(folder: Path, root: Path) -> Pictures:
     return Pictures(paths, labels, tuple(names))
 
 
-def _walk(folder: Path, root: Path) -> list[Path]:
+def _walk(folder: Path, root: Path) -> list[str]:
     """The pictures in a folder and in the folders below it, by path."""
     found, left = [], [folder]
     while left:
@@ -78,7 +78,7 @@ def _walk(folder: Path, root: Path) -> list[Path]:
                 if entry.is_symlink():
                     _check_link(Path(entry), root)
                 if entry.is_file():  # and no pipe, which would block us
-                    found.append(Path(entry))
+                    found.append(entry.path)
     return sorted(found)
 
 
@@ -90,24 +90,24 @@ def _check_link(path: Path, root: Path) -> None:
 
 def content(parts: dict[str, Pictures], root: str) -> str:
     """SHA-256 of the paths and the bytes of all files."""
-    total = hashlib.sha256()
+    total, above = hashlib.sha256(), str(Path(root))
     for path in (path for part in parts.values() for path in part.paths):
         try:
-            with path.open("rb") as file:
+            with open(path, "rb") as file:
                 own = hashlib.file_digest(file, "sha256").digest()
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}); accepted: a readable picture") from None
-        total.update(os.fsencode(path.relative_to(root)) + b"\0" + own)
+        total.update(os.fsencode(path.removeprefix(above).lstrip(os.sep)) + b"\0" + own)
     return total.hexdigest()
 
 
-def decode(path: Path, size: int) -> Tensor:
+def decode(path: str, size: int) -> Tensor:
     """A picture as uint8 [3, size, size]. Raises InputError, with the file's name, if it is none or has too many
     pixels, which is known before they are decoded."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with path.open("rb") as file, Image.open(file, formats=tuple(FORMATS)) as image:
+            with open(path, "rb") as file, Image.open(file, formats=tuple(FORMATS)) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise ValueError(f"{image.width} x {image.height} pixels")
                 square = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)

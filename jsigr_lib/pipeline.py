@@ -129,9 +129,10 @@ def run(
     study = Study(profile, device=device, jobs=jobs, download=download, progress=progress, **settings)
     out = Path(out) if out else (RUNS / "custom" if settings else ROOT)
     targets = places(out, study.profile.name)
-    report(f"{study.profile.name} profile: {len(study.dataset.train):,} training images, {study.store.jobs} processes")
+    images = len(study.dataset.train)  # whatever is wrong with the data is found before a folder is made
     for target in targets:
         writable(target.parent)
+    report(f"{study.profile.name} profile: {images:,} training images, {study.store.jobs} processes")
     with sole_run(out), _saying_how_to_go_on(), _PeakMemory() as memory:
         study.store.sweep()
         needed = [spec for name in chosen for spec in specs(study, name)]

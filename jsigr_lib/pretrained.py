@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from jsigr_lib import __version__, attacks, models
 from jsigr_lib.artefacts import one_thread, read, write
 from jsigr_lib.data import Split
-from jsigr_lib.errors import InputError, between, one_of
+from jsigr_lib.errors import NAME, InputError, between, one_of
 from jsigr_lib.model_card import accuracy, card, interval
 from jsigr_lib.outcomes import ATTACK_BATCH, Attacked, attacked_split
 from jsigr_lib.paths import PRETRAINED
@@ -56,7 +56,11 @@ def load(name: str, folder: Path = PRETRAINED) -> Pretrained:
         raise InputError(f"{path} is truncated or altered (its SHA-256 differs); restore it (git checkout -- data)")
     stored = read(path)
     facts = stored.facts
-    return Pretrained(_network(stored.tensors, facts), facts["label"], facts, tuple(facts["classes"]))
+    try:
+        return Pretrained(_network(stored.tensors, facts), facts["label"], facts, tuple(facts["classes"]))
+    except Exception as error:  # whatever facts and tensors of another network lead to
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise InputError(f"{path} holds no network of ours ({reason}); restore it (git checkout -- data)") from None
 
 
 def images(n: int) -> tuple[Tensor, Tensor]:
@@ -135,15 +139,23 @@ def _measured(study: Study, model: nn.Module, headline: Attacked | None) -> dict
 
 
 def _network(tensors: dict[str, Tensor], facts: dict[str, Any]) -> nn.Module:
-    """In single precision, from stored tensors."""
-    model = models.build(facts["architecture"], width=facts["width"], seed=facts["seed"], **facts["shape"])
+    """In single precision, from stored tensors; no memory is taken until they are known to fit its weights."""
+    described = {"width": facts["width"], "seed": facts["seed"], **facts["shape"]}
+    with torch.device("meta"):
+        sizes = {
+            key: value.shape for key, value in models.build(facts["architecture"], **described).state_dict().items()
+        }
+    if sizes != {key: value.shape for key, value in tensors.items()}:
+        raise ValueError("tensors of other sizes than its facts say")
+    model = models.build(facts["architecture"], **described)
     model.load_state_dict(tensors)
     return model.eval().requires_grad_(False)
 
 
 def _sums(folder: Path) -> dict[str, str]:
     """Name -> SHA-256 of its file."""
-    lines = re.findall(r"^([0-9a-f]{64})  (.+)\.safetensors$", _content(folder / SUMS).decode(errors="replace"), re.M)
+    line = rf"^([0-9a-f]{{64}})  ({NAME.pattern})\.safetensors$"
+    lines = re.findall(line, _content(folder / SUMS).decode(errors="replace"), re.M)
     return {name: sha256 for sha256, name in lines}
 
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from jsigr_lib import config, deviations, embedding, origins
 from jsigr_lib.artefacts import Store
+from jsigr_lib.errors import file_name
 from jsigr_lib.origins import Cell, Code, Environment, Facts, sha256
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def save(study: "Study", name: str, files: dict[str, bytes], *, kind: str, alt: 
 
     A figure and a table may share a name and hence the JSON file, where each has its own part.
     """
+    file_name(f"name of a {kind}", name)
     record = about(study, name, kind=kind, alt=alt)
     if kind == "figure":
         files = {suffix: embedding.embed(content, record.model_dump()) for suffix, content in files.items()}

@@ -71,7 +71,7 @@ def build(profile: str = "quick", *, out: Path = Path("site"), source: Path = RO
         raise InputError(f"{out} holds other things than pages; accepted: a folder that is new, empty or a site")
     writable(out.parent)
     paths = sorted((executed / profile).glob("*.ipynb"))
-    pages = [Page(path.stem, nbformat.read(path, as_version=4)) for path in paths]
+    pages = [Page(path.stem, executed_notebook(path)) for path in paths]
     pages.insert(0, front(pages, source / "figures" / profile))
     exporter = Exporter(template_name="base", template_file="page.html.j2", extra_template_paths=[str(FRONT)])
     texts = {page.name: exporter.page(pages, here, profile) for here, page in enumerate(pages)}
@@ -79,6 +79,16 @@ def build(profile: str = "quick", *, out: Path = Path("site"), source: Path = RO
         for name, text in texts.items():
             (staged / f"{name}.html").write_text(text, encoding="utf-8")
     return out
+
+
+def executed_notebook(path: Path) -> nbformat.NotebookNode:
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        return notebook
+    except Exception as error:  # nbformat and jsonschema have errors of their own for whatever is wrong
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} is no notebook ({reason}); accepted: what `jsigr run` has executed") from None
 
 
 def front(pages: list[Page], figures: Path) -> Page:

@@ -13,7 +13,7 @@ from jsigr_lib.artefacts import Artefact, Progress, Spec, Store
 from jsigr_lib.autoattack import FEWEST_CLASSES
 from jsigr_lib.config import load_profile, resolve_device, resolve_jobs
 from jsigr_lib.data import SPLIT_SEED, Dataset, DataSpec, Split, load
-from jsigr_lib.errors import between, one_of
+from jsigr_lib.errors import InputError, between, file_name, one_of, shown
 from jsigr_lib.paths import RUNS
 from jsigr_lib.zoo import Training, trained
 
@@ -48,6 +48,17 @@ class Study:
         progress: Progress | None = None,
         **overrides,
     ):
+        for name, value, accepted in (
+            ("out", out, str | Path),
+            ("runs", runs, str | Path),
+            ("download", download, bool),
+        ):
+            if not isinstance(value, accepted):
+                raise InputError(
+                    f"{name} = {shown(value)}; accepted: {'True, False' if accepted is bool else 'a path'}"
+                )
+        if out and Path(out).exists() and not Path(out).is_dir():
+            raise InputError(f"out = {shown(str(out))} is a file; accepted: a folder, which is made if it is missing")
         self.profile = load_profile(profile, **overrides)
         self.store = Store(Path(runs) if runs else RUNS, resolve_device(device), resolve_jobs(jobs))
         self.out = Path(out) if out else RUNS / "figures" / self.profile.name
@@ -177,6 +188,7 @@ class Study:
 
     def save_measured(self, name: str, values: dict) -> None:
         """Write what differs from run to run, such as times: JSON, kept apart from the tables, which do not."""
+        file_name("measured", name)
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
 

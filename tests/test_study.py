@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pandas as pd
 import pytest
@@ -128,8 +129,7 @@ def test_attacks_have_to_fit_the_data(tiny, study, tmp_path, image_folder):
         _ = tiny(study.store.root, eps_l2=28.1).dataset
     for label in ("cat", "dog"):
         for part in ("train", "test"):
-            (tmp_path / part).mkdir(exist_ok=True)
-            (tmp_path / part / label).symlink_to(image_folder / part / label)
+            shutil.copytree(image_folder / part / label, tmp_path / part / label)
     sizes = {"train_images": 10, "validation_images": 5, "test_images": 10, "saliency_images": 2}
     pictures = {"dataset": "folder", "data_root": str(tmp_path), **sizes}
     two = tiny(study.store.root, **pictures, autoattack=["jsigr"])
