@@ -2,7 +2,7 @@
 
     header of an artefact           its work and its seconds
     runs/speed/<profile>.json       seconds of notebooks in the last run, of artefacts by family, of a fixed calculation
-    jsigr_lib/profiles/speed/          such files of the authors'
+    jsigr_lib/profiles/speed/      such files of the authors'
 
 Seconds are the processor's where the clock counted more: whatever else the machine was busy with does not count.
 """

@@ -258,6 +258,9 @@ def test_get_computes_once_and_says_how(store):
     assert torch.equal(store.get(spec).tensors["x"], first.tensors["x"])
     assert Toy.computed == ["a", "p"]
     assert first.facts["spec"] == json.loads(spec.model_dump_json())
+    assert first.facts["code"] == {"errors": fingerprint("errors")[:16]}
+    assert first.facts["work"] == 3
+    assert first.facts["cpu_seconds"] >= 0
     assert (first.facts["name"], first.facts["torch"]) == ("a", torch.__version__)
     assert first.facts["seconds"] >= 0
     assert str(os.cpu_count()) in first.facts["machine"]
@@ -341,6 +344,31 @@ def test_progress_reaches_the_total(store):
     store.make(specs, lambda spec, done, total: made.append((spec.name, done, total)))
     assert made == [("parent", 4, 8), ("b", 7, 8), ("a", 8, 8)]
     store.make(specs, lambda *args: pytest.fail("nothing was missing"))
+
+
+def test_progress_counts_by_any_cost(store):
+    seen = []
+    store.make(
+        [Toy(name="a", n=1), Toy(name="b", n=3)],
+        lambda spec, done, total: seen.append((done, total)),
+        cost=lambda spec: 10 - spec.n,
+    )
+    assert seen == [(7, 16), (16, 16)]
+
+
+def test_facts_are_read_without_tensors(store):
+    spec = Toy(name="a")
+    made = store.get(spec)
+    path = store.path(spec)
+    assert artefacts.read_facts(path) == made.facts
+    raw = path.read_bytes()
+    for bad in (b"", raw[:5], raw[:40], raw[:-1], raw + b"\0", b"\xff" * 64, raw.replace(b"spec", b"spek")):
+        path.write_bytes(bad)
+        with pytest.raises(InputError, match=str(path)):
+            artefacts.read_facts(path)
+    write(path, TENSORS, {"spec": None})
+    with pytest.raises(InputError, match="names no spec"):
+        artefacts.read_facts(path)
 
 
 def test_killed_computation_leaves_no_artefact(store):

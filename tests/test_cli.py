@@ -2,15 +2,17 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from jsigr_lib import cli
 from jsigr_lib.errors import InputError
-from jsigr_lib.paths import ROOT
+from jsigr_lib.paths import ROOT, RUNS
 
 
 def jsigr(*arguments: str) -> subprocess.CompletedProcess:
@@ -65,6 +67,43 @@ def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, ar
     for word in named:
         assert word in said
     assert not (tmp_path / "out").exists()
+
+
+def test_plan_says_what_a_run_would_make_and_writes_nothing():
+    before = set(RUNS.rglob("*"))
+    finished = jsigr("plan", "--profile", "smoke", "--notebook", "02", "--set", "seeds=[77]", "--jobs", "2")
+    assert finished.returncode == 0, finished.stderr
+    first, *kinds, last = finished.stdout.splitlines()
+    assert first.startswith("smoke profile: ")
+    assert any(line.split()[:1] == ["model"] for line in kinds)
+    assert re.match(r"about [\d.]+ minutes with 2 processes: [\d.]+ for artefacts, [\d.]+ for notebooks", last)
+    assert set(RUNS.rglob("*")) == before
+
+
+def test_plan_for_programs(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["jsigr", "plan", "--profile", "smoke", "--notebook", "02", "--json"])
+    with pytest.raises(SystemExit) as exit_:
+        cli.main()
+    assert exit_.value.code in (0, None)
+    content = json.loads(capsys.readouterr().out)
+    assert {"profile", "artefacts", "minutes"} <= set(content)
+
+
+def test_plan_refuses_what_a_run_refuses(monkeypatch, capsys):
+    for arguments in (["--profile", "quik"], ["--notebook", "06"], ["--set", "epz=1"]):
+        assert call(monkeypatch, capsys, "plan", *arguments)[0] == 2
+
+
+def test_progress_estimates_what_is_left(monkeypatch, capsys):
+    monkeypatch.setattr(cli.console, "file", sys.stderr)
+    clock = iter([0.0, 60.0, 120.0])
+    monkeypatch.setattr(cli.time, "perf_counter", lambda: next(clock))
+    progress = cli.progress_lines()
+    for done in (25.0, 50.0):
+        progress(SimpleNamespace(kind="maps"), done, 100.0)
+    said = capsys.readouterr().err.splitlines()
+    assert "about 3.0 min left" in said[0]
+    assert "about 2.0 min left" in said[1]
 
 
 def test_cuda_without_a_gpu_is_refused(monkeypatch, capsys):
