@@ -91,6 +91,16 @@ def specs(study: Study, notebook: str) -> list[Spec]:
     return needed[notebook]
 
 
+@contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    """Whatever stops a run from outside, such as a full disk, ends in one line."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        raise RuntimeError(f"{one_line(error)}; the same command continues where this one stopped") from error
+
+
+@_saying_how_to_go_on()
 def run(
     *,
     profile: str = "quick",
@@ -120,7 +130,7 @@ def run(
     report(f"{study.profile.name} profile: {len(study.dataset.train):,} training images, {study.store.jobs} processes")
     for target in targets:
         writable(target.parent)
-    with sole_run(out), _saying_how_to_go_on(), _PeakMemory() as memory:
+    with sole_run(out), _PeakMemory() as memory:
         study.store.sweep()
         needed = [spec for name in chosen for spec in specs(study, name)]
         made = sum(map(len, study.store.missing(needed)))
@@ -138,15 +148,6 @@ def run(
             summary = Summary(*targets, outputs, seconds, made, peak, machine(study.store.device))
             write_manifest(figures, summary, executed)
     return summary
-
-
-@contextmanager
-def _saying_how_to_go_on() -> Iterator[None]:
-    """Whatever stops a run from outside, such as a full disk, ends in one line."""
-    try:
-        yield
-    except (RuntimeError, OSError) as error:
-        raise RuntimeError(f"{one_line(error)}; the same command continues where this one stopped") from error
 
 
 def execute(name: str, output: Path, parameters: dict[str, Any], *, timeout: float | None = None) -> None:
