@@ -63,7 +63,7 @@ class Sandbox:
         self.profile.write_text(text)
 
     def command(self, *arguments: str, out: Path | None = None) -> list[str]:
-        own = ["run", "--profile", str(self.profile), "--jobs", "2", "--out", str(out or self.out)]
+        own = ["run", "--profile", str(self.profile), "--device", "cpu", "--jobs", "2", "--out", str(out or self.out)]
         return [sys.executable, "-m", "jsigr_lib", *own, *arguments]
 
     def start(self, *arguments: str, out: Path | None = None, **options) -> "Run":

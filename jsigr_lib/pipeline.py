@@ -102,6 +102,16 @@ def specs(study: Study, notebook: str) -> list[Spec]:
     return needed[notebook]
 
 
+@contextmanager
+def _saying_how_to_go_on() -> Iterator[None]:
+    """Whatever stops a run from outside, such as a full disk, ends in one line."""
+    try:
+        yield
+    except (RuntimeError, OSError) as error:
+        raise RuntimeError(f"{one_line(error)}; the same command continues where this one stopped") from error
+
+
+@_saying_how_to_go_on()
 def run(
     *,
     profile: str = "quick",
@@ -133,7 +143,7 @@ def run(
     for target in targets:
         writable(target.parent)
     report(f"{study.profile.name} profile: {images:,} training images, {study.store.jobs} processes")
-    with sole_run(out), _saying_how_to_go_on(), _PeakMemory() as memory:
+    with sole_run(out), _PeakMemory() as memory:
         study.store.sweep()
         needed = [spec for name in chosen for spec in specs(study, name)]
         made = sum(map(len, study.store.missing(needed)))
@@ -158,15 +168,6 @@ def run(
         if not settings:
             record(study.store, study.profile.name, needed, took)
     return summary
-
-
-@contextmanager
-def _saying_how_to_go_on() -> Iterator[None]:
-    """Whatever stops a run from outside, such as a full disk, ends in one line."""
-    try:
-        yield
-    except (RuntimeError, OSError) as error:
-        raise RuntimeError(f"{one_line(error)}; the same command continues where this one stopped") from error
 
 
 def execute(name: str, output: Path, parameters: dict[str, Any], *, timeout: float | None = None) -> None:

@@ -4,8 +4,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -130,6 +132,37 @@ def test_unwritable_output_is_refused(monkeypatch, capsys, tmp_path):
     assert code == 2
     assert "file" in said
     assert file.read_text() == "in the way"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "said"),
+    [
+        (InputError("eps = 2"), 2, "jsigr: eps = 2"),
+        (RuntimeError("first\nsecond"), 1, "jsigr: first second"),
+        (OSError(28, "No space left on device", "/full"), 1, "jsigr: No space left on device: /full"),
+        (
+            signal.SIGINT,
+            130,
+            "jsigr: interrupted; what was complete is kept, and the same command continues from there",
+        ),
+        (
+            signal.SIGTERM,
+            143,
+            "jsigr: interrupted; what was complete is kept, and the same command continues from there",
+        ),
+    ],
+)
+def test_whatever_stops_a_run_is_one_line(monkeypatch, capsys, failure, code, said):
+    def run(**options):
+        if isinstance(failure, Exception):
+            raise failure
+        os.kill(os.getpid(), failure)
+        time.sleep(10)
+
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    monkeypatch.setattr(cli.pipeline, "run", run)
+    assert call(monkeypatch, capsys, "run") == (code, f"{said}\n")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
 def test_settings_are_toml_values_or_strings():
