@@ -382,6 +382,14 @@ def test_random_attacks_draw_with_the_generator(wavy, x, y, seeded, keep):
     assert torch.equal(unseeded, attack(wavy, x, y, eps=0.1, **settings))
 
 
+@every_attack
+def test_draws_are_made_where_the_generator_is(net, x, y, seeded, run):
+    """And not on the default device, here one on which nothing has a value."""
+    expected, generator = run(net, x, y, eps=0.1, generator=seeded(1)), seeded(1)
+    with torch.device("meta"):
+        assert torch.equal(run(net, x, y, eps=0.1, generator=generator), expected)
+
+
 def test_fgsm_of_a_linear_model_by_hand(linear, x, y):
     """g = W^T (p - onehot(y))."""
     p = linear(x).softmax(1)

@@ -170,11 +170,12 @@ def test_jacobian_alone_is_jacobian_regularisation(net, x, y, seeded):
         assert objective.terms.keys() == {"cross_entropy", "jacobian"}
 
 
+@pytest.mark.parametrize("lambda_s", [0.3, LAMBDA_S])
 @pytest.mark.parametrize("norm", ["l2", "l1"])
-def test_without_the_jacobian_every_estimator_is_exact(net, x, y, mask, norm):
+def test_without_the_jacobian_every_estimator_is_exact(net, x, y, mask, norm, lambda_s):
     losses = []
     for estimator in ("exact", "double-backprop", "single-pass"):
-        objective = JSIGR(0.0, LAMBDA_S, estimator=estimator, fraction=1.0, norm=norm)
+        objective = JSIGR(0.0, lambda_s, estimator=estimator, fraction=1.0, norm=norm)
         losses.append(objective(net, x, y, mask))
         assert objective.terms.keys() == {"cross_entropy", "selective"}
     assert_close(losses, [losses[0]] * 3)
@@ -227,15 +228,20 @@ def test_generator_decides_every_draw_and_leaves_the_global_state(net, x, y, see
 
 @pytest.mark.parametrize("fraction", [0.25, 1.0])
 @pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
-def test_terms_are_the_unweighted_parts_of_the_loss(net, x, y, estimator, fraction):
+def test_terms_are_the_unweighted_parts_of_the_loss(net, x, y, seeded, estimator, fraction):
+    """Of steps with the penalty and, with the smaller fraction, without."""
     objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=fraction)
-    loss = objective(net, x, y)
-    terms = objective.terms
-    assert terms.keys() == {"cross_entropy", "jacobian", "selective"}
-    assert not any(term.requires_grad for term in terms.values())
-    total = terms["cross_entropy"] + LAMBDA_J * terms["jacobian"] + LAMBDA_S * terms["selective"]
-    assert_close(loss.detach(), total)
-    assert_close(terms["cross_entropy"], F.cross_entropy(net(x), y).detach())
+    generator, penalised = seeded(), set()
+    for _ in range(10):
+        loss = objective(net, x, y, generator=generator)
+        terms = objective.terms
+        assert terms.keys() == {"cross_entropy", "jacobian", "selective"}
+        assert not any(term.requires_grad for term in terms.values())
+        total = terms["cross_entropy"] + LAMBDA_J * terms["jacobian"] + LAMBDA_S * terms["selective"]
+        assert_close(loss.detach(), total)
+        assert_close(terms["cross_entropy"], F.cross_entropy(net(x), y).detach())
+        penalised.add(bool(terms["selective"] > 0))
+    assert penalised == ({True} if fraction == 1 else {True, False})
 
 
 @pytest.mark.parametrize(("fraction", "images"), [(0.5, 2), (0.75, 3), (1.0, 4)])
