@@ -447,7 +447,8 @@ def test_worst_is_the_largest_margin_of_all_iterates(wavy, x, y, seeded, norm, r
 
 
 def test_worst_may_be_the_image_itself_or_the_last(x, grey):
-    """A model whose gradient leads down: z_1 is highest at grey, though its slope says otherwise."""
+    """A model whose gradient leads down: z_1 is highest at grey, though its slope says otherwise. Of equals, the first,
+    which is the least changed."""
     y = torch.zeros(len(x), dtype=torch.long)
 
     def function(x_adv, sign):
@@ -457,6 +458,7 @@ def test_worst_may_be_the_image_itself_or_the_last(x, grey):
 
     settings = {"eps": 0.1, "steps": 3, "step_size": 0.03, "keep": "worst"}
     assert torch.equal(attack(Function(partial(function, sign=-1)), grey, y, **settings), grey)
+    assert torch.equal(attack(Function(partial(function, sign=0)), grey, y, **settings), grey)
     assert_close(attack(Function(partial(function, sign=1)), grey, y, **settings), grey + 0.09)
 
 

@@ -51,6 +51,7 @@ def test_n_projections_are_the_mean_of_n_draws(net, x, seeded):
     singles = [jacobian_norm(net, x, generator=generator) for _ in range(3)]
     assert_close(jacobian_norm(net, x, projections=3, generator=seeded()), torch.stack(singles).mean())
     assert len(set(singles)) == 3
+    assert jacobian_norms(*logits_of(net, x), generator=seeded()).mean() == singles[0]
 
 
 def test_generator_decides_the_projections_and_leaves_the_global_state(net, x, seeded):
@@ -60,11 +61,12 @@ def test_generator_decides_the_projections_and_leaves_the_global_state(net, x, s
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_projections_are_drawn_where_the_generator_is(net, x, seeded):
+@pytest.mark.parametrize("projections", [2, "exact"])
+def test_projections_are_made_where_the_generator_or_the_logits_are(net, x, seeded, projections):
     """And not on the default device, here one on which nothing has a value."""
-    expected, generator = jacobian_norm(net, x, projections=2, generator=seeded()), seeded()
+    expected, generator = jacobian_norm(net, x, projections=projections, generator=seeded()), seeded()
     with torch.device("meta"):
-        assert jacobian_norm(net, x, projections=2, generator=generator) == expected
+        assert jacobian_norm(net, x, projections=projections, generator=generator) == expected
 
 
 def test_sphere_is_uniform(x, seeded):
@@ -100,6 +102,17 @@ def test_no_graph_under_no_grad(net, x):
         norm = jacobian_norm(net, x, projections="exact")
     assert not norm.requires_grad
     assert_close(norm, jacobian_norm(net, x, projections="exact").detach())
+
+
+@pytest.mark.parametrize("projections", [2, "exact"])
+def test_norms_can_do_without_a_graph(net, x, seeded, projections):
+    logits, x = logits_of(net, x)
+    with_graph, without = (
+        jacobian_norms(logits, x, projections=projections, generator=seeded(), create_graph=create_graph)
+        for create_graph in (True, False)
+    )
+    assert with_graph.requires_grad and not without.requires_grad
+    assert torch.equal(with_graph, without)
 
 
 def test_neither_images_nor_parameters_keep_a_gradient(net, x):

@@ -153,12 +153,21 @@ def test_estimators_are_unbiased_in_value_and_gradient(quadratic, x, y, mask, se
         assert error.norm() < 0.06 * truth.norm()
 
 
-def test_both_weights_zero_is_standard_training(batch_norm_net, x, y):
-    objective = JSIGR(0.0, 0.0)
+def test_both_weights_zero_is_standard_training(batch_norm_net, x, y, seeded):
+    """Nothing is drawn either: the same random numbers are left for whatever comes next."""
+    objective, generator = JSIGR(0.0, 0.0), seeded()
     batch_norm_net[1].momentum = 0.0
     expected = F.cross_entropy(batch_norm_net(x), y)
-    assert_close(objective(batch_norm_net, x, y), expected)
+    assert_close(objective(batch_norm_net, x, y, generator=generator), expected)
     assert objective.terms == {"cross_entropy": expected.detach()}
+    assert torch.equal(generator.get_state(), seeded().get_state())
+
+
+@pytest.mark.parametrize("weight", [0.2, 1.0])
+def test_equal_weights_are_weights_too(analytic, x, y, mask, weight):
+    loss = JSIGR(weight, weight, estimator="exact", fraction=1.0)(analytic, x, y, mask)
+    entropy, r_j, r_s = by_hand(analytic, x, y, mask, None, "l2")
+    assert_close(loss, (entropy + weight * (r_j + r_s)).mean())
 
 
 def test_jacobian_alone_is_jacobian_regularisation(net, x, y, seeded):
@@ -334,7 +343,11 @@ def test_a_zero_gradient_is_no_nan(linear, x, y):
         ({"coin": 1.0}, "coin = 1.0 is out"),
         ({"share": 2.0}, "share = 2.0 is out"),
         ({"kind": "firm"}, "unknown selection 'firm'; accepted: hard, soft$"),
-        ({"estimator": "exact", "norm": "l1"}, "estimator = 'exact' with norm = 'l1' and lambda_j > 0"),
+        (
+            {"estimator": "exact", "norm": "l1"},
+            "estimator = 'exact' with norm = 'l1' and lambda_j > 0; accepted: 'double-backprop' or 'single-pass', "
+            "as the L1 form of R_J is defined by its projections$",
+        ),
         ({"tau": 2}, "objective 'jsigr': .*'tau'"),
     ],
     ids=str,
