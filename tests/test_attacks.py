@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from jsigr_lib import attacks
-from jsigr_lib.attacks import attack, bim, cross_entropy, fgsm, margin, mi_fgsm, pgd, vt_fgsm
+from jsigr_lib.attacks import attack, bim, check_settings, cross_entropy, fgsm, margin, mi_fgsm, pgd, vt_fgsm
 from jsigr_lib.balls import distance, quantise
 from jsigr_lib.errors import InputError
 
@@ -609,6 +609,14 @@ def test_errors_show_the_value(net, x, y, change, message):
         attack(net, x, y, **{**iterative(), **change})
 
 
+def test_settings_are_those_of_linf_unless_told():
+    check_settings(1.0, 1, 2.5)
+    check_settings(4.0, 1, 3.0, 1.0, "l2")
+    for eps, step_size in [(1.1, 0.1), (1.0, 2.6)]:
+        with pytest.raises(InputError):
+            check_settings(eps, 1, step_size)
+
+
 @pytest.mark.parametrize("name", NAMED)
 @pytest.mark.parametrize(
     ("norm", "eps", "message"),
@@ -703,6 +711,14 @@ def test_a_gradient_that_is_nan(net, x, y, run, norm):
     root = Function(lambda x: net(x) + (others * x).sum((1, 2, 3))[:, None].sqrt())
     with pytest.raises(InputError, match=r"^the model's gradient is NaN; accepted: a model with finite gradients$"):
         run(root, x, y, **ball(norm))
+
+
+def test_a_gradient_that_is_nan_once(net, x, y):
+    """At the first step alone: the later ones do not make up for it."""
+    roots = iter([lambda zero: zero.sqrt(), lambda zero: zero, lambda zero: zero])
+    root = Function(lambda x: net(x) + next(roots)((x - x.detach()).abs().sum((1, 2, 3)))[:, None])
+    with pytest.raises(InputError, match=r"^the model's gradient is NaN"):
+        attack(root, x, y, eps=0.1, steps=3, step_size=0.03)
 
 
 @pytest.mark.parametrize("run", [mi_fgsm, bim, partial(attack, step_size=0.05)])

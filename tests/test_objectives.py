@@ -179,6 +179,16 @@ def test_jacobian_alone_is_jacobian_regularisation(net, x, y, seeded):
         assert objective.terms.keys() == {"cross_entropy", "jacobian"}
 
 
+@pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
+@pytest.mark.parametrize(("weights", "term"), [((LAMBDA_J, 0.0), "jacobian"), ((0.0, LAMBDA_S), "selective")])
+def test_terms_are_those_with_a_weight(net, x, y, seeded, estimator, weights, term):
+    """On every step, with the penalty or without."""
+    objective, generator = JSIGR(*weights, estimator=estimator, fraction=0.25), seeded()
+    for _ in range(10):
+        objective(net, x, y, generator=generator)
+        assert objective.terms.keys() == {"cross_entropy", term}
+
+
 @pytest.mark.parametrize("lambda_s", [0.3, LAMBDA_S])
 @pytest.mark.parametrize("norm", ["l2", "l1"])
 def test_without_the_jacobian_every_estimator_is_exact(net, x, y, mask, norm, lambda_s):
@@ -240,6 +250,7 @@ def test_generator_decides_every_draw_and_leaves_the_global_state(net, x, y, see
 def test_terms_are_the_unweighted_parts_of_the_loss(net, x, y, seeded, estimator, fraction):
     """Of steps with the penalty and, with the smaller fraction, without."""
     objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=fraction)
+    assert objective.terms == {}
     generator, penalised = seeded(), set()
     for _ in range(10):
         loss = objective(net, x, y, generator=generator)
@@ -264,6 +275,35 @@ def test_fraction_is_the_share_that_carries_the_penalty(net, x, y, fraction, ima
     possible = [terms(1.0, x[pair], y[pair]) for pair in pairs]
     found = terms(fraction, x, y)
     assert sum(torch.allclose(torch.stack(found), torch.stack(one)) for one in possible) == 1
+
+
+def test_half_of_two_images_is_one(net, x, y):
+    objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator="exact", fraction=0.5)
+    objective(net, x[:2], y[:2])
+    norms = [jacobian_norm(net, x[i : i + 1], projections="exact").detach() for i in (0, 1)]
+    assert sum(torch.allclose(objective.terms["jacobian"], norm) for norm in norms) == 1
+
+
+@pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_each_image_passes_the_network_once(net, x, y, fraction, estimator):
+    """The penalty is that of the network as it is trained, dropout and all, where no batch norm mixes the images."""
+    seen = []
+    net.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, *inputs)))
+    JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=fraction)(net, x, y).backward()
+    assert all(training for training, _ in seen)
+    images = torch.cat([images for _, images in seen])
+    assert sorted(image.sum() for image in images) == sorted(image.sum() for image in x)
+
+
+@pytest.mark.parametrize("estimator", ["double-backprop", "single-pass"])
+def test_draws_are_made_where_the_generator_is(batch_norm_net, x, y, seeded, estimator):
+    """And not on the default device, here one on which nothing has a value."""
+    objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=0.5)
+    batch_norm_net[1].momentum = 0.0
+    expected, generator = objective(batch_norm_net, x, y, generator=seeded()), seeded()
+    with torch.device("meta"):
+        assert objective(batch_norm_net, x, y, generator=generator) == expected
 
 
 @pytest.mark.parametrize("estimator", ["double-backprop", "single-pass"])
