@@ -681,6 +681,11 @@ def partly(bad):
     return lambda z: z.index_fill(0, torch.tensor([1]), bad)
 
 
+def one_logit(z):
+    """Logits of which a single one is bad."""
+    return z.masked_fill(torch.arange(z.numel()).view(z.shape) == 4, NAN)
+
+
 @every_attack
 @pytest.mark.parametrize(
     ("output", "message"),
@@ -689,6 +694,10 @@ def partly(bad):
         (partly(NAN), "the model gives nan; accepted: finite logits"),
         (partly(float("inf")), "the model gives inf; accepted: finite logits"),
         (partly(-float("inf")), "the model gives -inf; accepted: finite logits"),
+        (
+            lambda z: z.masked_fill(torch.arange(12).view(4, 3) == 4, NAN),
+            "the model gives nan; accepted: finite logits",
+        ),
     ],
 )
 @both_norms

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -208,6 +209,19 @@ def test_the_mask_frees_what_it_selects(net, x, y, mask):
     assert everything < something < nothing
     assert_close(nothing, JSIGR(0.0, LAMBDA_S, fraction=1.0, selection=None)(net, x, y))
     assert_close(nothing, build("input-gradient", lambda_s=LAMBDA_S, fraction=1.0, share=0.9)(net, x, y))
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_single_image_grey_or_in_colour(norm, channels):
+    x, y = torch.rand(1, channels, 4, 5), torch.tensor([2])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(channels * 20, 3))
+    empty, given, own = (
+        JSIGR(0.0, LAMBDA_S, fraction=1.0, norm=norm, selection=selection)(model, x, y, mask)
+        for selection, mask in ((None, None), (HARD, 0 * x[:, :1]), (HARD, None))
+    )
+    assert_close(empty, given)
+    assert F.cross_entropy(model(x), y) < own < empty
 
 
 @pytest.mark.parametrize(
