@@ -7,7 +7,19 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from jsigr_lib import attacks
-from jsigr_lib.attacks import attack, bim, check_settings, cross_entropy, fgsm, margin, mi_fgsm, pgd, vt_fgsm
+from jsigr_lib.attacks import (
+    are_probabilities,
+    attack,
+    bim,
+    check_logits,
+    check_settings,
+    cross_entropy,
+    fgsm,
+    margin,
+    mi_fgsm,
+    pgd,
+    vt_fgsm,
+)
 from jsigr_lib.balls import distance, quantise
 from jsigr_lib.errors import InputError
 
@@ -694,16 +706,32 @@ def one_logit(z):
         (partly(NAN), "the model gives nan; accepted: finite logits"),
         (partly(float("inf")), "the model gives inf; accepted: finite logits"),
         (partly(-float("inf")), "the model gives -inf; accepted: finite logits"),
-        (
-            lambda z: z.masked_fill(torch.arange(12).view(4, 3) == 4, NAN),
-            "the model gives nan; accepted: finite logits",
-        ),
+        (one_logit, "the model gives nan; accepted: finite logits"),
     ],
 )
 @both_norms
 def test_bad_models(net, x, y, run, output, message, norm):
     with pytest.raises(InputError, match=f"^{message}$"):
         run(Function(lambda x: output(net(x))), x, y, **ball(norm))
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([[0.25, 0.75]], True),
+        ([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]], True),
+        ([[0.25, 0.75], [0.25, 0.76]], False),
+        ([[1.25, -0.25]], False),
+        ([[1.0], [1.0]], False),  # of one output, nothing can be said
+    ],
+)
+def test_probabilities_by_hand(rows, expected):
+    assert are_probabilities(torch.tensor(rows)) is expected
+    if expected:
+        with pytest.raises(
+            InputError, match=f"^the model gives probabilities, such as {rows[0][0]:g}; accepted: logits$"
+        ):
+            check_logits(torch.tensor(rows), torch.zeros(len(rows), dtype=torch.long))
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(0.5, 0.0), (-1.0, 0.0), (-1.0, 2 / 3), (4.0, -1.0)])
