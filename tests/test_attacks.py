@@ -7,7 +7,19 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from jsigr_lib import attacks
-from jsigr_lib.attacks import attack, bim, cross_entropy, fgsm, margin, mi_fgsm, pgd, vt_fgsm
+from jsigr_lib.attacks import (
+    are_probabilities,
+    attack,
+    bim,
+    check_logits,
+    check_settings,
+    cross_entropy,
+    fgsm,
+    margin,
+    mi_fgsm,
+    pgd,
+    vt_fgsm,
+)
 from jsigr_lib.balls import distance, quantise
 from jsigr_lib.errors import InputError
 
@@ -382,6 +394,14 @@ def test_random_attacks_draw_with_the_generator(wavy, x, y, seeded, keep):
     assert torch.equal(unseeded, attack(wavy, x, y, eps=0.1, **settings))
 
 
+@every_attack
+def test_draws_are_made_where_the_generator_is(net, x, y, seeded, run):
+    """And not on the default device, here one on which nothing has a value."""
+    expected, generator = run(net, x, y, eps=0.1, generator=seeded(1)), seeded(1)
+    with torch.device("meta"):
+        assert torch.equal(run(net, x, y, eps=0.1, generator=generator), expected)
+
+
 def test_fgsm_of_a_linear_model_by_hand(linear, x, y):
     """g = W^T (p - onehot(y))."""
     p = linear(x).softmax(1)
@@ -439,7 +459,8 @@ def test_worst_is_the_largest_margin_of_all_iterates(wavy, x, y, seeded, norm, r
 
 
 def test_worst_may_be_the_image_itself_or_the_last(x, grey):
-    """A model whose gradient leads down: z_1 is highest at grey, though its slope says otherwise."""
+    """A model whose gradient leads down: z_1 is highest at grey, though its slope says otherwise. Of equals, the first,
+    which is the least changed."""
     y = torch.zeros(len(x), dtype=torch.long)
 
     def function(x_adv, sign):
@@ -449,6 +470,7 @@ def test_worst_may_be_the_image_itself_or_the_last(x, grey):
 
     settings = {"eps": 0.1, "steps": 3, "step_size": 0.03, "keep": "worst"}
     assert torch.equal(attack(Function(partial(function, sign=-1)), grey, y, **settings), grey)
+    assert torch.equal(attack(Function(partial(function, sign=0)), grey, y, **settings), grey)
     assert_close(attack(Function(partial(function, sign=1)), grey, y, **settings), grey + 0.09)
 
 
@@ -599,6 +621,14 @@ def test_errors_show_the_value(net, x, y, change, message):
         attack(net, x, y, **{**iterative(), **change})
 
 
+def test_settings_are_those_of_linf_unless_told():
+    check_settings(1.0, 1, 2.5)
+    check_settings(4.0, 1, 3.0, 1.0, "l2")
+    for eps, step_size in [(1.1, 0.1), (1.0, 2.6)]:
+        with pytest.raises(InputError):
+            check_settings(eps, 1, step_size)
+
+
 @pytest.mark.parametrize("name", NAMED)
 @pytest.mark.parametrize(
     ("norm", "eps", "message"),
@@ -663,6 +693,11 @@ def partly(bad):
     return lambda z: z.index_fill(0, torch.tensor([1]), bad)
 
 
+def one_logit(z):
+    """Logits of which a single one is bad."""
+    return z.masked_fill(torch.arange(z.numel()).view(z.shape) == 4, NAN)
+
+
 @every_attack
 @pytest.mark.parametrize(
     ("output", "message"),
@@ -671,12 +706,32 @@ def partly(bad):
         (partly(NAN), "the model gives nan; accepted: finite logits"),
         (partly(float("inf")), "the model gives inf; accepted: finite logits"),
         (partly(-float("inf")), "the model gives -inf; accepted: finite logits"),
+        (one_logit, "the model gives nan; accepted: finite logits"),
     ],
 )
 @both_norms
 def test_bad_models(net, x, y, run, output, message, norm):
     with pytest.raises(InputError, match=f"^{message}$"):
         run(Function(lambda x: output(net(x))), x, y, **ball(norm))
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([[0.25, 0.75]], True),
+        ([[1.0, 0.0, 0.0], [0.2, 0.3, 0.5]], True),
+        ([[0.25, 0.75], [0.25, 0.76]], False),
+        ([[1.25, -0.25]], False),
+        ([[1.0], [1.0]], False),  # of one output, nothing can be said
+    ],
+)
+def test_probabilities_by_hand(rows, expected):
+    assert are_probabilities(torch.tensor(rows)) is expected
+    if expected:
+        with pytest.raises(
+            InputError, match=f"^the model gives probabilities, such as {rows[0][0]:g}; accepted: logits$"
+        ):
+            check_logits(torch.tensor(rows), torch.zeros(len(rows), dtype=torch.long))
 
 
 @pytest.mark.parametrize(("scale", "shift"), [(0.5, 0.0), (-1.0, 0.0), (-1.0, 2 / 3), (4.0, -1.0)])
@@ -693,6 +748,14 @@ def test_a_gradient_that_is_nan(net, x, y, run, norm):
     root = Function(lambda x: net(x) + (others * x).sum((1, 2, 3))[:, None].sqrt())
     with pytest.raises(InputError, match=r"^the model's gradient is NaN; accepted: a model with finite gradients$"):
         run(root, x, y, **ball(norm))
+
+
+def test_a_gradient_that_is_nan_once(net, x, y):
+    """At the first step alone: the later ones do not make up for it."""
+    roots = iter([lambda zero: zero.sqrt(), lambda zero: zero, lambda zero: zero])
+    root = Function(lambda x: net(x) + next(roots)((x - x.detach()).abs().sum((1, 2, 3)))[:, None])
+    with pytest.raises(InputError, match=r"^the model's gradient is NaN"):
+        attack(root, x, y, eps=0.1, steps=3, step_size=0.03)
 
 
 @pytest.mark.parametrize("run", [mi_fgsm, bim, partial(attack, step_size=0.05)])

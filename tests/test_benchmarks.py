@@ -11,7 +11,20 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from benchmarks import attacks, fidelity, frontier, libraries, maps, run, steps, strength, tables, timing, workers
+from benchmarks import (
+    attacks,
+    fidelity,
+    frontier,
+    libraries,
+    maps,
+    mutants,
+    run,
+    steps,
+    strength,
+    tables,
+    timing,
+    workers,
+)
 from benchmarks.memory import peak_bytes
 from benchmarks.peers import Peers
 from benchmarks.threats import EPS, FAMILY, PGD, PGD_L2, STRENGTH, TIMED, check, repeats, violation
@@ -593,3 +606,31 @@ def assert_refused(monkeypatch, capsys, named: list[str], *arguments: str) -> No
     assert exit_.value.code == 2
     assert len(said.strip().splitlines()) == 1
     assert [word for word in named if word not in said] == []
+
+
+MUTANTS = pd.DataFrame(
+    [
+        ("attacks", "attacks.margin", "killed", "-return a\n+return b"),
+        ("attacks", "attacks.margin", "timeout", "-return a\n+return c"),
+        ("attacks", "attacks._Worst.see", "survived", "-a > b\n+a >= b"),
+        ("attacks", "attacks._Worst.see", "no tests", "-generator=generator,"),
+        ("jacobian", "jacobian.vjp", "killed", "-return a\n+return None"),
+    ],
+    columns=["module", "function", "status", "change"],
+)
+
+
+def test_what_is_not_killed_lowers_the_score():
+    counted = mutants.counts(MUTANTS).set_index("module")
+    assert dict(counted.loc["attacks"]) == {"mutants": 4, "killed": 1, "timeout": 1, "survived": 2, "score": 0.5}
+    assert counted.score["jacobian"] == 1
+
+
+def test_every_survivor_has_a_reason_and_every_reason_a_survivor():
+    reasons = {"attacks._Worst.see": {"+a >= b": "a tie", "-generator=": "no draw"}}
+    assert mutants.compare(MUTANTS, reasons) == []
+    assert mutants.compare(MUTANTS, {"attacks._Worst.see": {"+a >= b": "a tie"}}) == [
+        "no tests, attacks._Worst.see:\n-generator=generator,"
+    ]
+    known = {**reasons, "attacks.margin": {"+return b": "killed all the same"}}
+    assert mutants.compare(MUTANTS, known) == ["no survivor, attacks.margin: +return b"]

@@ -3,10 +3,19 @@ from contextlib import suppress
 import pytest
 import torch
 from torch.autograd import gradcheck
+from torch.nn import functional as F
 from torch.testing import assert_close
 
 from jsigr_lib.errors import InputError
-from jsigr_lib.jacobian import evaluation_mode, jacobian_norm, jacobian_norms, sphere, vjp
+from jsigr_lib.jacobian import (
+    evaluation_mode,
+    jacobian_norm,
+    jacobian_norms,
+    logit_gradient,
+    loss_gradient,
+    sphere,
+    vjp,
+)
 
 
 def logits_of(model, x):
@@ -42,6 +51,7 @@ def test_n_projections_are_the_mean_of_n_draws(net, x, seeded):
     singles = [jacobian_norm(net, x, generator=generator) for _ in range(3)]
     assert_close(jacobian_norm(net, x, projections=3, generator=seeded()), torch.stack(singles).mean())
     assert len(set(singles)) == 3
+    assert jacobian_norms(*logits_of(net, x), generator=seeded()).mean() == singles[0]
 
 
 def test_generator_decides_the_projections_and_leaves_the_global_state(net, x, seeded):
@@ -49,6 +59,14 @@ def test_generator_decides_the_projections_and_leaves_the_global_state(net, x, s
     first, again, other = (jacobian_norm(net, x, generator=seeded(seed)) for seed in (0, 0, 1))
     assert first == again != other
     assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("projections", [2, "exact"])
+def test_projections_are_made_where_the_generator_or_the_logits_are(net, x, seeded, projections):
+    """And not on the default device, here one on which nothing has a value."""
+    expected, generator = jacobian_norm(net, x, projections=projections, generator=seeded()), seeded()
+    with torch.device("meta"):
+        assert jacobian_norm(net, x, projections=projections, generator=generator) == expected
 
 
 def test_sphere_is_uniform(x, seeded):
@@ -86,6 +104,17 @@ def test_no_graph_under_no_grad(net, x):
     assert_close(norm, jacobian_norm(net, x, projections="exact").detach())
 
 
+@pytest.mark.parametrize("projections", [2, "exact"])
+def test_norms_can_do_without_a_graph(net, x, seeded, projections):
+    logits, x = logits_of(net, x)
+    with_graph, without = (
+        jacobian_norms(logits, x, projections=projections, generator=seeded(), create_graph=create_graph)
+        for create_graph in (True, False)
+    )
+    assert with_graph.requires_grad and not without.requires_grad
+    assert torch.equal(with_graph, without)
+
+
 def test_neither_images_nor_parameters_keep_a_gradient(net, x):
     x.requires_grad_()
     jacobian_norm(net, x)
@@ -105,6 +134,25 @@ def test_vjp_is_the_transposed_product(analytic, x):
     expected = torch.einsum("bkn,bk->bn", analytic.jacobian(x), cotangent)
     assert_close(vjp(logits, x, cotangent).flatten(1), expected)
     assert not vjp(logits, x, cotangent, create_graph=False).requires_grad
+
+
+def test_gradients_by_hand(analytic, x, y):
+    """dz_y/dx = J_y and g = J^T (p - onehot(y)), of each image and without a graph."""
+    jacobian, p = analytic.jacobian(x), analytic(x).softmax(1)
+    g = torch.einsum("bk,bkn->bn", p - F.one_hot(y, 3), jacobian).view_as(x).detach()
+    assert_close(logit_gradient(analytic, x, y), jacobian[range(4), y].view_as(x).detach())
+    assert_close(loss_gradient(analytic, x, y), g)
+
+
+@pytest.mark.parametrize("gradient", [logit_gradient, loss_gradient])
+def test_gradients_are_those_of_evaluation_mode_and_touch_nothing(batch_norm_net, x, y, gradient):
+    x.requires_grad_()
+    with torch.no_grad():
+        found = gradient(batch_norm_net, x, y)
+    assert batch_norm_net[1].num_batches_tracked == 0
+    assert batch_norm_net[1].training
+    assert x.grad is None and not found.requires_grad
+    assert_close(found, gradient(batch_norm_net.eval(), x, y))
 
 
 def test_norm_is_taken_in_the_mode_the_model_is_in(batch_norm_net, x):

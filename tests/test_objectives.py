@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from torch.autograd import gradcheck
 from torch.nn import functional as F
 from torch.testing import assert_close
@@ -153,12 +154,21 @@ def test_estimators_are_unbiased_in_value_and_gradient(quadratic, x, y, mask, se
         assert error.norm() < 0.06 * truth.norm()
 
 
-def test_both_weights_zero_is_standard_training(batch_norm_net, x, y):
-    objective = JSIGR(0.0, 0.0)
+def test_both_weights_zero_is_standard_training(batch_norm_net, x, y, seeded):
+    """Nothing is drawn either: the same random numbers are left for whatever comes next."""
+    objective, generator = JSIGR(0.0, 0.0), seeded()
     batch_norm_net[1].momentum = 0.0
     expected = F.cross_entropy(batch_norm_net(x), y)
-    assert_close(objective(batch_norm_net, x, y), expected)
+    assert_close(objective(batch_norm_net, x, y, generator=generator), expected)
     assert objective.terms == {"cross_entropy": expected.detach()}
+    assert torch.equal(generator.get_state(), seeded().get_state())
+
+
+@pytest.mark.parametrize("weight", [0.2, 1.0])
+def test_equal_weights_are_weights_too(analytic, x, y, mask, weight):
+    loss = JSIGR(weight, weight, estimator="exact", fraction=1.0)(analytic, x, y, mask)
+    entropy, r_j, r_s = by_hand(analytic, x, y, mask, None, "l2")
+    assert_close(loss, (entropy + weight * (r_j + r_s)).mean())
 
 
 def test_jacobian_alone_is_jacobian_regularisation(net, x, y, seeded):
@@ -170,11 +180,22 @@ def test_jacobian_alone_is_jacobian_regularisation(net, x, y, seeded):
         assert objective.terms.keys() == {"cross_entropy", "jacobian"}
 
 
+@pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
+@pytest.mark.parametrize(("weights", "term"), [((LAMBDA_J, 0.0), "jacobian"), ((0.0, LAMBDA_S), "selective")])
+def test_terms_are_those_with_a_weight(net, x, y, seeded, estimator, weights, term):
+    """On every step, with the penalty or without."""
+    objective, generator = JSIGR(*weights, estimator=estimator, fraction=0.25), seeded()
+    for _ in range(10):
+        objective(net, x, y, generator=generator)
+        assert objective.terms.keys() == {"cross_entropy", term}
+
+
+@pytest.mark.parametrize("lambda_s", [0.3, LAMBDA_S])
 @pytest.mark.parametrize("norm", ["l2", "l1"])
-def test_without_the_jacobian_every_estimator_is_exact(net, x, y, mask, norm):
+def test_without_the_jacobian_every_estimator_is_exact(net, x, y, mask, norm, lambda_s):
     losses = []
     for estimator in ("exact", "double-backprop", "single-pass"):
-        objective = JSIGR(0.0, LAMBDA_S, estimator=estimator, fraction=1.0, norm=norm)
+        objective = JSIGR(0.0, lambda_s, estimator=estimator, fraction=1.0, norm=norm)
         losses.append(objective(net, x, y, mask))
         assert objective.terms.keys() == {"cross_entropy", "selective"}
     assert_close(losses, [losses[0]] * 3)
@@ -188,6 +209,19 @@ def test_the_mask_frees_what_it_selects(net, x, y, mask):
     assert everything < something < nothing
     assert_close(nothing, JSIGR(0.0, LAMBDA_S, fraction=1.0, selection=None)(net, x, y))
     assert_close(nothing, build("input-gradient", lambda_s=LAMBDA_S, fraction=1.0, share=0.9)(net, x, y))
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_single_image_grey_or_in_colour(norm, channels):
+    x, y = torch.rand(1, channels, 4, 5), torch.tensor([2])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(channels * 20, 3))
+    empty, given, own = (
+        JSIGR(0.0, LAMBDA_S, fraction=1.0, norm=norm, selection=selection)(model, x, y, mask)
+        for selection, mask in ((None, None), (HARD, 0 * x[:, :1]), (HARD, None))
+    )
+    assert_close(empty, given)
+    assert F.cross_entropy(model(x), y) < own < empty
 
 
 @pytest.mark.parametrize(
@@ -227,15 +261,21 @@ def test_generator_decides_every_draw_and_leaves_the_global_state(net, x, y, see
 
 @pytest.mark.parametrize("fraction", [0.25, 1.0])
 @pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
-def test_terms_are_the_unweighted_parts_of_the_loss(net, x, y, estimator, fraction):
+def test_terms_are_the_unweighted_parts_of_the_loss(net, x, y, seeded, estimator, fraction):
+    """Of steps with the penalty and, with the smaller fraction, without."""
     objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=fraction)
-    loss = objective(net, x, y)
-    terms = objective.terms
-    assert terms.keys() == {"cross_entropy", "jacobian", "selective"}
-    assert not any(term.requires_grad for term in terms.values())
-    total = terms["cross_entropy"] + LAMBDA_J * terms["jacobian"] + LAMBDA_S * terms["selective"]
-    assert_close(loss.detach(), total)
-    assert_close(terms["cross_entropy"], F.cross_entropy(net(x), y).detach())
+    assert objective.terms == {}
+    generator, penalised = seeded(), set()
+    for _ in range(10):
+        loss = objective(net, x, y, generator=generator)
+        terms = objective.terms
+        assert terms.keys() == {"cross_entropy", "jacobian", "selective"}
+        assert not any(term.requires_grad for term in terms.values())
+        total = terms["cross_entropy"] + LAMBDA_J * terms["jacobian"] + LAMBDA_S * terms["selective"]
+        assert_close(loss.detach(), total)
+        assert_close(terms["cross_entropy"], F.cross_entropy(net(x), y).detach())
+        penalised.add(bool(terms["selective"] > 0))
+    assert penalised == ({True} if fraction == 1 else {True, False})
 
 
 @pytest.mark.parametrize(("fraction", "images"), [(0.5, 2), (0.75, 3), (1.0, 4)])
@@ -249,6 +289,35 @@ def test_fraction_is_the_share_that_carries_the_penalty(net, x, y, fraction, ima
     possible = [terms(1.0, x[pair], y[pair]) for pair in pairs]
     found = terms(fraction, x, y)
     assert sum(torch.allclose(torch.stack(found), torch.stack(one)) for one in possible) == 1
+
+
+def test_half_of_two_images_is_one(net, x, y):
+    objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator="exact", fraction=0.5)
+    objective(net, x[:2], y[:2])
+    norms = [jacobian_norm(net, x[i : i + 1], projections="exact").detach() for i in (0, 1)]
+    assert sum(torch.allclose(objective.terms["jacobian"], norm) for norm in norms) == 1
+
+
+@pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_each_image_passes_the_network_once(net, x, y, fraction, estimator):
+    """The penalty is that of the network as it is trained, dropout and all, where no batch norm mixes the images."""
+    seen = []
+    net.register_forward_pre_hook(lambda module, inputs: seen.append((module.training, *inputs)))
+    JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=fraction)(net, x, y).backward()
+    assert all(training for training, _ in seen)
+    images = torch.cat([images for _, images in seen])
+    assert sorted(image.sum() for image in images) == sorted(image.sum() for image in x)
+
+
+@pytest.mark.parametrize("estimator", ["double-backprop", "single-pass"])
+def test_draws_are_made_where_the_generator_is(batch_norm_net, x, y, seeded, estimator):
+    """And not on the default device, here one on which nothing has a value."""
+    objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=0.5)
+    batch_norm_net[1].momentum = 0.0
+    expected, generator = objective(batch_norm_net, x, y, generator=seeded()), seeded()
+    with torch.device("meta"):
+        assert objective(batch_norm_net, x, y, generator=generator) == expected
 
 
 @pytest.mark.parametrize("estimator", ["double-backprop", "single-pass"])
@@ -328,7 +397,11 @@ def test_a_zero_gradient_is_no_nan(linear, x, y):
         ({"coin": 1.0}, "coin = 1.0 is out"),
         ({"share": 2.0}, "share = 2.0 is out"),
         ({"kind": "firm"}, "unknown selection 'firm'; accepted: hard, soft$"),
-        ({"estimator": "exact", "norm": "l1"}, "estimator = 'exact' with norm = 'l1' and lambda_j > 0"),
+        (
+            {"estimator": "exact", "norm": "l1"},
+            "estimator = 'exact' with norm = 'l1' and lambda_j > 0; accepted: 'double-backprop' or 'single-pass', "
+            "as the L1 form of R_J is defined by its projections$",
+        ),
         ({"tau": 2}, "objective 'jsigr': .*'tau'"),
     ],
     ids=str,

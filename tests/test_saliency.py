@@ -15,7 +15,6 @@ from jsigr_lib.saliency import (
     gradient_map,
     linearised_saliency,
     logit_gradient,
-    loss_gradient,
     perturbation_saliency,
     profiles,
     selection_mask,
@@ -228,11 +227,9 @@ def test_upsample_is_bilinear():
 
 
 def test_gradients_by_hand(analytic, x, y):
-    """dz_y/dx = J_y and g = J^T (p - onehot(y))."""
-    jacobian, p = analytic.jacobian(x), analytic(x).softmax(1)
-    g = torch.einsum("bk,bkn->bn", p - F.one_hot(y, 3), jacobian).view_as(x).detach()
-    assert_close(logit_gradient(analytic, x, y), jacobian[range(4), y].view_as(x).detach())
-    assert_close(loss_gradient(analytic, x, y), g)
+    """g = J^T (p - onehot(y)), its absolute values summed over the channels."""
+    p = analytic(x).softmax(1)
+    g = torch.einsum("bk,bkn->bn", p - F.one_hot(y, 3), analytic.jacobian(x)).view_as(x).detach()
     assert_close(gradient_map(analytic, x, y), g.abs().sum(1, keepdim=True))
 
 

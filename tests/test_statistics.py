@@ -3,7 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import binomtest, spearmanr
 
-from jsigr_lib.statistics import differences, holm, mean, proportion, rank_correlation
+from jsigr_lib.statistics import differences, holm, mean, proportion, rank_correlation, signed_rank
 
 
 @pytest.mark.parametrize(
@@ -34,8 +34,9 @@ def test_interval_of_equal_outcomes_contains_them_and_stays_a_share(outcome):
         assert 0 <= low <= average == outcome <= high <= 1, trials
 
 
-def test_several_seeds_are_bootstrapped():
-    outcomes = np.random.default_rng(0).random((3, 50)) < 0.7
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_several_seeds_are_bootstrapped(seeds):
+    outcomes = np.random.default_rng(0).random((seeds, 50)) < 0.7
     assert proportion(outcomes) == mean(outcomes)
 
 
@@ -105,6 +106,28 @@ def test_differences_are_of_the_seeds_that_both_have():
     a, b = np.arange(6).reshape(3, 2), np.array([[True, False], [True, True]])
     assert_allclose(differences(a, b), [[-1, 1], [1, 2]])
     assert_allclose(differences(b, a), [[1, -1], [-1, -2]])
+
+
+def test_rank_correlation_of_pairs():
+    """The shortest rows that have an order."""
+    assert_allclose(rank_correlation([[1, 2], [1, 2], [3, 3]], [[5, 9], [9, 5], [1, 2]]), [1, -1, 0], atol=1e-15)
+
+
+def test_signed_rank_by_hand():
+    """Of the 2^5 equally likely signs of five ranks, all positive or all negative are 2, and a lone negative sign at
+    the smallest rank belongs to 4 that are as extreme."""
+    assert signed_rank(np.array([1.0, 2, 3, 4, 5])) == 2 / 32
+    assert signed_rank(np.array([-1.0, 2, 3, 4, 5])) == 4 / 32
+    assert signed_rank(np.array([1.0, -2, -3, -4, -5])) == 4 / 32
+
+
+def test_signed_rank_tests_the_mean_over_seeds():
+    """Each seed alone would say otherwise."""
+    assert signed_rank(np.array([[9.0, -1, -1, -1, -1], [-7, 5, 7, 9, 11]])) == 2 / 32
+
+
+def test_signed_rank_of_no_difference_at_all():
+    assert signed_rank(np.zeros(5)) == signed_rank(np.array([[1.0, -2], [-1, 2]])) == 1
 
 
 def test_holm_by_hand():
