@@ -53,9 +53,7 @@ def run(
     out: Annotated[str | None, typer.Option(help="where figures/ and notebooks/ go; the repository by default")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     jobs: Annotated[int, number(int, "processes at a time; 0 is one per core")] = 0,
-    timeout: Annotated[
-        float | None, number(float, "minutes that a notebook cell may take; no limit by default")
-    ] = None,
+    timeout: Annotated[float | None, number(float, "minutes that a notebook cell may take; none by default")] = None,
     download: Annotated[bool, typer.Option("--download", help="fetch a data set that is missing")] = False,
 ) -> None:
     """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
