@@ -11,7 +11,20 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from benchmarks import attacks, fidelity, frontier, libraries, maps, run, steps, strength, tables, timing, workers
+from benchmarks import (
+    attacks,
+    fidelity,
+    frontier,
+    kills,
+    libraries,
+    maps,
+    run,
+    steps,
+    strength,
+    tables,
+    timing,
+    workers,
+)
 from benchmarks.memory import peak_bytes
 from benchmarks.peers import Peers
 from benchmarks.threats import EPS, FAMILY, PGD, PGD_L2, STRENGTH, TIMED, check, repeats, violation
@@ -593,3 +606,23 @@ def assert_refused(monkeypatch, capsys, named: list[str], *arguments: str) -> No
     assert exit_.value.code == 2
     assert len(said.strip().splitlines()) == 1
     assert [word for word in named if word not in said] == []
+
+
+@pytest.mark.parametrize(("tables_after", "left"), [({}, []), ({"a.csv": b"1"}, ["half.tmp"]), ({"a.csv": b"1"}, [])])
+def test_kills_count_only_if_the_tables_are_the_same_and_nothing_is_left(monkeypatch, tables_after, left):
+    """The campaign itself is in test_faults.py, for real."""
+
+    class Place(SimpleNamespace):
+        def __init__(self, folder):
+            (folder / "out").mkdir(parents=True)
+            made = {"a.csv": b"1"} if folder.name == "reference" else tables_after
+            super().__init__(out=folder / "out", tables=lambda: made, temporaries=lambda: left)
+
+    monkeypatch.setattr(kills, "Sandbox", Place)
+    monkeypatch.setattr(kills, "undisturbed", lambda sandbox: 1.0)
+    monkeypatch.setattr(kills, "campaign", lambda *args, **options: iter([{"kill": 1, "intact": True}]))
+    if tables_after and not left:
+        assert kills.table(kills=1)["intact"].tolist() == [True]
+    else:
+        with pytest.raises(RuntimeError, match=r"^after 1 kills the tables differ, or"):
+            kills.table(kills=1)
