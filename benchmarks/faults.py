@@ -166,7 +166,7 @@ class Run(subprocess.Popen):
         return False
 
 
-def wait(true: Callable[[], bool], within: float, every: float = 0.05) -> bool:
+def wait(true: Callable[[], bool], within: float, every: float = 0.25) -> bool:
     """Whether it became true in time."""
     until = monotonic() + within
     while not true():

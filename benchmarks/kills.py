@@ -21,7 +21,7 @@ def table(*, kills: int, seed: int = 0, report: Callable[[str], None] = lambda l
     with tempfile.TemporaryDirectory() as folder:
         reference, sandbox = Sandbox(Path(folder, "reference")), Sandbox(Path(folder, "killed"))
         seconds = undisturbed(reference)
-        shutil.copytree(reference.out, sandbox.out)
+        shutil.copytree(reference.out, sandbox.out, dirs_exist_ok=True)
         rows = []
         for row in campaign(sandbox, kills=kills, seconds=seconds, seed=seed):
             rows.append(row)

@@ -138,8 +138,8 @@ class Store:
     def sweep(self) -> None:
         """Remove the temporary files of processes that were killed on this machine."""
         for left in self.root.glob("*/*.tmp"):
-            _, *node, pid, _ = left.name.split(".")
-            if ".".join(node) == platform.node() and not psutil.pid_exists(int(pid)):
+            owner = re.fullmatch(rf"\w+\.{re.escape(platform.node())}\.(\d+)\.tmp", left.name)
+            if owner and not psutil.pid_exists(int(owner[1])):
                 left.unlink(missing_ok=True)
 
     def get(self, spec: Spec) -> Artefact:

@@ -205,7 +205,8 @@ def _where(failed: Path) -> str:
         cells = nbformat.read(failed, as_version=4).cells
     except (OSError, ValueError):  # it never started, or could not be written
         return ""
-    return f" in cell [{max((cell.get('execution_count') or 0 for cell in cells), default=0)}]"
+    last = max((cell.get("execution_count") or 0 for cell in cells), default=0)
+    return f" in cell [{last}]" if last else ""
 
 
 def _kept(failed: Path) -> str:

@@ -15,6 +15,7 @@ from benchmarks import (
     attacks,
     fidelity,
     frontier,
+    kills,
     libraries,
     maps,
     mutants,
@@ -634,3 +635,23 @@ def test_every_survivor_has_a_reason_and_every_reason_a_survivor():
     ]
     known = {**reasons, "attacks.margin": {"+return b": "killed all the same"}}
     assert mutants.compare(MUTANTS, known) == ["no survivor, attacks.margin: +return b"]
+
+
+@pytest.mark.parametrize(("tables_after", "left"), [({}, []), ({"a.csv": b"1"}, ["half.tmp"]), ({"a.csv": b"1"}, [])])
+def test_kills_count_only_if_the_tables_are_the_same_and_nothing_is_left(monkeypatch, tables_after, left):
+    """The campaign itself is in test_faults.py, for real."""
+
+    class Place(SimpleNamespace):
+        def __init__(self, folder):
+            (folder / "out").mkdir(parents=True)
+            made = {"a.csv": b"1"} if folder.name == "reference" else tables_after
+            super().__init__(out=folder / "out", tables=lambda: made, temporaries=lambda: left)
+
+    monkeypatch.setattr(kills, "Sandbox", Place)
+    monkeypatch.setattr(kills, "undisturbed", lambda sandbox: 1.0)
+    monkeypatch.setattr(kills, "campaign", lambda *args, **options: iter([{"kill": 1, "intact": True}]))
+    if tables_after and not left:
+        assert kills.table(kills=1)["intact"].tolist() == [True]
+    else:
+        with pytest.raises(RuntimeError, match=r"^after 1 kills the tables differ, or"):
+            kills.table(kills=1)
