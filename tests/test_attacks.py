@@ -411,6 +411,11 @@ def test_fgsm_of_a_linear_model_by_hand(linear, x, y):
     assert_close(fgsm(linear, x, y, eps=0.5, norm="l2"), (x + 0.5 * g / length).clamp(0, 1))
 
 
+def test_cross_entropy_is_one_value_per_image(y):
+    z = torch.randn(4, 3)
+    assert_close(cross_entropy(z, y), -z.log_softmax(1)[range(4), y])
+
+
 def test_margin_by_hand():
     z = torch.tensor([[1.0, 4.0, 2.0], [1.0, 4.0, 2.0], [3.0, 3.0, -1.0]], requires_grad=True)
     values = margin(z, torch.tensor([1, 2, 0]))

@@ -263,7 +263,7 @@ def test_generator_decides_every_draw_and_leaves_the_global_state(net, x, y, see
 @pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
 def test_terms_are_the_unweighted_parts_of_the_loss(net, x, y, seeded, estimator, fraction):
     """Of steps with the penalty and, with the smaller fraction, without."""
-    objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=fraction)
+    objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=fraction, coin=0.5)
     assert objective.terms == {}
     generator, penalised = seeded(), set()
     for _ in range(10):
