@@ -111,8 +111,11 @@ def test_killed_again_and_again(reference, tmp_path):
     rows = list(campaign(sandbox, *NOTEBOOK, kills=KILLS, seconds=seconds))
     assert [row for row in rows if not row["intact"] or row["orphans"]] == []
     for row in rows:
-        assert row["exit"] == (-signal.SIGKILL if row["target"] == "runner" else 1), row
-        assert row["target"] == "runner" or (row["said"].startswith("jsigr: ") and row["said"].endswith(GO_ON)), row
+        if row["target"] == "runner":
+            assert row["exit"] == -signal.SIGKILL, row
+        elif row["exit"]:  # a kernel or a worker that had done its work is not missed
+            assert row["exit"] == 1 and row["said"].startswith("jsigr: ") and row["said"].endswith(GO_ON), row
+    assert {row["exit"] for row in rows} >= {-signal.SIGKILL, 1}
     undisturbed(sandbox, *NOTEBOOK)
     assert sandbox.tables() == tables
     assert sandbox.temporaries() == []
