@@ -45,7 +45,7 @@ def jsigr() -> None:
 
 @app.command()
 def run(
-    profile: Annotated[str, typer.Option(help="smoke, quick or paper, or a TOML file like theirs")] = "quick",
+    profile: Annotated[str, typer.Option(help="smoke, quick, full or paper, or a TOML file like theirs")] = "quick",
     notebook: Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
@@ -102,7 +102,7 @@ def diff(
 
 @app.command("plan")
 def show_plan(
-    profile: Annotated[str, typer.Option(help="smoke, quick or paper, or a TOML file like theirs")] = "quick",
+    profile: Annotated[str, typer.Option(help="smoke, quick, full or paper, or a TOML file like theirs")] = "quick",
     notebook: Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
@@ -161,7 +161,7 @@ def bench(
 
 @app.command("pretrained")
 def export_pretrained(
-    profile: Annotated[str, typer.Option(help="whose networks: smoke, quick or paper, or a TOML file")] = "quick",
+    profile: Annotated[str, typer.Option(help="whose networks: smoke, quick, full or paper, or a TOML file")] = "quick",
 ) -> None:
     """Write data/pretrained anew: trained networks of the main defences in half precision, with a model card each."""
     pretrained.export(Study(profile, progress=progress_lines()))
