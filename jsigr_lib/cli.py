@@ -241,7 +241,7 @@ def progress_lines():
             return
         last, elapsed = done, time.perf_counter() - start
         left = (
-            f"about {elapsed * (total - done) / done / 60:.1f} min left"
+            f"about {max(0, elapsed * (total - done) / done) / 60:.1f} min left"
             if done > total / 20
             else "estimating what is left"
         )
