@@ -1,4 +1,6 @@
-"""The one exception a user can cause."""
+"""The one exception a user can cause, and what others say."""
+
+import shutil
 
 
 class InputError(ValueError):
@@ -24,6 +26,8 @@ def between(what: str, value: float, low: float, high: float) -> None:
 
 def one_line(error: BaseException) -> str:
     """What an error says, for people: one line, and of the system's errors what and where."""
+    if isinstance(error, shutil.Error):  # a list, for each file that could not be copied, of its names and why
+        return str(error.args[0][0][-1])
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename else "")
     return " ".join(str(error).split()) or type(error).__name__
