@@ -139,15 +139,18 @@ def _contrast(claim: Claim, test: Test, architecture: str, key: tuple[str, str],
 
 
 def verdict(claim: Claim, rows: pd.DataFrame) -> str:
-    """supported, partly supported, not supported or not tested, from the claim's contrasts."""
+    """supported, partly supported, not supported or not tested, from the claim's contrasts. Tests against several
+    rivals, alike but for b, count as one that has to hold for each: more rivals make no claim easier."""
     tested = {(row.measure, row.a, row.b) for row in rows.itertuples()}
     if any((test.measure, test.a, test.b) not in tested for test in claim.tests):
         return "not tested"
-    holding = sum(
-        (rows[(rows.measure == t.measure) & (rows.a == t.a) & (rows.b == t.b)].outcome == "holds").all()
-        for t in claim.tests
-    )
-    return "supported" if holding == len(claim.tests) else "partly supported" if holding else "not supported"
+    questions: dict[tuple, bool] = {}
+    for t in claim.tests:
+        outcomes = rows[(rows.measure == t.measure) & (rows.a == t.a) & (rows.b == t.b)].outcome
+        question = (t.measure, t.a, t.margin)
+        questions[question] = questions.get(question, True) and (outcomes == "holds").all()
+    holding = sum(questions.values())
+    return "supported" if holding == len(questions) else "partly supported" if holding else "not supported"
 
 
 def scorecard(

@@ -3,6 +3,7 @@ interrupted one with one line and 128 + the number of the signal."""
 
 import importlib
 import json
+import logging
 import signal
 import sys
 import time
@@ -261,6 +262,7 @@ def stop(number: int, frame: object) -> None:
 
 def main() -> None:
     """Entry point of `jsigr` and of `python -m jsigr_lib`."""
+    logging.getLogger("papermill").addHandler(logging.NullHandler())  # a failure is said once, in our line
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name="jsigr", standalone_mode=False))

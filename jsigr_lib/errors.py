@@ -1,6 +1,7 @@
-"""The one exception a user can cause, and the checks that raise it."""
+"""The one exception a user can cause, the checks that raise it, and what other errors say."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -74,6 +75,8 @@ def within(place: str) -> Iterator[None]:
 
 def one_line(error: BaseException) -> str:
     """What an error says, for people: one line, and of the system's errors what and where."""
+    if isinstance(error, shutil.Error):  # a list, for each file that could not be copied, of its names and why
+        return str(error.args[0][0][-1])
     if isinstance(error, OSError) and error.strerror:
         return error.strerror + (f": {error.filename}" if error.filename else "")
     return " ".join(str(error).split()) or type(error).__name__

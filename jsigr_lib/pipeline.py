@@ -8,10 +8,11 @@ ones, all together, so that what is published is always one complete run.
 import math
 import os
 import shutil
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,6 @@ from jsigr_lib.study import Study
 
 NAMES = ("01_theory", "02_training", "03_transfer_attacks", "04_saliency", "05_claims")
 OWN_PARAMETERS = ("profile", "device", "out", "download")  # of every notebook, with options of their own
-
-
-KERNEL = Config() if os.name == "nt" else Config(KernelManager={"transport": "ipc"})
-"""Kernels talk through files that only this user may open; TCP ports are open to everyone on the machine."""
 
 
 @dataclass(frozen=True)
@@ -175,16 +172,18 @@ def execute(name: str, output: Path, parameters: dict[str, Any], *, timeout: flo
     naming the cell and the failed copy, if it fails, and InputError if the notebook did."""
     source = NOTEBOOKS / f"{name}.ipynb"
     try:
-        papermill.execute_notebook(
-            str(source),
-            str(output),
-            parameters,
-            kernel_name="python3",
-            progress_bar=False,
-            cwd=str(ROOT),
-            execution_timeout=timeout and math.ceil(60 * timeout),
-            config=KERNEL,
-        )
+        with own_kernel() as config:
+            papermill.execute_notebook(
+                str(source),
+                str(output),
+                parameters,
+                kernel_name="python3",
+                progress_bar=False,
+                cwd=str(ROOT),
+                execution_timeout=timeout and math.ceil(60 * timeout),
+                shutdown_kernel="immediate",  # one that hangs would be asked, in vain, and complain on the screen
+                config=config,
+            )
     except Exception as error:  # of the notebook's own, of the kernel's or of papermill's: all mean the same here
         if getattr(error, "ename", "") == InputError.__name__:  # such as a damaged artefact
             raise InputError(error.evalue) from error
@@ -197,6 +196,21 @@ def execute(name: str, output: Path, parameters: dict[str, Any], *, timeout: flo
         else:
             reason = f"{type(error).__name__}: {one_line(error)}"
         raise RuntimeError(f"notebook {name} failed{_where(output)} ({reason}){_kept(output)}") from error
+
+
+@contextmanager
+def own_kernel() -> Iterator[Config]:
+    """Settings of a kernel that no other run and no other user can talk to: through files in a folder of its own (TCP
+    ports are open to everyone on the machine). It ends with the block, also if an interrupt comes while it starts."""
+    before = psutil.Process().children()
+    with tempfile.TemporaryDirectory(prefix="jsigr-", ignore_cleanup_errors=True) as folder:
+        settings = {"connection_file": f"{folder}/kernel.json", "transport": "tcp" if os.name == "nt" else "ipc"}
+        try:
+            yield Config(KernelManager=settings)
+        finally:
+            for process in set(psutil.Process().children()) - set(before):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 def _where(failed: Path) -> str:

@@ -119,7 +119,7 @@ def test_well_formed_file(tmp_path):
 # verdicts
 
 
-ONE, TWO = ("m", "a", "b", 0.0), ("n", "a", "b", 0.0)
+ONE, TWO, RIVAL, HARDER = ("m", "a", "b", 0.0), ("n", "a", "b", 0.0), ("m", "a", "c", 0.0), ("m", "a", "c", 0.1)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +147,10 @@ ONE, TWO = ("m", "a", "b", 0.0), ("n", "a", "b", 0.0)
             [("m", "a", "b", "holds"), ("m", "a", "b", "fails"), ("n", "a", "b", "holds")],
             "partly supported",
         ),
+        # several rivals: one test, and each has to be beaten
+        ([ONE, RIVAL], [("m", "a", "b", "holds"), ("m", "a", "c", "holds")], "supported"),
+        ([ONE, RIVAL], [("m", "a", "b", "holds"), ("m", "a", "c", "fails")], "not supported"),
+        ([ONE, HARDER], [("m", "a", "b", "holds"), ("m", "a", "c", "fails")], "partly supported"),
     ],
 )
 def test_verdict(tests, rows, expected):

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from jsigr_lib.errors import InputError, between, one_line, one_of
@@ -32,6 +34,10 @@ def test_between_shows_the_value(value):
         (OSError("of a library that gives no number"), "of a library that gives no number"),
         (RuntimeError("first\n\n  second\tthird"), "first second third"),
         (RuntimeError(), "RuntimeError"),
+        (
+            shutil.Error([("a", "b", "[Errno 28] No space left: 'a'"), ("c", "d", "again")]),
+            "[Errno 28] No space left: 'a'",
+        ),
     ],
 )
 def test_one_line_of_any_error(error, said):

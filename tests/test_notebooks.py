@@ -94,12 +94,13 @@ def test_tells_its_story(path):
 @pytest.mark.slow
 def test_plain_papermill_runs_a_notebook_alone(tmp_path, smoke_run):
     """From another working directory, into another folder, on what the smoke run trained."""
-    papermill.execute_notebook(
-        str(SOURCES[4]),
-        str(tmp_path / "out.ipynb"),
-        {"profile": "smoke", "out": str(tmp_path / "figures")},
-        progress_bar=False,
-        cwd=str(ROOT),
-        config=pipeline.KERNEL,
-    )
+    with pipeline.own_kernel() as config:
+        papermill.execute_notebook(
+            str(SOURCES[4]),
+            str(tmp_path / "out.ipynb"),
+            {"profile": "smoke", "out": str(tmp_path / "figures")},
+            progress_bar=False,
+            cwd=str(ROOT),
+            config=config,
+        )
     assert (tmp_path / "figures" / "scorecard.png").stat().st_size > 10_000
