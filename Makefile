@@ -15,7 +15,7 @@ NEW_VENV = "$$py" -m venv $(1) >/dev/null || \
 	{ rm -rf $(1); echo "make: '$$py -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint bench site lab lock audit clean
+.PHONY: help reproduce test lint coverage mutants bench site lab voila lock audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -29,6 +29,18 @@ test: lint ## lint, then the whole test suite
 lint: $(STAMP) ## ruff: rules and format, notebooks included
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+
+coverage: $(STAMP) ## the test suite, then its line coverage of jsigr_lib: below 90 percent is a failure
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check coverage==7.17.4
+	@$(BIN)/coverage erase && $(BIN)/coverage run -m pytest $(ARGS) && $(BIN)/coverage combine --quiet && \
+	$(BIN)/coverage report --skip-covered
+
+mutants: $(STAMP) ## mutation testing of what the method rests on: a quarter of an hour on one idle core
+	@[ -d .venv-mutants ] || $(BIN)/python -m venv .venv-mutants
+	@PYTHONPATH="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; \
+	export PYTHONPATH OMP_NUM_THREADS=1; \
+	.venv-mutants/bin/python -m pip install --quiet --disable-pip-version-check mutmut==3.8.1 && rm -rf mutants && \
+	.venv-mutants/bin/mutmut run && .venv-mutants/bin/python -m benchmarks.mutants
 
 bench: $(STAMP) ## speed against peers, as ratios (ARGS="--only steps"; more in benchmarks/README.md)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[bench]'
@@ -64,7 +76,7 @@ audit: ## known vulnerabilities of the locked packages; fails if there are any, 
 	rm -rf .venv-audit; exit $$status
 
 clean: ## remove .venv and the tools' caches; keep runs/, the trained models
-	rm -rf .venv .venv-lock .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .venv-lock .venv-mutants mutants .coverage* .pytest_cache .ruff_cache .hypothesis dist
 	find benchmarks jsigr_lib notebooks tests \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 # The stamp is removed first and written last: a set-up that was cut short starts again from an empty .venv.
