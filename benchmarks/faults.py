@@ -87,7 +87,7 @@ class Sandbox:
             return not files
         manifest = json.loads(files.pop(f"{figures}/manifest.json"))
         said = {f"{figures}/{name}": digest for name, digest in manifest["sha256"].items()}
-        said |= {f"{notebooks}/{name}": digest for name, digest in manifest["notebooks"].items()}
+        said |= {f"{notebooks}/{name}": digest for name, digest in manifest["executed"].items()}
         return said == {name: sha256(content).hexdigest() for name, content in files.items()}
 
     def committed(self) -> bool:

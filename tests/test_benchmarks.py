@@ -648,7 +648,7 @@ def test_kills_count_only_if_the_tables_are_the_same_and_nothing_is_left(monkeyp
             super().__init__(out=folder / "out", tables=lambda: made, temporaries=lambda: left)
 
     monkeypatch.setattr(kills, "Sandbox", Place)
-    monkeypatch.setattr(kills, "undisturbed", lambda sandbox: 1.0)
+    monkeypatch.setattr(kills, "undisturbed", lambda *_: 1.0)
     monkeypatch.setattr(kills, "campaign", lambda *args, **options: iter([{"kill": 1, "intact": True}]))
     if tables_after and not left:
         assert kills.table(kills=1)["intact"].tolist() == [True]
