@@ -77,7 +77,7 @@ def lambda_grid(study: Study, table: pd.DataFrame) -> Described:
 
 def searched(study: Study, table: pd.DataFrame) -> Described:
     """Every candidate of the search: transferred against clean accuracy, on the validation images, which choose, and on
-    the test images, which report. Lines join the candidates of a defence, a ring marks its best."""
+    the test images, which report. A ring marks the best of a defence."""
     fig = figure(9.6, 4.1)
     for axes, split in zip(panels(fig, 1, 2, sharex=True, sharey=True)[0], ("validation", "test"), strict=True):
         for name, look in looks(study).items():
@@ -85,7 +85,7 @@ def searched(study: Study, table: pd.DataFrame) -> Described:
             if len(rows):
                 points = rows.pivot(index=["weights", "chosen"], columns="threat", values="accuracy").reset_index()
                 points = points.sort_values("clean")
-                axes.plot(points.clean, points.transfer, **{**look, "linewidth": 1.0})
+                axes.plot(points.clean, points.transfer, linestyle="none", **look)
                 best = points[points.chosen.str.contains("best")]
                 axes.plot(best.clean, best.transfer, "o", markersize=11, fillstyle="none", color=look["color"])
         axes.set(title=f"{split.capitalize()} images", xlabel="clean accuracy")
