@@ -9,7 +9,6 @@ import math
 import os
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +27,7 @@ from jsigr_lib import boundary, claims, estimators, interpretability, provenance
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.comparison import against_published
 from jsigr_lib.errors import InputError, between, one_line, one_of
+from jsigr_lib.memory import PeakMemory
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
 from jsigr_lib.publishing import places, replacing, sole_run, writable
 from jsigr_lib.snapshot import snapshot
@@ -140,7 +140,7 @@ def run(
     for target in targets:
         writable(target.parent)
     report(f"{study.profile.name} profile: {images:,} training images, {study.store.jobs} processes")
-    with sole_run(out), _PeakMemory() as memory:
+    with sole_run(out), PeakMemory() as memory:
         study.store.sweep()
         needed = [spec for name in chosen for spec in specs(study, name)]
         made = sum(map(len, study.store.missing(needed)))
@@ -282,32 +282,3 @@ def _from_root(path: Path) -> str:
     """Relative to the repository, where notebooks run, if it lies inside."""
     path = path.resolve()
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
-
-
-class _PeakMemory:
-    """Samples the memory of this process and its children, each shared page counted once where the system tells."""
-
-    def __init__(self, interval: float = 1.0):
-        self.peak, self._interval, self._done = 0, interval, threading.Event()
-        self._thread = threading.Thread(target=self._sample, daemon=True)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._done.set()
-        self._thread.join()
-
-    def _sample(self) -> None:
-        me = psutil.Process()
-        while not self._done.wait(self._interval):
-            self.peak = max(self.peak, sum(map(_memory, [me, *me.children(recursive=True)])))
-
-
-def _memory(process: psutil.Process) -> int:
-    try:
-        memory = process.memory_full_info()
-        return getattr(memory, "pss", 0) or memory.rss
-    except psutil.Error:
-        return 0  # it has just ended

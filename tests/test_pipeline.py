@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import threading
-import time
 
 import nbformat
 import pandas as pd
@@ -209,14 +207,6 @@ def test_selection_of_notebooks():
     assert pipeline.select(["03", "01_theory", "03"]) == ["01_theory", "03_transfer_attacks"]
     with pytest.raises(InputError, match="'6'"):
         pipeline.select(["6"])
-
-
-def test_peak_memory_counts_children():
-    with pipeline._PeakMemory(interval=0.05) as memory:
-        block = bytearray(200_000_000)
-        time.sleep(0.3)
-    assert memory.peak > len(block)
-    assert threading.active_count() >= 1
 
 
 @pytest.mark.parametrize("architecture", ["resnet8", "wrn28-10"])
