@@ -95,7 +95,7 @@ def test_notebooks_one_by_one_backwards(smoke_run, tmp_path):
     for number in ("05", "03", "02"):
         published = pipeline.run(profile="smoke", notebooks=[number], out=tmp_path, jobs=1).figures
     expected = tables(smoke_run.figures)
-    assert len(tables(published)) == 8
+    assert len(tables(published)) == 9
     assert tables(published) == {name: expected[name] for name in tables(published)}
 
 
@@ -107,4 +107,6 @@ def test_threads_change_no_digit_but_the_last(smoke_run, tmp_path, monkeypatch):
     assert len(tables(published)) == 11
     for name in tables(published):
         ours, theirs = (pd.read_csv(folder / name) for folder in (published, smoke_run.figures))
+        if name == "theory_checks.csv":  # in brackets: the network that came out worst, by a rounding error
+            ours.measure, theirs.measure = (one.measure.str.partition(" (")[0] for one in (ours, theirs))
         pd.testing.assert_frame_equal(ours, theirs, rtol=LAST_DIGIT, atol=2 * LAST_DIGIT, obj=name)
