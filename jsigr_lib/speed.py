@@ -20,9 +20,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from jsigr_lib.artefacts import Spec, Store, machine, one_thread, read_facts
+from jsigr_lib.artefacts import Spec, Store, machine, one_thread
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import PROFILES
+from jsigr_lib.tensor_files import read_facts
 
 CLOSE = 4  # times more or less work; beyond, seconds per work differ, since small computations are mostly overhead
 NEAREST = 5

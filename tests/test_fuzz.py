@@ -23,7 +23,6 @@ from safetensors.torch import save_file
 from torch import nn
 
 from jsigr_lib import models, pictures, pretrained, sources
-from jsigr_lib.artefacts import read, write
 from jsigr_lib.claims import load_claims
 from jsigr_lib.cli import parse_settings
 from jsigr_lib.config import Profile, load_profile
@@ -35,6 +34,7 @@ from jsigr_lib.explorer import Explorer
 from jsigr_lib.paper_values import load_paper_values
 from jsigr_lib.paths import CLAIMS, DEVIATIONS, EQUATIONS, PRETRAINED, PROFILES
 from jsigr_lib.saliency import Selection
+from jsigr_lib.tensor_files import read, write
 from jsigr_lib.widgets import SaliencyExplorer
 
 EXAMPLES = 60

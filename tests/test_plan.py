@@ -7,6 +7,7 @@ import pytest
 from jsigr_lib import artefacts, pipeline, plan, speed, study
 from jsigr_lib.artefacts import Store
 from jsigr_lib.errors import InputError
+from jsigr_lib.tensor_files import read, write
 
 
 @pytest.fixture(autouse=True)
@@ -97,16 +98,16 @@ def test_damaged_files_are_named_and_counted(planned, made):
 def test_checkpoint_is_noticed(planned, made):
     spec = made.training("pgd")
     made.store.path(spec).unlink()
-    artefacts.write(made.store.checkpoint(spec), {}, {})
+    write(made.store.checkpoint(spec), {}, {})
     assert statuses(planned())["model"] == ["cached", "missing: goes on from a checkpoint"]
 
 
 def test_headers_of_older_versions(planned, made):
     """They have neither code nor work."""
     for path in made.store.root.glob("*/*.safetensors"):
-        artefact = artefacts.read(path)
+        artefact = read(path)
         facts = {key: value for key, value in artefact.facts.items() if key not in ("code", "work", "cpu_seconds")}
-        artefacts.write(path, artefact.tensors, facts)
+        write(path, artefact.tensors, facts)
     assert statuses(planned()) == {"model": ["cached", "cached"]}
     assert statuses(planned(epochs=2))["model"] == ["stale: epochs 1 -> 2"] * 2
 

@@ -84,16 +84,23 @@ def test_those_who_read_finish_what_was_begun(tmp_path, targets, steps):
 
 def test_recovery_can_be_killed_too(tmp_path, targets, monkeypatch):
     publish(tmp_path, 2)
-    rename = os.rename
+    rename, left = os.rename, []
+    monkeypatch.setattr(os, "rename", lambda *args: left.pop()(*args))
     for allowed in range(3):
-        left = [rename] * allowed
-        monkeypatch.setattr(os, "rename", lambda *args: left.pop()(*args))  # noqa: B023
+        left[:] = [rename] * allowed
         if allowed < 2:
             with pytest.raises(IndexError):
                 recover(*targets)
     recover(*targets)
     assert contents(targets) == [["new"], ["new"]]
     assert beside(targets) == []
+
+
+def test_what_a_killed_run_had_staged_is_removed_by_the_next(tmp_path, targets):
+    left = targets[0].with_name(f".{targets[0].name}.99999.staged")
+    left.mkdir(parents=True)
+    with replacing(*targets):
+        assert not left.exists()
 
 
 def test_undisturbed_publication_has_the_steps_that_are_killed_here(tmp_path, targets):
