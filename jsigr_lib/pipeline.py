@@ -214,13 +214,15 @@ def own_kernel() -> Iterator[Config]:
 
 
 def _where(failed: Path) -> str:
-    """The cell that ran last, by the number that Jupyter shows. (papermill says that every cell is complete.)"""
+    """The cell that started last, by the number that Jupyter shows. (papermill says that every cell is complete, and a
+    killed kernel may not have told the number.)"""
     try:
         cells = nbformat.read(failed, as_version=4).cells
     except (OSError, ValueError):  # it never started, or could not be written
         return ""
-    last = max((cell.get("execution_count") or 0 for cell in cells), default=0)
-    return f" in cell [{last}]" if last else ""
+    code = [cell for cell in cells if cell.cell_type == "code" and cell.source.strip()]
+    started = sum(bool(cell.metadata.get("papermill", {}).get("start_time")) for cell in code)
+    return f" in cell [{started}]" if started else ""
 
 
 def _kept(failed: Path) -> str:

@@ -133,6 +133,17 @@ def test_failed_notebook_says_where_and_why(execute, tmp_path, source, reason):
     assert (tmp_path / "runs" / "failed" / "out.ipynb").exists()
 
 
+def test_failed_cell_is_the_one_that_started_last(tmp_path):
+    """A kernel that was killed at once may not have told the number of its cell."""
+    cells = [nbformat.v4.new_code_cell("pass") for _ in range(3)]
+    for cell, start in zip(cells, ("now", "now", None), strict=True):
+        cell.metadata["papermill"] = {"start_time": start}
+    cells.insert(1, nbformat.v4.new_markdown_cell("# text"))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "failed.ipynb")
+    assert pipeline._where(tmp_path / "failed.ipynb") == " in cell [2]"
+    assert pipeline._where(tmp_path / "missing.ipynb") == ""
+
+
 def test_input_error_in_a_notebook_stays_one(execute, tmp_path):
     """A damaged artefact is found when a notebook reads it; the user did that, so the exit code is 2."""
     path = tmp_path / "weights.safetensors"
