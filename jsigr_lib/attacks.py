@@ -133,9 +133,9 @@ def _diversified(x: Images, chance: float, generator: torch.Generator | None) ->
     """With that chance, the images on a random place of a canvas a tenth larger, in a random size, scaled back."""
 
     def draw(high: int) -> int:
-        return int(torch.randint(high + 1, (1,), generator=generator, device=generator.device if generator else None))
+        return int(torch.randint(high + 1, (1,), generator=generator, device=generator.device if generator else "cpu"))
 
-    if torch.rand(1, generator=generator, device=generator.device if generator else None) >= chance:
+    if torch.rand(1, generator=generator, device=generator.device if generator else "cpu") >= chance:
         return x
     height, width = x.shape[-2:]
     rooms = [max(1, round((ENLARGEMENT - 1) * side)) for side in (height, width)]

@@ -8,12 +8,14 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
 from jsigr_lib import flags, interpretability, robustness, statistics, theory, threats, toml
+from jsigr_lib.artefacts import Spec
 from jsigr_lib.errors import within
 from jsigr_lib.outcomes import Outcomes, correct_of, transferred, white_box
 from jsigr_lib.paths import CLAIMS
 from jsigr_lib.study import Study
 from jsigr_lib.threats import sources_of
 
+OUTCOMES = ("holds", "fails", "undecided")
 NOT_ENTERED = "not entered"  # by anyone, as the paper's own number
 
 
@@ -37,6 +39,7 @@ class Claim(BaseModel):
     id: str
     statement: str
     figure: str
+    caveat: str = ""
     architectures: int = 1
     tests: list[Test] = Field(min_length=1)
 
@@ -50,9 +53,15 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     return found
 
 
-def specs(study: Study) -> list[Outcomes]:
-    """The outcomes that `values_per_image` reads, besides the headline ones."""
-    return [white_box(study, one, study.profile.eps) for networks in study.targets().values() for one in networks]
+def specs(study: Study) -> list[Spec]:
+    """The artefacts that `contrasts` reads, on the study's own data."""
+    networks = [network for networks in study.targets().values() for network in networks]
+    return [
+        *robustness.specs(study, threats.headline_cells(study)),
+        *(white_box(study, network, study.profile.eps) for network in networks),
+        *theory.linearised_specs(study),
+        *interpretability.specs(study),
+    ]
 
 
 def values_per_image(study: Study, architecture: str, defence: str) -> dict[tuple[str, str], np.ndarray]:
@@ -73,7 +82,14 @@ def values_per_image(study: Study, architecture: str, defence: str) -> dict[tupl
 
 
 def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
-    """One row per test, architecture and context: the paired difference, its interval, the margin, the outcome."""
+    """One row per data set, test, architecture and context: the paired difference, its interval, the margin, the
+    outcome. The data sets are the study's own and those of its replications."""
+    found = [_contrasts(one, claims).assign(data=one.data_name) for one in (study, *study.replications)]
+    table = pd.concat(found, ignore_index=True)
+    return table[["data", *table.columns.drop("data")]]
+
+
+def _contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
     p = study.profile
     values: dict[tuple[str, str], dict] = {}
     rows = []
@@ -94,6 +110,11 @@ def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
                     row = _contrast(claim, test, architecture, key, a[key], b[key], study)
                     rows.append({**row, "flags": _trust(study, test, architecture, key)})
     return pd.DataFrame(rows)
+
+
+def at(rows: pd.DataFrame, test: Test) -> pd.DataFrame:
+    """The contrasts of one test of a claim."""
+    return rows[(rows.measure == test.measure) & (rows.a == test.a) & (rows.b == test.b)] if len(rows) else rows
 
 
 def _trust(study: Study, test: Test, architecture: str, key: tuple[str, str]) -> str:
@@ -141,14 +162,12 @@ def _contrast(claim: Claim, test: Test, architecture: str, key: tuple[str, str],
 def verdict(claim: Claim, rows: pd.DataFrame) -> str:
     """supported, partly supported, not supported or not tested, from the claim's contrasts. Tests against several
     rivals, alike but for b, count as one that has to hold for each: more rivals make no claim easier."""
-    tested = {(row.measure, row.a, row.b) for row in rows.itertuples()}
-    if any((test.measure, test.a, test.b) not in tested for test in claim.tests):
+    if any(not len(at(rows, test)) for test in claim.tests):
         return "not tested"
     questions: dict[tuple, bool] = {}
-    for t in claim.tests:
-        outcomes = rows[(rows.measure == t.measure) & (rows.a == t.a) & (rows.b == t.b)].outcome
-        question = (t.measure, t.a, t.margin)
-        questions[question] = questions.get(question, True) and (outcomes == "holds").all()
+    for test in claim.tests:
+        question = (test.measure, test.a, test.margin)
+        questions[question] = questions.get(question, True) and (at(rows, test).outcome == "holds").all()
     holding = sum(questions.values())
     return "supported" if holding == len(questions) else "partly supported" if holding else "not supported"
 
@@ -156,28 +175,53 @@ def verdict(claim: Claim, rows: pd.DataFrame) -> str:
 def scorecard(
     study: Study, claims: list[Claim], table: pd.DataFrame, paper: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """One row per claim: verdict, the differences it rests on, the paper's values, n, figure.
+    """One row per claim and data set: verdict, the differences it rests on, the paper's values, n, caveat, figure.
 
     `paper` gives, by the claim's id, the numbers that someone entered as the paper's; see `paper_values.by_claim`.
     """
     rows = []
     for claim in claims:
-        own = table[table.claim == claim.id] if len(table) else pd.DataFrame(columns=["measure", "a", "b", "outcome"])
-        evidence = "; ".join(
-            f"{row.test}: {row.difference:+.3f} [{row.low:+.3f}, {row.high:+.3f}], {row.outcome}"
-            + (f" (flags: {row.flags})" if row.flags != "none" else "")
-            for row in own.itertuples()
-        )
-        n = f"{own.images.max()} images, {own.seeds.max()} seed(s)" if len(own) else ""
-        rows.append(
-            {
-                "claim": claim.id,
-                "statement": claim.statement,
-                "verdict": verdict(claim, own),
-                "evidence": evidence or "this profile does not run what the test needs",
-                "paper": (paper or {}).get(claim.id, NOT_ENTERED),
-                "n": n,
-                "figure": claim.figure,
-            }
-        )
+        for data in [one.data_name for one in (study, *study.replications)]:
+            own = table[(table.claim == claim.id) & (table.data == data)] if len(table) else table
+            rows.append(
+                {
+                    "claim": claim.id,
+                    "statement": claim.statement,
+                    "data": data,
+                    "verdict": verdict(claim, own),
+                    "evidence": "; ".join(evidence(study, claim, own)) or "this run lacks what the test needs",
+                    "paper": (paper or {}).get(claim.id, NOT_ENTERED),
+                    "n": _n(own),
+                    "caveat": claim.caveat,
+                    "figure": claim.figure,
+                }
+            )
     return pd.DataFrame(rows)
+
+
+def evidence(study: Study, claim: Claim, rows: pd.DataFrame) -> list[str]:
+    """Each test of a claim in words: its difference and interval, the smallest where each of several has to hold."""
+    said = []
+    for test in claim.tests:
+        own = at(rows, test)
+        if not len(own):
+            continue
+        least = own.loc[own.difference.idxmin()]
+        counts = own.outcome.value_counts()
+        outcomes = ", ".join(f"{counts[one]} {one}" for one in OUTCOMES if one in counts)
+        shown = f"{least.difference:+.3f} [{least.low:+.3f}, {least.high:+.3f}]"
+        if len(own) > 1:
+            where = f"{least.context} to {least.architecture}" if least.context else f"on {least.architecture}"
+            shown += f" {where}, the smallest of {len(own)}: {outcomes}"
+        else:
+            shown += f", {least.outcome}"
+        flagged = f" (flags: {least['flags']})" if least["flags"] != "none" else ""
+        said.append(f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}: {shown}{flagged}")
+    return said
+
+
+def _n(rows: pd.DataFrame) -> str:
+    """ "5,000 images, 3 to 5 seeds"."""
+    spans = [sorted({rows[of].min(), rows[of].max()}) for of in ("images", "seeds")] if len(rows) else []
+    words = [" to ".join(f"{n:,}" for n in span) for span in spans]
+    return ", ".join(f"{n} {of if n != '1' else of[:-1]}" for n, of in zip(words, ("images", "seeds"), strict=False))

@@ -19,7 +19,20 @@ from jsigr_lib.tolerances import intervals, judged, number, same
 KEYS = frozenset(
     {
         *("architecture", "defence", "threat", "source", "source_defence", "attack", "norm", "eps", "judge"),
-        *("lambda_j", "lambda_s", "claim", "test", "context", "a", "b", "statement", "check", "question", "measure"),
+        *(
+            "lambda_j",
+            "lambda_s",
+            "data",
+            "claim",
+            "test",
+            "context",
+            "a",
+            "b",
+            "statement",
+            "check",
+            "question",
+            "measure",
+        ),
         *("map", "input", "curve", "share", "layers", "quantity", "radius", "estimator", "mask", "coin", "draws"),
         *("epoch", "number", "flag", "weights", "split"),
     }

@@ -59,6 +59,7 @@ class Profile(Table):
     name: str
     # data
     dataset: str
+    data_name: str = Field("", max_length=64)  # what figures call it, if not so
     data_root: str = ""  # where it is, if not bundled; for "folder", a folder with train/ and test/
     image_size: int = Field(32, ge=8, le=512)  # of a folder's images
     train_images: int = Count
@@ -102,10 +103,14 @@ class Profile(Table):
     sanity_images: int = Field(20, ge=2)  # at most so many of them, for what draws a map many times over
     gallery_images: int = Field(5, ge=1, le=12)
     featured: list[str] = []  # the defences in figures that have no room for all; [] is all
+    # other data
+    replications: list[str] = []  # profiles on whose data the claims are judged as well, each by itself
 
     @model_validator(mode="after")
     def _check(self):
         file_name("name", self.name)
+        if self.data_name and not self.data_name.isprintable():
+            raise InputError(f"data_name = {shown(self.data_name)}; accepted: printable characters")
         for name, defence in self.defences.items():
             file_name("name of a defence", name)
             if not defence.label.isprintable():
@@ -115,7 +120,7 @@ class Profile(Table):
             models.check_width(architecture, self.widths.get(architecture))
             between(f"width of {architecture}", self.widths.get(architecture, 1), 1, 4096)
         different = ("architectures", "surrogates", "seeds", "transfer_attacks", "saliency_maps")
-        for field in (*different, "everywhere", "surrogate_defences", "autoattack", "featured"):
+        for field in (*different, "everywhere", "surrogate_defences", "autoattack", "featured", "replications"):
             values = getattr(self, field)
             if len(set(values)) < len(values):
                 raise InputError(f"{field} = {shown(values)}; accepted: different values")
@@ -124,6 +129,8 @@ class Profile(Table):
                 raise InputError(f"surrogates = {self.surrogates}; accepted: at least one other than {architecture!r}")
         for name in self.transfer_attacks:
             one_of("attack", name, attacks.ATTACKS)
+        for name in self.replications:
+            one_of("profile in replications", name, [other for other in PROFILE_NAMES if other != self.name])
         for field in ("everywhere", "surrogate_defences", "autoattack", "featured"):
             for name in getattr(self, field):
                 one_of(f"defence in {field}", name, self.defences)

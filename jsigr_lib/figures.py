@@ -1,7 +1,10 @@
 """The figures of the study. Each reads a table or arrays of a run, computes nothing, and returns (figure, alternative
 text), the text with the figure's main numbers in it."""
 
+import textwrap
+
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -12,6 +15,8 @@ from jsigr_lib.plotting import figure, heat_map, looks, panels
 from jsigr_lib.study import Study
 
 Described = tuple[Figure, str]
+OUTCOMES = {"holds": "#007a5a", "fails": "#c2410c", "undecided": "#6b6b6b"}
+VERDICTS = {"supported": "#007a5a", "partly supported": "#8a6500", "not supported": "#c2410c", "not tested": "#6b6b6b"}
 
 
 def bars(axes: Axes, study: Study, rows: pd.DataFrame) -> None:
@@ -131,24 +136,62 @@ def cost_scatter(study: Study, table: pd.DataFrame, seconds: dict[str, float]) -
     )
 
 
-def forest(study: Study, table: pd.DataFrame) -> Described:
-    """Every test behind the scorecard: the difference with its interval, and the margin it has to clear."""
-    fig = figure(9.5, 0.31 * len(table) + 1.3)
+def verdicts(study: Study, card: pd.DataFrame) -> Described:
+    """The scorecard as a picture: a row per claim, a column per data set, the verdict in words and colour."""
+    table = card.pivot(index="claim", columns="data", values="verdict")
+    table = table.loc[card.claim.unique(), card.data.unique()]
+    statements = card.drop_duplicates("claim").statement.map(lambda text: textwrap.fill(text, 52))
+    fig = figure(5 + 1.75 * len(table.columns), 0.55 * len(table) + 0.75)
     (axes,) = panels(fig)[0]
-    tint = {"holds": "#009e73", "fails": "#d55e00", "undecided": "#767676"}
-    for y, row in enumerate(table.itertuples()):
-        colour = tint[row.outcome]
-        axes.plot([row.low, row.high], [y, y], color=colour)
-        axes.plot(row.difference, y, marker="o", color=colour)
-        axes.plot([row.margin] * 2, [y - 0.32, y + 0.32], color="black", linewidth=1.2)
-    axes.axvline(0, color="#999999", linewidth=0.8)
-    axes.set_yticks(range(len(table)), [f"{row.claim}: {row.test}" for row in table.itertuples()], fontsize=8.5)
-    axes.set_ylim(len(table) - 0.4, -0.6)
-    axes.set(xlabel="difference with its 95 % interval; black bar: margin", title="What the verdicts rest on")
-    handles = [mpl.lines.Line2D([], [], color=colour, marker="o", label=name) for name, colour in tint.items()]
-    fig.legend(handles=handles, loc="outside lower center", ncols=3)
+    for (i, j), verdict in np.ndenumerate(table.to_numpy()):
+        axes.add_patch(mpl.patches.Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, color=VERDICTS[verdict]))
+        axes.text(j, i, verdict, ha="center", va="center", color="white", fontsize=9.5, fontweight="bold")
+    axes.set_yticks(range(len(table)), statements)
+    axes.set_xticks(range(len(table.columns)), table.columns, fontweight="bold")
+    axes.set(xlim=(-0.5, len(table.columns) - 0.5), ylim=(len(table) - 0.5, -0.5), xlabel="data")
+    axes.set_title("What this run says of each claim")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
+    said = "; ".join(f"{row.statement} {row.data}: {row.verdict}" for row in card.itertuples())
+    return fig, f"The verdict on each claim, by data set. {said}."
+
+
+def forest(study: Study, table: pd.DataFrame) -> Described:
+    """Every test behind the scorecard: a row per test, a column per data set; in it the difference with its interval
+    from each source and architecture, and the margin that each has to clear."""
+    tests, data = (
+        list(dict.fromkeys(zip(table.claim, table.measure, table.a, table.b, strict=True))),
+        table.data.unique(),
+    )
+    most = int(table.groupby(["data", "claim", "measure", "a", "b"]).size().max())
+    fig = figure(4.6 + 2.9 * len(data), (0.3 + 0.07 * most) * len(tests) + 1.3)
+    for name, axes in zip(data, panels(fig, 1, len(data), sharey=True)[0], strict=True):
+        for y, (claim, measure, a, b) in enumerate(tests):
+            rows = table[(table.data == name) & (table.claim == claim) & (table.measure == measure)]
+            rows = rows[(rows.a == a) & (rows.b == b)]
+            for offset, row in zip(_spread(len(rows)), rows.itertuples(), strict=True):
+                axes.plot([row.low, row.high], [y + offset] * 2, color=OUTCOMES[row.outcome], linewidth=1.4)
+                axes.plot(row.difference, y + offset, marker="o", color=OUTCOMES[row.outcome], markersize=3.5)
+                axes.plot([row.margin] * 2, [y - 0.42, y + 0.42], color="black", linewidth=1.2)
+        axes.axvline(0, color="#999999", linewidth=0.8)
+        axes.set_ylim(len(tests) - 0.4, -0.6)
+        axes.set(xlabel="difference", title=name)
+        axes.set_yticks(range(len(tests)), [_said(study, *test) for test in tests], fontsize=8.5)
+    handles = [mpl.lines.Line2D([], [], color=colour, marker="o", label=one) for one, colour in OUTCOMES.items()]
+    handles += [mpl.lines.Line2D([], [], color="black", linewidth=1.2, label="margin")]
+    fig.legend(handles=handles, loc="outside lower center", ncols=4)
     counts = ", ".join(f"{n} {outcome}" for outcome, n in table.outcome.value_counts().items())
     return fig, (
         f"The {len(table)} differences behind the scorecard with their 95 percent intervals and the margins to clear: "
         f"{counts}."
     )
+
+
+def _spread(n: int) -> np.ndarray:
+    """Where n lines stand beside each other in one row."""
+    return (np.arange(n) - (n - 1) / 2) * min(0.7 / max(n, 1), 0.2)
+
+
+def _said(study: Study, claim: str, measure: str, a: str, b: str) -> str:
+    return f"{claim}: {study.labels[a]} − {study.labels[b]},\n{measure}"

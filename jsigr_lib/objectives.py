@@ -105,7 +105,7 @@ class JSIGR:
         """Which samples carry the penalty. Their mean is an unbiased estimate of the batch's."""
         size = max(1, round(self.share * batch))
         if size == batch:
-            return torch.arange(batch)
+            return torch.arange(batch, device="cpu")
         return torch.randperm(batch, generator=generator, device=_device_of(generator))[:size].cpu()
 
     def _forward(self, model: nn.Module, x: Images, y: Tensor, chosen: Tensor, layers) -> tuple[Tensor, Tensor, Tensor]:
@@ -117,7 +117,7 @@ class JSIGR:
                 return loss, x_share, model(x_share)
         with layers:
             z = model(x_share)
-        others = torch.ones(len(x), dtype=torch.bool).index_fill_(0, chosen, False)
+        others = torch.ones(len(x), dtype=torch.bool, device=chosen.device).index_fill_(0, chosen, False)
         total = F.cross_entropy(z, y[chosen], reduction="sum")
         if others.any():
             total = total + F.cross_entropy(model(x[others]), y[others], reduction="sum")

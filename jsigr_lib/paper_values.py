@@ -85,6 +85,6 @@ def beside_ours(study: Study, ledger: Sequence[Claim], values: Sequence[PaperVal
                 for name, context in (key for key in found if key[0] == measure):
                     mean, low, high = statistics.mean(found[name, context])
                     what = {"claim": claim.id, "measure": measure, "context": context, "defence": defence}
-                    ours = {"architecture": architecture, "dataset": study.profile.dataset, "ours": mean}
+                    ours = {"architecture": architecture, "dataset": study.data_name, "ours": mean}
                     rows.append({**what, **ours, "low": low, "high": high, "paper": paper})
     return pd.DataFrame(rows)

@@ -84,9 +84,7 @@ def check_settings(notebooks: list[str], settings: dict[str, Any]) -> None:
 def specs(study: Study, notebook: str) -> list[Spec]:
     """The artefacts that a notebook shows."""
     networks: list[Spec] = [network for networks in study.targets().values() for network in networks]
-    every, headline = (
-        robustness.specs(study, cells(study)) for cells in (threats.robustness_cells, threats.headline_cells)
-    )
+    every = robustness.specs(study, threats.robustness_cells(study))
     searched = [one for split in search.SPLITS for one in robustness.specs(study, search.cells(study, split))]
     linearised, maps = theory.linearised_specs(study), interpretability.specs(study)
     needed = {
@@ -94,7 +92,7 @@ def specs(study: Study, notebook: str) -> list[Spec]:
         "02_training": [*networks, *searched],
         "03_transfer_attacks": every,
         "04_saliency": [*maps, snapshot(study)],
-        "05_claims": [*headline, *claims.specs(study), *linearised, *maps],
+        "05_claims": [spec for one in (study, *study.replications) for spec in claims.specs(one)],
     }
     return needed[notebook]
 

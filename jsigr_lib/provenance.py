@@ -120,7 +120,7 @@ def about(study: "Study", name: str, *, kind: str, alt: str = "") -> Record:
         profile=profile,
         changed=_changed(profile),
         seeds=study.seeds,
-        data={"name": study.profile.dataset, "content": study.data.content},
+        data={"name": study.data_name, "content": study.data.content},
         artefacts={kind: sorted(d for d in read if read[d] == kind) for kind in sorted({*read.values()})},
         root=root(contents),
         code=origins.code(),

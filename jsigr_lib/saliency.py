@@ -52,8 +52,8 @@ def check_grid(grid: int, mask_sigma: float, blur_sigma: float) -> None:
 @lru_cache(maxsize=32)
 def profiles(grid: int, size: int, sigma: float) -> Float[Tensor, "grid size"]:
     """Gaussian bumps of height 1 and the given sigma (pixels) along one side, centred on `grid` equal cells."""
-    centres = (torch.arange(grid) + 0.5) * size / grid - 0.5
-    return torch.exp(-((torch.arange(size) - centres[:, None]) ** 2) / (2 * sigma**2))
+    centres = (torch.arange(grid, device="cpu") + 0.5) * size / grid - 0.5
+    return torch.exp(-((torch.arange(size, device="cpu") - centres[:, None]) ** 2) / (2 * sigma**2))
 
 
 def bumps(grid: int, height: int, width: int, sigma: float) -> Float[Tensor, "masks height width"]:
@@ -66,8 +66,8 @@ def bumps(grid: int, height: int, width: int, sigma: float) -> Float[Tensor, "ma
 def blur_matrix(size: int, sigma: float) -> Float[Tensor, "size size"]:
     """One side of the Gaussian blur: weights cut off at 3 sigma or at the image's size, reflected at its border."""
     radius = min(round(3 * sigma), size - 1)
-    weights = torch.softmax(-((torch.arange(2 * radius + 1) - radius) ** 2) / (2 * sigma**2), 0)
-    reflected = F.pad(torch.eye(size)[None], (radius, radius), mode="reflect")[0]
+    weights = torch.softmax(-((torch.arange(2 * radius + 1, device="cpu") - radius) ** 2) / (2 * sigma**2), 0)
+    reflected = F.pad(torch.eye(size, device="cpu")[None], (radius, radius), mode="reflect")[0]
     return (reflected.unfold(1, 2 * radius + 1, 1) @ weights).T.contiguous()
 
 

@@ -62,7 +62,7 @@ class Study:
         self.profile = load_profile(profile, **overrides)
         self.store = Store(Path(runs) if runs else RUNS, resolve_device(device), resolve_jobs(jobs))
         self.out = Path(out) if out else RUNS / "figures" / self.profile.name
-        self.progress = progress
+        self.progress, self._download = progress, download
         p = self.profile
         self.data = DataSpec.locate(
             p.dataset,
@@ -82,6 +82,18 @@ class Study:
         if p.autoattack:
             between("number of classes, with AutoAttack,", len(dataset.classes), FEWEST_CLASSES, 1e9)
         return dataset
+
+    @cached_property
+    def replications(self) -> list["Study"]:
+        """The studies on other data on which the claims are judged as well; they share the store."""
+        shared = {"device": self.store.device.type, "jobs": self.store.jobs, "runs": self.store.root}
+        shared |= {"out": self.out, "progress": self.progress, "download": self._download}
+        return [Study(name, **shared) for name in self.profile.replications]
+
+    @property
+    def data_name(self) -> str:
+        """What figures and tables call the data."""
+        return self.profile.data_name or self.profile.dataset
 
     @property
     def architecture(self) -> str:
@@ -197,4 +209,4 @@ class Study:
         """What every figure says of its origin."""
         p = self.profile
         seeds, epochs = (f"{n} {what}{'s' * (n > 1)}" for n, what in ((len(p.seeds), "seed"), (p.epochs, "epoch")))
-        return f"{p.name} profile: {p.dataset}, {p.train_images:,} training images, {epochs}, {seeds}"
+        return f"{p.name} profile: {self.data_name}, {p.train_images:,} training images, {epochs}, {seeds}"

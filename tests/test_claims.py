@@ -234,7 +234,8 @@ def test_what_the_profile_lacks_is_left_out(study, measured):
     assert len(contrasts(study, [claim_of(("unheard-of", "jsigr", "standard", 0.0))])) == 0
     two = study.profile.model_copy(update={"architectures": ["small-cnn", "vgg"]})
     everyone = {(one, name): [] for one in two.architectures for name in study.labels}
-    other = type("Two", (), {"profile": two, "labels": study.labels, "targets": staticmethod(lambda: everyone)})
+    own = {"profile": two, "labels": study.labels, "data_name": "its own", "replications": []}
+    other = type("Two", (), {**own, "targets": staticmethod(lambda: everyone)})
     assert contrasts(other, [claim_of(*tests, architectures=2)]).architecture.tolist() == ["small-cnn", "vgg"]
 
 
@@ -274,31 +275,65 @@ def test_contrasts_of_the_real_claims(study, table):
 
 def test_scorecard(study, table):
     card = scorecard(study, LEDGER, table("contrasts"))
-    assert list(card) == ["claim", "statement", "verdict", "evidence", "paper", "n", "figure"]
+    assert list(card) == ["claim", "statement", "data", "verdict", "evidence", "paper", "n", "caveat", "figure"]
+    assert set(card.data) == {"fashion-mnist"}
     assert set(card.paper) == {"not entered"}
     assert card.claim.tolist() == [claim.id for claim in LEDGER]
     card = card.set_index("claim")
     assert card.verdict["architectures"] == "not tested"
-    assert card.evidence["architectures"] == "this profile does not run what the test needs"
+    assert card.evidence["architectures"] == "this run lacks what the test needs"
     assert card.n["architectures"] == ""
-    assert card.n["transfer"] == "32 images, 1 seed(s)"
-    assert card.n["linearised"] == "8 images, 1 seed(s)"
+    assert card.n["transfer"] == "32 images, 1 seed"
+    assert card.n["linearised"] == "8 images, 1 seed"
     assert set(card.verdict) <= {"supported", "partly supported", "not supported", "not tested"}
 
 
 def test_scorecard_shows_the_differences(study, measured):
     measured(pair(NOISE + 0.5, NOISE))
-    claim = claim_of(("m", "jsigr", "standard", 0.1), figure="g")
+    claim = claim_of(("m", "jsigr", "standard", 0.1), figure="g", caveat="Mind it.")
     row = scorecard(study, [claim], contrasts(study, [claim])).iloc[0]
     assert row.to_dict() == {
         "claim": "c",
         "statement": "It is so.",
+        "data": "fashion-mnist",
         "verdict": "supported",
         "evidence": "J-SIGR − standard, m: +0.500 [+0.500, +0.500], holds",
         "paper": "not entered",
-        "n": "40 images, 1 seed(s)",
+        "n": "40 images, 1 seed",
+        "caveat": "Mind it.",
         "figure": "g",
     }
+
+
+def test_scorecard_shows_the_smallest_of_several(study, measured):
+    """Each context has to hold, so the one that is hardest to hold is the one to show."""
+    standard = {("t", "from mlp"): np.zeros((2, 4)), ("t", "from vgg"): np.zeros((2, 4))}
+    measured(
+        {
+            "jsigr": {("t", "from mlp"): np.full((2, 4), 0.4), ("t", "from vgg"): np.full((2, 4), 0.1)},
+            "standard": standard,
+        }
+    )
+    claim = claim_of(("t", "jsigr", "standard", 0.2))
+    row = scorecard(study, [claim], contrasts(study, [claim])).iloc[0]
+    smallest = "+0.100 [+0.100, +0.100] from vgg to small-cnn, the smallest of 2: 1 holds, 1 fails"
+    assert row.evidence == f"J-SIGR − standard, t: {smallest}"
+    assert (row.n, row.verdict) == ("4 images, 2 seeds", "not supported")
+
+
+def test_each_data_set_has_a_verdict_of_its_own(study, measured):
+    """Of a replication, whatever the study itself finds."""
+    own = {"profile": study.profile, "labels": study.labels, "targets": study.targets, "replications": []}
+    other = type("Other", (), {**own, "data_name": "other data"})
+    both = type("Both", (), {**own, "data_name": "own data", "replications": [other]})
+    said = {"own data": pair(NOISE + 0.5, NOISE), "other data": pair(NOISE, NOISE)}
+    claim = claim_of(("m", "jsigr", "standard", 0.1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(claims, "values_per_image", lambda study, architecture, defence: said[study.data_name][defence])
+        rows = contrasts(both, [claim])
+    assert rows[["data", "outcome"]].to_numpy().tolist() == [["own data", "holds"], ["other data", "fails"]]
+    card = scorecard(both, [claim], rows)
+    assert card[["data", "verdict"]].to_numpy().tolist() == [["own data", "supported"], ["other data", "not supported"]]
 
 
 def test_scorecard_without_any_contrast(study):

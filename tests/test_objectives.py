@@ -9,7 +9,7 @@ from jsigr_lib.defences import build
 from jsigr_lib.errors import InputError
 from jsigr_lib.jacobian import jacobian_norm, sphere
 from jsigr_lib.objectives import JSIGR, residual
-from jsigr_lib.saliency import Selection, linearised_saliency, selection_mask
+from jsigr_lib.saliency import Selection, blur_matrix, linearised_saliency, profiles, selection_mask
 
 GRID = {"grid": 3, "mask_sigma": 0.8, "blur_sigma": 1.0}
 HARD, SOFT = Selection(**GRID, share=0.3), Selection(**GRID, kind="soft")
@@ -308,6 +308,17 @@ def test_each_image_passes_the_network_once(net, x, y, fraction, estimator):
     assert all(training for training, _ in seen)
     images = torch.cat([images for _, images in seen])
     assert sorted(image.sum() for image in images) == sorted(image.sum() for image in x)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 1.0])
+def test_the_default_device_is_never_used(net, x, y, fraction):
+    """Of a user who sets torch's: everything is made where the inputs or the generator are."""
+    profiles.cache_clear()
+    blur_matrix.cache_clear()
+    objective = JSIGR(LAMBDA_J, LAMBDA_S, fraction=fraction)
+    with torch.device("meta"):
+        for _ in range(8):  # some of which carry the penalty
+            assert objective(net, x, y).isfinite()
 
 
 @pytest.mark.parametrize("estimator", ["double-backprop", "single-pass"])

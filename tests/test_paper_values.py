@@ -131,7 +131,7 @@ def test_ours_stands_beside_the_papers(file, study, table):
     entered = rows[rows.paper != "not entered"]
     assert set(entered.claim) == {"transfer"} and set(entered.defence) == {"jsigr"}
     assert set(entered.paper) == {"0.5 (cifar10; an invented table, row 5)"}
-    assert set(rows.dataset) == {study.profile.dataset}
+    assert set(rows.dataset) == {study.data_name}
     values = values_per_image(study, "small-cnn", "jsigr")
     for row in entered.itertuples():
         assert row.ours == pytest.approx(values[row.measure, row.context].mean())

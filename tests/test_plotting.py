@@ -16,6 +16,7 @@ from PIL import Image
 import jsigr_lib
 from jsigr_lib import (
     attack_figures,
+    claims,
     estimators,
     figures,
     gallery,
@@ -322,6 +323,9 @@ FIGURES = {
     "cost": cost_figure,
     "deletion and insertion": lambda study, table: saliency_figures.probability_curves(study, table("curves")),
     "forest": lambda study, table: figures.forest(study, table("contrasts")),
+    "verdicts": lambda study, table: figures.verdicts(
+        study, claims.scorecard(study, claims.load_claims(), table("contrasts"))
+    ),
     "agreement": lambda study, table: saliency_figures.agreement_bars(study, table("measures")),
     "faithfulness": lambda study, table: saliency_figures.map_measures(
         study, table("measures"), saliency_figures.FAITHFULNESS
@@ -508,18 +512,37 @@ def test_probability_curves_plot_both_maps(study, table):
     assert lines[-2].get_linestyle() == "-" and lines[-1].get_linestyle() == "--"
 
 
-def test_forest_has_a_row_per_contrast(study, table):
+def test_forest_has_a_row_per_test_and_a_panel_per_data_set(study, table):
     contrasts = table("contrasts")
-    fig, alt = figures.forest(study, contrasts)
-    (axes,) = fig.axes
-    assert [label.get_text() for label in axes.get_yticklabels()] == (contrasts.claim + ": " + contrasts.test).tolist()
+    other = contrasts[contrasts.claim == "transfer"].assign(data="other data", difference=0.125)
+    both = pd.concat([contrasts, other])
+    fig, alt = figures.forest(study, both)
+    left, right = fig.axes
+    assert [axes.get_title("left") for axes in fig.axes] == ["fashion-mnist", "other data"]
+    tests = contrasts.drop_duplicates(["claim", "measure", "a", "b"])
+    labels = [label.get_text() for label in left.get_yticklabels()]
+    assert len(labels) == len(tests)
+    assert labels[0] == "transfer: J-SIGR − standard,\ntransfer accuracy"
+    drawn = [line.get_xdata() for line in left.lines]
     first = contrasts.iloc[0]
-    assert axes.lines[0].get_xdata().tolist() == [first.low, first.high]
-    assert axes.lines[1].get_xdata() == [first.difference]
-    assert axes.lines[2].get_xdata().tolist() == [first.margin, first.margin]
-    assert alt.startswith(f"The {len(contrasts)} differences")
-    for outcome, count in contrasts.outcome.value_counts().items():
+    assert [list(data) for data in drawn[:3]] == [[first.low, first.high], [first.difference], [first.margin] * 2]
+    assert len(drawn) == 3 * len(contrasts) + 1 and len(right.lines) == 3 * len(other) + 1
+    assert alt.startswith(f"The {len(both)} differences")
+    for outcome, count in both.outcome.value_counts().items():
         assert f"{count} {outcome}" in alt
+
+
+def test_verdicts_are_those_of_the_scorecard(study, table):
+    card = claims.scorecard(study, claims.load_claims(), table("contrasts"))
+    card = pd.concat([card, card.assign(data="other data", verdict="supported")])
+    fig, alt = figures.verdicts(study, card)
+    (axes,) = fig.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["fashion-mnist", "other data"]
+    written = {text.get_position(): text.get_text() for text in axes.texts}
+    for i, claim in enumerate(card.claim.unique()):
+        assert [written[0, i], written[1, i]] == card[card.claim == claim].verdict.tolist()
+    for row in card.itertuples():
+        assert f"{row.statement} {row.data}: {row.verdict}" in alt
 
 
 def test_agreement_bars_are_the_means(study, table):
