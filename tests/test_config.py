@@ -154,6 +154,10 @@ REFUSED = [
     (tried(lambda_j=[0.0, math.inf], lambda_s=[0.0, 1.0]), "defences.jsigr.tried.lambda_j.1 = inf: ", "finite"),
     (tried(**GRID, width=[1.0]), "objective 'jsigr': ", "width"),
     (tried(**GRID, share=[]), "tried.share of defence 'jsigr' = []; accepted: different values"),
+    ({"replications": ["magic"]}, "unknown profile in replications 'magic'; accepted: "),
+    ({"replications": ["smoke"]}, "unknown profile in replications 'smoke'; accepted: full"),
+    ({"replications": ["quick", "quick"]}, "replications = ['quick', 'quick']; accepted: different values"),
+    ({"data_name": "MNIST\n"}, r"data_name = 'MNIST\n'; accepted: printable characters"),
     ({"everywhere": ["magic"]}, "unknown defence in everywhere 'magic'; accepted: standard, "),
     ({"everywhere": ["standard", "pgd"]}, "everywhere = ['standard', 'pgd']; accepted: 'standard', 'jsigr' and others"),
     ({"search_images": 10**6}, "search_images = 1000000 is out of range; accepted: 1 to "),
@@ -266,7 +270,7 @@ def test_toml_path(tmp_path):
 @pytest.mark.parametrize(
     ("content", "fragments"),
     [
-        (None, ["mine.toml is no profile: there is no such file; accepted: full, paper, quick, smoke, or a TOML file"]),
+        (None, ["mine.toml is no profile: there is no such file; accepted: full, ", "quick, smoke, or a TOML file"]),
         (b"epochs = ", ["mine.toml is no profile: ", "accepted: "]),
         (b"\xff\xfe", ["mine.toml is no profile: ", "accepted: "]),
         (b'dataset = "mnist"', ["train_images", "is missing"]),

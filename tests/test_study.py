@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 
+from jsigr_lib.config import load_profile
 from jsigr_lib.data import SPLIT_SEED
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import RUNS
@@ -95,6 +96,15 @@ def test_a_defence_may_have_fewer_seeds_and_not_be_everywhere(tiny, study):
     assert [defence for architecture, defence in targets if architecture == "small-cnn"] == list(defences)
     assert [one.seed for one in targets["resnet8", "pgd"]] == [3]
     assert [one.seed for one in targets["small-cnn", "jsigr"]] == [3, 1]
+
+
+def test_replications_are_studies_of_other_data_in_the_same_store(tiny, tmp_path):
+    study = tiny(runs=tmp_path / "runs", out=tmp_path / "out", replications=["quick"])
+    (other,) = study.replications
+    assert other.profile == load_profile("quick")
+    assert (other.store.root, other.store.jobs, other.out) == (study.store.root, study.store.jobs, study.out)
+    assert other.training("jsigr").digest != study.training("jsigr").digest
+    assert study.data_name == "fashion-mnist" and tiny(runs=tmp_path, data_name="garments").data_name == "garments"
 
 
 def test_teacher_is_the_standard_network_of_the_same_seed(tiny, study):
