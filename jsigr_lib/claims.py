@@ -16,6 +16,7 @@ from jsigr_lib.study import Study
 from jsigr_lib.threats import sources_of
 
 OUTCOMES = ("holds", "fails", "undecided")
+UNTESTED = {True: "this run lacks what the test needs", False: "no published run has what the test needs"}
 NOT_ENTERED = "not entered"  # by anyone, as the paper's own number
 
 
@@ -54,7 +55,7 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
 
 
 def specs(study: Study) -> list[Spec]:
-    """The artefacts that `contrasts` reads, on the study's own data."""
+    """The artefacts that `contrasts` reads."""
     networks = [network for networks in study.targets().values() for network in networks]
     return [
         *robustness.specs(study, threats.headline_cells(study)),
@@ -83,10 +84,11 @@ def values_per_image(study: Study, architecture: str, defence: str) -> dict[tupl
 
 def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
     """One row per data set, test, architecture and context: the paired difference, its interval, the margin, the
-    outcome. The data sets are the study's own and those of its replications."""
-    found = [_contrasts(one, claims).assign(data=one.data_name) for one in (study, *study.replications)]
-    table = pd.concat(found, ignore_index=True)
-    return table[["data", *table.columns.drop("data")]]
+    outcome. The data sets are the study's own and those of its replications, as their published runs found them."""
+    own = _contrasts(study, claims)
+    own.insert(0, "data", study.data_name)
+    others = [study.published(profile, "contrasts") for profile in study.replications]
+    return pd.concat([own, *(other for other in others if other is not None)], ignore_index=True)
 
 
 def _contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
@@ -114,7 +116,9 @@ def _contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
 
 def at(rows: pd.DataFrame, test: Test) -> pd.DataFrame:
     """The contrasts of one test of a claim."""
-    return rows[(rows.measure == test.measure) & (rows.a == test.a) & (rows.b == test.b)] if len(rows) else rows
+    if not len(rows):
+        return rows
+    return rows[(rows.measure == test.measure) & (rows.a == test.a) & (rows.b == test.b) & (rows.margin == test.margin)]
 
 
 def _trust(study: Study, test: Test, architecture: str, key: tuple[str, str]) -> str:
@@ -181,7 +185,7 @@ def scorecard(
     """
     rows = []
     for claim in claims:
-        for data in [one.data_name for one in (study, *study.replications)]:
+        for data in [study.data_name, *study.replications.values()]:
             own = table[(table.claim == claim.id) & (table.data == data)] if len(table) else table
             rows.append(
                 {
@@ -189,7 +193,7 @@ def scorecard(
                     "statement": claim.statement,
                     "data": data,
                     "verdict": verdict(claim, own),
-                    "evidence": "; ".join(evidence(study, claim, own)) or "this run lacks what the test needs",
+                    "evidence": "; ".join(evidence(study, claim, own)) or UNTESTED[data == study.data_name],
                     "paper": (paper or {}).get(claim.id, NOT_ENTERED),
                     "n": _n(own),
                     "caveat": claim.caveat,

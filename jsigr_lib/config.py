@@ -104,7 +104,7 @@ class Profile(Table):
     gallery_images: int = Field(5, ge=1, le=12)
     featured: list[str] = []  # the defences in figures that have no room for all; [] is all
     # other data
-    replications: list[str] = []  # profiles on whose data the claims are judged as well, each by itself
+    replications: list[str] = []  # profiles by whose published runs the claims are judged as well, each by itself
 
     @model_validator(mode="after")
     def _check(self):

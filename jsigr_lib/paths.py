@@ -10,6 +10,7 @@ PRETRAINED = DATA / "pretrained"
 FRONT = PACKAGE / "front"
 NOTEBOOKS = ROOT / "notebooks"
 RUNS = ROOT / "runs"
+FIGURES = ROOT / "figures"  # of published runs, by profile
 CLAIMS = ROOT / "claims.toml"
 DEVIATIONS = ROOT / "DEVIATIONS.md"
 EQUATIONS = ROOT / "equations.toml"

@@ -92,7 +92,7 @@ def specs(study: Study, notebook: str) -> list[Spec]:
         "02_training": [*networks, *searched],
         "03_transfer_attacks": every,
         "04_saliency": [*maps, snapshot(study)],
-        "05_claims": [spec for one in (study, *study.replications) for spec in claims.specs(one)],
+        "05_claims": claims.specs(study),
     }
     return needed[notebook]
 

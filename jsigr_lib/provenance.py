@@ -35,7 +35,7 @@ class Change(Facts):
 class Record(Facts):
     """All that is said of a figure or table. `changed` holds the fields that differ from the named profile's, None if
     no profile of that name ships; `artefacts` what was read until it was saved, by kind; `root` a hash over all of
-    their digests and contents."""
+    their digests and contents; `tables` the hashes of other runs' tables that were read."""
 
     name: str
     kind: str
@@ -47,6 +47,7 @@ class Record(Facts):
     data: dict[str, str]
     artefacts: dict[Word, list[Digest]]
     root: str
+    tables: dict[str, str] = Field(default_factory=dict)
     code: Code
     environment: Environment
     cell: Cell | None
@@ -123,6 +124,7 @@ def about(study: "Study", name: str, *, kind: str, alt: str = "") -> Record:
         data={"name": study.data_name, "content": study.data.content},
         artefacts={kind: sorted(d for d in read if read[d] == kind) for kind in sorted({*read.values()})},
         root=root(contents),
+        tables=study.read,
         code=origins.code(),
         environment=origins.environment(study.store.device),
         cell=origins.cell(),

@@ -14,7 +14,8 @@ from jsigr_lib.autoattack import FEWEST_CLASSES
 from jsigr_lib.config import load_profile, resolve_device, resolve_jobs
 from jsigr_lib.data import SPLIT_SEED, Dataset, DataSpec, Split, load
 from jsigr_lib.errors import InputError, between, file_name, one_of, shown
-from jsigr_lib.paths import RUNS
+from jsigr_lib.origins import sha256
+from jsigr_lib.paths import FIGURES, RUNS
 from jsigr_lib.zoo import Training, trained
 
 SURROGATE_SEED = 1000  # surrogates are networks of their own: no seed of theirs is a target's
@@ -62,7 +63,8 @@ class Study:
         self.profile = load_profile(profile, **overrides)
         self.store = Store(Path(runs) if runs else RUNS, resolve_device(device), resolve_jobs(jobs))
         self.out = Path(out) if out else RUNS / "figures" / self.profile.name
-        self.progress, self._download = progress, download
+        self.progress = progress
+        self.read: dict[str, str] = {}  # table of another run -> its hash, of those that were asked for
         p = self.profile
         self.data = DataSpec.locate(
             p.dataset,
@@ -83,17 +85,24 @@ class Study:
             between("number of classes, with AutoAttack,", len(dataset.classes), FEWEST_CLASSES, 1e9)
         return dataset
 
-    @cached_property
-    def replications(self) -> list["Study"]:
-        """The studies on other data on which the claims are judged as well; they share the store."""
-        shared = {"device": self.store.device.type, "jobs": self.store.jobs, "runs": self.store.root}
-        shared |= {"out": self.out, "progress": self.progress, "download": self._download}
-        return [Study(name, **shared) for name in self.profile.replications]
-
     @property
     def data_name(self) -> str:
         """What figures and tables call the data."""
         return self.profile.data_name or self.profile.dataset
+
+    @property
+    def replications(self) -> dict[str, str]:
+        """Profile -> what it calls its data, of the runs by which the claims are judged as well."""
+        others = [load_profile(name) for name in self.profile.replications]
+        return {other.name: other.data_name or other.dataset for other in others}
+
+    def published(self, profile: str, name: str) -> pd.DataFrame | None:
+        """A table of the published run of another profile; None if there is none."""
+        path = FIGURES / profile / f"{name}.csv"
+        if not path.exists():
+            return None
+        self.read[f"{profile}/{path.name}"] = sha256(path.read_bytes())
+        return pd.read_csv(path, keep_default_na=False)
 
     @property
     def architecture(self) -> str:

@@ -175,6 +175,7 @@ def _settings(found: Trace) -> Rows:
         ("Seeds", _listed(r.seeds)),
         ("Data", _listed({what: value[:16] for what, value in r.data.items()})),
         ("Artefacts", f"{kinds}; {here} in runs/{others}"),
+        ("Other runs", _listed({f"figures/{table}": sha[:16] for table, sha in r.tables.items()})),
     ]
 
 

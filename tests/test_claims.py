@@ -23,8 +23,8 @@ def claim_of(*tests: tuple, **fields) -> Claim:
 
 
 def rows_of(*rows: tuple) -> pd.DataFrame:
-    """Contrasts (measure, a, b, outcome)."""
-    return pd.DataFrame(rows, columns=["measure", "a", "b", "outcome"])
+    """Contrasts (measure, a, b, outcome), and the margin if it is not 0."""
+    return pd.DataFrame([(*row, 0.0)[:5] for row in rows], columns=["measure", "a", "b", "outcome", "margin"])
 
 
 @pytest.fixture
@@ -150,7 +150,8 @@ ONE, TWO, RIVAL, HARDER = ("m", "a", "b", 0.0), ("n", "a", "b", 0.0), ("m", "a",
         # several rivals: one test, and each has to be beaten
         ([ONE, RIVAL], [("m", "a", "b", "holds"), ("m", "a", "c", "holds")], "supported"),
         ([ONE, RIVAL], [("m", "a", "b", "holds"), ("m", "a", "c", "fails")], "not supported"),
-        ([ONE, HARDER], [("m", "a", "b", "holds"), ("m", "a", "c", "fails")], "partly supported"),
+        ([ONE, HARDER], [("m", "a", "b", "holds"), ("m", "a", "c", "fails", 0.1)], "partly supported"),
+        ([ONE], [("m", "a", "b", "holds", 0.1)], "not tested"),
     ],
 )
 def test_verdict(tests, rows, expected):
@@ -234,7 +235,7 @@ def test_what_the_profile_lacks_is_left_out(study, measured):
     assert len(contrasts(study, [claim_of(("unheard-of", "jsigr", "standard", 0.0))])) == 0
     two = study.profile.model_copy(update={"architectures": ["small-cnn", "vgg"]})
     everyone = {(one, name): [] for one in two.architectures for name in study.labels}
-    own = {"profile": two, "labels": study.labels, "data_name": "its own", "replications": []}
+    own = {"profile": two, "labels": study.labels, "data_name": "its own", "replications": {}}
     other = type("Two", (), {**own, "targets": staticmethod(lambda: everyone)})
     assert contrasts(other, [claim_of(*tests, architectures=2)]).architecture.tolist() == ["small-cnn", "vgg"]
 
@@ -321,19 +322,21 @@ def test_scorecard_shows_the_smallest_of_several(study, measured):
     assert (row.n, row.verdict) == ("4 images, 2 seeds", "not supported")
 
 
-def test_each_data_set_has_a_verdict_of_its_own(study, measured):
-    """Of a replication, whatever the study itself finds."""
-    own = {"profile": study.profile, "labels": study.labels, "targets": study.targets, "replications": []}
-    other = type("Other", (), {**own, "data_name": "other data"})
-    both = type("Both", (), {**own, "data_name": "own data", "replications": [other]})
-    said = {"own data": pair(NOISE + 0.5, NOISE), "other data": pair(NOISE, NOISE)}
-    claim = claim_of(("m", "jsigr", "standard", 0.1))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(claims, "values_per_image", lambda study, architecture, defence: said[study.data_name][defence])
-        rows = contrasts(both, [claim])
-    assert rows[["data", "outcome"]].to_numpy().tolist() == [["own data", "holds"], ["other data", "fails"]]
-    card = scorecard(both, [claim], rows)
-    assert card[["data", "verdict"]].to_numpy().tolist() == [["own data", "supported"], ["other data", "not supported"]]
+def test_each_data_set_has_a_verdict_of_its_own(tiny, study, measured, tmp_path, monkeypatch):
+    """Of a replication, whatever the study itself finds; of one that nobody ran, none; of other margins, none."""
+    monkeypatch.setattr("jsigr_lib.study.FIGURES", tmp_path)
+    other, claim = tiny(study.store.root, data_name="MNIST"), claim_of(("m", "jsigr", "standard", 0.1))
+    measured(pair(NOISE, NOISE))
+    (tmp_path / "full-mnist").mkdir()
+    contrasts(other, [claim]).to_csv(tmp_path / "full-mnist" / "contrasts.csv", index=False)
+    measured(pair(NOISE + 0.5, NOISE))
+    both = tiny(study.store.root, data_name="own data", replications=["full-mnist", "full-cifar10"])
+    rows = contrasts(both, [claim])
+    assert rows[["data", "outcome"]].to_numpy().tolist() == [["own data", "holds"], ["MNIST", "fails"]]
+    card = scorecard(both, [claim], rows).set_index("data")
+    assert card.verdict.tolist() == ["supported", "not supported", "not tested"]
+    assert card.evidence["CIFAR-10 (JPEG copy)"] == claims.UNTESTED[False]
+    assert scorecard(both, [claim_of(("m", "jsigr", "standard", 0.2))], rows).verdict.tolist() == ["not tested"] * 3
 
 
 def test_scorecard_without_any_contrast(study):

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import shutil
 
@@ -5,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from jsigr_lib.config import load_profile
+from jsigr_lib import provenance
 from jsigr_lib.data import SPLIT_SEED
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import RUNS
@@ -98,13 +99,23 @@ def test_a_defence_may_have_fewer_seeds_and_not_be_everywhere(tiny, study):
     assert [one.seed for one in targets["small-cnn", "jsigr"]] == [3, 1]
 
 
-def test_replications_are_studies_of_other_data_in_the_same_store(tiny, tmp_path):
-    study = tiny(runs=tmp_path / "runs", out=tmp_path / "out", replications=["quick"])
-    (other,) = study.replications
-    assert other.profile == load_profile("quick")
-    assert (other.store.root, other.store.jobs, other.out) == (study.store.root, study.store.jobs, study.out)
-    assert other.training("jsigr").digest != study.training("jsigr").digest
+def test_replications_are_named_after_their_data(tiny, tmp_path):
+    study = tiny(runs=tmp_path / "runs", replications=["quick", "full-mnist"])
+    assert study.replications == {"quick": "fashion-mnist", "full-mnist": "MNIST"}
     assert study.data_name == "fashion-mnist" and tiny(runs=tmp_path, data_name="garments").data_name == "garments"
+
+
+def test_a_table_of_another_run_is_read_and_noted(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("jsigr_lib.study.FIGURES", tmp_path)
+    study = tiny(runs=tmp_path / "runs", out=tmp_path / "out")
+    assert study.published("other", "numbers") is None and study.read == {}
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "numbers.csv").write_text("what,value\n,0.5\n")
+    table = study.published("other", "numbers")
+    assert table.to_dict("records") == [{"what": "", "value": 0.5}]
+    study.save_table(table, "kept")
+    tables = provenance.parts(study.out / "kept.json")["table"].tables
+    assert tables == {"other/numbers.csv": hashlib.sha256(b"what,value\n,0.5\n").hexdigest()}
 
 
 def test_teacher_is_the_standard_network_of_the_same_seed(tiny, study):
