@@ -16,6 +16,14 @@ from jsigr_lib.saliency import Selection
 
 Fraction = Field(ge=0, le=1, allow_inf_nan=False)
 Count = Field(ge=1, le=10_000_000)
+TITLES = {
+    "fashion-mnist": "Fashion-MNIST",
+    "mnist": "MNIST",
+    "cifar10": "CIFAR-10",
+    "cifar100": "CIFAR-100",
+    "svhn": "SVHN",
+    "folder": "own images",
+}
 PROFILE_NAMES = tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
 
 
@@ -59,7 +67,7 @@ class Profile(Table):
     name: str
     # data
     dataset: str
-    data_name: str = Field("", max_length=64)  # what figures call it, if not so
+    data_name: str = Field("", max_length=64)  # what figures call the images of a folder
     data_root: str = ""  # where it is, if not bundled; for "folder", a folder with train/ and test/
     image_size: int = Field(32, ge=8, le=512)  # of a folder's images
     train_images: int = Count
@@ -106,11 +114,18 @@ class Profile(Table):
     # other data
     replications: list[str] = []  # profiles by whose published runs the claims are judged as well, each by itself
 
+    @property
+    def data_title(self) -> str:
+        """What figures and tables call the data."""
+        return self.data_name or TITLES[self.dataset]
+
     @model_validator(mode="after")
     def _check(self):
         file_name("name", self.name)
         if self.data_name and not self.data_name.isprintable():
             raise InputError(f"data_name = {shown(self.data_name)}; accepted: printable characters")
+        if self.data_name and self.dataset != "folder":
+            raise InputError(f"data_name = {shown(self.data_name)} and dataset = {self.dataset!r}; accepted: 'folder'")
         for name, defence in self.defences.items():
             file_name("name of a defence", name)
             if not defence.label.isprintable():

@@ -88,13 +88,12 @@ class Study:
     @property
     def data_name(self) -> str:
         """What figures and tables call the data."""
-        return self.profile.data_name or self.profile.dataset
+        return self.profile.data_title
 
     @property
     def replications(self) -> dict[str, str]:
         """Profile -> what it calls its data, of the runs by which the claims are judged as well."""
-        others = [load_profile(name) for name in self.profile.replications]
-        return {other.name: other.data_name or other.dataset for other in others}
+        return {name: load_profile(name).data_title for name in self.profile.replications}
 
     def published(self, profile: str, name: str) -> pd.DataFrame | None:
         """A table of the published run of another profile; None if there is none."""

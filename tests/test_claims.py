@@ -277,7 +277,7 @@ def test_contrasts_of_the_real_claims(study, table):
 def test_scorecard(study, table):
     card = scorecard(study, LEDGER, table("contrasts"))
     assert list(card) == ["claim", "statement", "data", "verdict", "evidence", "paper", "n", "caveat", "figure"]
-    assert set(card.data) == {"fashion-mnist"}
+    assert set(card.data) == {"Fashion-MNIST"}
     assert set(card.paper) == {"not entered"}
     assert card.claim.tolist() == [claim.id for claim in LEDGER]
     card = card.set_index("claim")
@@ -296,7 +296,7 @@ def test_scorecard_shows_the_differences(study, measured):
     assert row.to_dict() == {
         "claim": "c",
         "statement": "It is so.",
-        "data": "fashion-mnist",
+        "data": "Fashion-MNIST",
         "verdict": "supported",
         "evidence": "J-SIGR − standard, m: +0.500 [+0.500, +0.500], holds",
         "paper": "not entered",
@@ -325,14 +325,14 @@ def test_scorecard_shows_the_smallest_of_several(study, measured):
 def test_each_data_set_has_a_verdict_of_its_own(tiny, study, measured, tmp_path, monkeypatch):
     """Of a replication, whatever the study itself finds; of one that nobody ran, none; of other margins, none."""
     monkeypatch.setattr("jsigr_lib.study.FIGURES", tmp_path)
-    other, claim = tiny(study.store.root, data_name="MNIST"), claim_of(("m", "jsigr", "standard", 0.1))
+    other, claim = tiny(study.store.root), claim_of(("m", "jsigr", "standard", 0.1))
     measured(pair(NOISE, NOISE))
     (tmp_path / "full-mnist").mkdir()
-    contrasts(other, [claim]).to_csv(tmp_path / "full-mnist" / "contrasts.csv", index=False)
+    contrasts(other, [claim]).assign(data="MNIST").to_csv(tmp_path / "full-mnist" / "contrasts.csv", index=False)
     measured(pair(NOISE + 0.5, NOISE))
-    both = tiny(study.store.root, data_name="own data", replications=["full-mnist", "full-cifar10"])
+    both = tiny(study.store.root, replications=["full-mnist", "full-cifar10"])
     rows = contrasts(both, [claim])
-    assert rows[["data", "outcome"]].to_numpy().tolist() == [["own data", "holds"], ["MNIST", "fails"]]
+    assert rows[["data", "outcome"]].to_numpy().tolist() == [["Fashion-MNIST", "holds"], ["MNIST", "fails"]]
     card = scorecard(both, [claim], rows).set_index("data")
     assert card.verdict.tolist() == ["supported", "not supported", "not tested"]
     assert card.evidence["CIFAR-10 (JPEG copy)"] == claims.UNTESTED[False]

@@ -6,7 +6,7 @@ import torch
 
 from jsigr_lib import attacks, models, objectives
 from jsigr_lib import defences as registry
-from jsigr_lib.config import PROFILE_NAMES, Profile, load_profile, resolve_device, resolve_jobs
+from jsigr_lib.config import PROFILE_NAMES, TITLES, Profile, load_profile, resolve_device, resolve_jobs
 from jsigr_lib.data import DATASETS
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import PROFILES
@@ -158,6 +158,7 @@ REFUSED = [
     ({"replications": ["smoke"]}, "unknown profile in replications 'smoke'; accepted: full"),
     ({"replications": ["quick", "quick"]}, "replications = ['quick', 'quick']; accepted: different values"),
     ({"data_name": "MNIST\n"}, r"data_name = 'MNIST\n'; accepted: printable characters"),
+    ({"data_name": "MNIST"}, "data_name = 'MNIST' and dataset = 'fashion-mnist'; accepted: 'folder'"),
     ({"everywhere": ["magic"]}, "unknown defence in everywhere 'magic'; accepted: standard, "),
     ({"everywhere": ["standard", "pgd"]}, "everywhere = ['standard', 'pgd']; accepted: 'standard', 'jsigr' and others"),
     ({"search_images": 10**6}, "search_images = 1000000 is out of range; accepted: 1 to "),
@@ -422,3 +423,7 @@ def test_bad_jobs(jobs):
     with pytest.raises(InputError) as error:
         resolve_jobs(jobs)
     assert str(error.value) == f"jobs = {jobs!r}; accepted: a whole number from 1, or 0 for one per core"
+
+
+def test_every_data_set_has_a_title():
+    assert set(TITLES) == set(DATASETS)

@@ -43,7 +43,7 @@ def test_record_says_everything(desk):
     assert part.choices["D2"] == "hard selection"
     assert part.profile == desk.profile.model_dump(mode="json", exclude={"data_root"})
     assert part.seeds == {"networks": [0], "surrogates": SURROGATE_SEED, "split": SPLIT_SEED}
-    assert part.data == {"name": "fashion-mnist", "content": desk.data.content}
+    assert part.data == {"name": "Fashion-MNIST", "content": desk.data.content}
     assert part.artefacts == {"data": [desk.data.digest], "model": [spec.digest]}
     assert len(part.code.sources) == 64 and part.code.version and part.environment.packages["torch"]
     assert part.cell is None

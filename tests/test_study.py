@@ -100,9 +100,9 @@ def test_a_defence_may_have_fewer_seeds_and_not_be_everywhere(tiny, study):
 
 
 def test_replications_are_named_after_their_data(tiny, tmp_path):
-    study = tiny(runs=tmp_path / "runs", replications=["quick", "full-mnist"])
-    assert study.replications == {"quick": "fashion-mnist", "full-mnist": "MNIST"}
-    assert study.data_name == "fashion-mnist" and tiny(runs=tmp_path, data_name="garments").data_name == "garments"
+    study = tiny(runs=tmp_path / "runs", replications=["quick", "full-cifar10"])
+    assert study.replications == {"quick": "Fashion-MNIST", "full-cifar10": "CIFAR-10 (JPEG copy)"}
+    assert study.data_name == "Fashion-MNIST"
 
 
 def test_a_table_of_another_run_is_read_and_noted(tiny, tmp_path, monkeypatch):
@@ -210,9 +210,9 @@ def test_measured_values_are_json(tiny, study, tmp_path):
 
 
 def test_footer_says_where_a_figure_comes_from(tiny, study):
-    assert study.footer == "smoke profile: fashion-mnist, 512 training images, 1 epoch, 1 seed"
+    assert study.footer == "smoke profile: Fashion-MNIST, 512 training images, 1 epoch, 1 seed"
     more = tiny(study.store.root, train_images=20_000, epochs=5, seeds=[0, 1])
-    assert more.footer == "smoke profile: fashion-mnist, 20,000 training images, 5 epochs, 2 seeds"
+    assert more.footer == "smoke profile: Fashion-MNIST, 20,000 training images, 5 epochs, 2 seeds"
 
 
 def test_folders_by_default():
