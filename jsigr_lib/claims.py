@@ -225,7 +225,9 @@ def evidence(study: Study, claim: Claim, rows: pd.DataFrame) -> list[str]:
 
 
 def _n(rows: pd.DataFrame) -> str:
-    """ "5,000 images, 3 to 5 seeds"."""
-    spans = [sorted({rows[of].min(), rows[of].max()}) for of in ("images", "seeds")] if len(rows) else []
+    """ "5,000 images, 3 to 5 seeds", or "none"."""
+    if not len(rows):
+        return "none"
+    spans = [sorted({rows[of].min(), rows[of].max()}) for of in ("images", "seeds")]
     words = [" to ".join(f"{n:,}" for n in span) for span in spans]
     return ", ".join(f"{n} {of if n != '1' else of[:-1]}" for n, of in zip(words, ("images", "seeds"), strict=False))

@@ -1,0 +1,63 @@
+"""Write the README's tables of the published run: claims, defences, maps. Columns are the README's own."""
+
+import re
+
+import pandas as pd
+
+from jsigr_lib.attributions import MAPS
+from jsigr_lib.config import load_profile
+from jsigr_lib.paths import FIGURES, ROOT
+
+PROFILE = load_profile("quick")
+PUBLISHED = FIGURES / PROFILE.name
+
+
+def claims() -> list[tuple[str, ...]]:
+    """Statement, verdict, the differences that it rests on, n."""
+    card = pd.read_csv(PUBLISHED / "scorecard.csv", keep_default_na=False)
+    return [(row.statement, row.verdict, row.evidence.replace("; ", "<br>"), row.n) for row in card.itertuples()]
+
+
+def defences() -> list[tuple[str, ...]]:
+    """Label, clean and transferred accuracy, what three judges leave of the same images, flags."""
+    table = pd.read_csv(PUBLISHED / "robustness.csv").query("norm == 'linf'")
+    headline = f"threat == 'transfer' and source == {PROFILE.surrogates[0]!r} and source_defence == 'standard'"
+    headline += f" and attack == {PROFILE.transfer_attacks[0]!r} and eps == {PROFILE.eps}"
+    clean, transfer = (table.query(which).set_index("defence") for which in ("threat == 'clean'", headline))
+    judges = pd.read_csv(PUBLISHED / "judges.csv").set_index(["defence", "judge"]).accuracy
+    rows = []
+    for name, defence in PROFILE.defences.items():
+        accuracies = [clean.accuracy[name], transfer.accuracy[name]]
+        accuracies += [judges[name, judge] for judge in ("PGD", "PGD, restarts", "AutoAttack")]
+        label = f"**{defence.label}**" if name == "jsigr" else defence.label
+        rows.append((label, *(f"{value:.3f}" for value in accuracies), transfer["flags"][name]))
+    return rows
+
+
+def maps() -> list[tuple[str, ...]]:
+    """Title of the map; standard / J-SIGR for each of its measures."""
+    mean = pd.read_csv(PUBLISHED / "interpretability.csv").set_index(["defence", "measure", "map", "input"])["mean"]
+    left = pd.read_csv(PUBLISHED / "map_cascade.csv").query("layers == 4").set_index(["defence", "map"]).correlation
+    measures = [("deletion gain", "clean"), ("insertion gain", "clean"), ("infidelity", "clean")]
+    measures += [("agreement", "clean"), ("stability", "both")]
+    rows = []
+    for name in PROFILE.saliency_maps:
+        values = [[mean[one, measure, name, given] for one in ("standard", "jsigr")] for measure, given in measures]
+        values.append([left[one, name] for one in ("standard", "jsigr")])
+        rows.append((MAPS[name], *(" / ".join(f"{value:.2f}" for value in pair) for pair in values)))
+    return rows
+
+
+def replaced(text: str, header: str, rows: list[tuple[str, ...]]) -> str:
+    """The text with other rows in the table whose header begins so."""
+    lines = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    new, count = re.subn(rf"(^\| {header} \|.*\n\|[-|]+\n)(\|.*\n)*", lambda found: found[1] + lines, text, flags=re.M)
+    assert count == 1, header
+    return new
+
+
+if __name__ == "__main__":
+    text = (ROOT / "README.md").read_text()
+    for header, rows in {"claim": claims(), "trained as": defences(), "map": maps()}.items():
+        text = replaced(text, header, rows)
+    (ROOT / "README.md").write_text(text)
