@@ -3,17 +3,26 @@
 nbconvert walks the notebooks. What it would fetch is made here: equations become MathML, pictures are embedded with the
 alternative text that `plotting.save` gave them. What a reader could not use, such as a formula that does not convert or
 a picture without words, is an error: a site is whole or not there.
+
+    index.html           what this is, the scorecard, each notebook's question
+    01_theory.html ...   the notebooks
+    files/               their figures as SVG, their tables as CSV and, as JSON, what made each
+    summary.pdf          the scorecard and the headline figure on one sheet of paper
 """
 
+import ast
 import re
-from base64 import b64encode
-from collections.abc import Iterator
+import shutil
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import pandas as pd
 from bs4 import BeautifulSoup
 from jinja2 import pass_context
 from jinja2.runtime import Context
@@ -24,7 +33,9 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 from traitlets.config import Config
 
+from jsigr_lib import summary
 from jsigr_lib.errors import InputError
+from jsigr_lib.origins import sha256
 from jsigr_lib.paths import FRONT, ROOT
 from jsigr_lib.prose import Renderer
 from jsigr_lib.publishing import replacing, settle, writable
@@ -32,6 +43,28 @@ from jsigr_lib.publishing import replacing, settle, writable
 SHOWN = ["text/html", "text/markdown", "image/png", "text/plain"]
 NUMBER = re.compile(r"[-+−\d.,e%×\[\] ]+|nan", re.IGNORECASE)
 LONG = 45  # characters that a cell of a table may have on one line
+FILES, SUMMARY = "files", "summary.pdf"
+SUFFIXES = ("svg", "csv", "json")
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a run published beside its notebooks: files by figure or table, figures by their picture."""
+
+    folder: Path
+
+    def of(self, name: str, suffixes: Iterable[str] = SUFFIXES) -> list[Path]:
+        return [path for suffix in suffixes if (path := self.folder / f"{name}.{suffix}").is_file()]
+
+    @cached_property
+    def pictures(self) -> dict[str, str]:
+        """Hash of a PNG -> the figure's name."""
+        return {sha256(path.read_bytes()): path.stem for path in sorted(self.folder.glob("*.png"))}
+
+    def line(self, name: str, suffixes: Iterable[str] = SUFFIXES) -> str:
+        """Links to the files of a figure or table; "" if it has none."""
+        links = [f'<a href="{FILES}/{path.name}">{escape(path.name)}</a>' for path in self.of(name, suffixes)]
+        return " · ".join(links)
 
 
 @dataclass(frozen=True)
@@ -56,10 +89,10 @@ class Page:
 
 
 def build(profile: str = "quick", *, out: Path = Path("site"), source: Path = ROOT) -> Path:
-    """Put the pages of a profile's executed notebooks, and index.html, in the place of the folder `out`.
+    """Put the site of a profile's executed notebooks in the place of the folder `out`.
 
     `source` holds figures/<profile> and notebooks/executed/<profile>. Raises InputError, and leaves `out` as it was, if
-    there is no such profile, if `out` holds anything but pages, or if a notebook holds what a page cannot show.
+    there is no such profile, if `out` holds anything but a site, or if a notebook holds what a page cannot show.
     """
     settle(source)
     executed, out = source / "notebooks" / "executed", out.resolve()
@@ -67,18 +100,35 @@ def build(profile: str = "quick", *, out: Path = Path("site"), source: Path = RO
     if profile not in made:
         accepted = ", ".join(made) or "any profile, once `jsigr run` has executed it"
         raise InputError(f"no executed notebooks of profile {profile!r} in {executed}; accepted: {accepted}")
-    if out.exists() and not (out.is_dir() and all(path.suffix == ".html" for path in out.iterdir())):
+    if out.exists() and not (out.is_dir() and all(map(_ours, out.iterdir()))):
         raise InputError(f"{out} holds other things than pages; accepted: a folder that is new, empty or a site")
     writable(out.parent)
     paths = sorted((executed / profile).glob("*.ipynb"))
-    pages = [Page(path.stem, executed_notebook(path)) for path in paths]
-    pages.insert(0, front(pages, source / "figures" / profile))
+    pages, files = [Page(path.stem, executed_notebook(path)) for path in paths], Files(source / "figures" / profile)
+    pages.insert(0, front(pages, files))
     exporter = Exporter(template_name="base", template_file="page.html.j2", extra_template_paths=[str(FRONT)])
-    texts = {page.name: exporter.page(pages, here, profile) for here, page in enumerate(pages)}
+    texts = {page.name: exporter.page(pages, here, profile, files) for here, page in enumerate(pages)}
     with replacing(out) as (staged,):
         for name, text in texts.items():
             (staged / f"{name}.html").write_text(text, encoding="utf-8")
+        (staged / FILES).mkdir()
+        for path in sorted(path for suffix in SUFFIXES for path in files.folder.glob(f"*.{suffix}")):
+            shutil.copyfile(path, staged / FILES / path.name)
+        if whole(files):
+            summary.write(files.folder, staged / SUMMARY)
     return out
+
+
+def _ours(path: Path) -> bool:
+    """Whether a site may hold this."""
+    if path.name == FILES and path.is_dir():
+        return all(one.suffix[1:] in SUFFIXES for one in path.iterdir())
+    return path.suffix == ".html" or path.name == SUMMARY
+
+
+def whole(files: Files) -> bool:
+    """Whether there are a scorecard and a headline figure: not after a run of single notebooks."""
+    return all((files.folder / name).is_file() for name in (summary.SCORECARD, *summary.FIGURES))
 
 
 def executed_notebook(path: Path) -> nbformat.NotebookNode:
@@ -91,17 +141,42 @@ def executed_notebook(path: Path) -> nbformat.NotebookNode:
         raise InputError(f"{path} is no notebook ({reason}); accepted: what `jsigr run` has executed") from None
 
 
-def front(pages: list[Page], figures: Path) -> Page:
-    """The index, as a notebook like the others: what this is, the headline figure, and each notebook's question."""
+def front(pages: list[Page], files: Files) -> Page:
+    """The index, as a notebook like the others: what this is, headline figures, scorecard, each notebook's question."""
     cells = [new_markdown_cell((FRONT / "index.md").read_text(encoding="utf-8"))]
-    if (figures / "teaser.png").is_file():  # not after a run of single notebooks
-        with Image.open(figures / "teaser.png") as image:
-            alt = image.info["Description"]
-        png = b64encode((figures / "teaser.png").read_bytes()).decode()
-        teaser = new_output("display_data", {"image/png": png}, metadata={"image/png": {"alt": alt}})
-        cells.append(new_code_cell(outputs=[teaser]))
+    if whole(files):
+        card = summary.scorecard(files.folder)
+        headline, teaser = (new_code_cell(outputs=[_drawn(files.folder / name)]) for name in summary.FIGURES)
+        said = f"## Which claims hold\n\n{summary.headline(card)}"
+        table = new_code_cell(outputs=[new_output("display_data", {"text/html": scorecard_table(card, files)})])
+        cells += [new_markdown_cell(said), table, headline, teaser]
     entries = "\n\n".join(f"## [{page.title}]({page.name}.ipynb)\n\n{page.question}" for page in pages)
     return Page("index", new_notebook(cells=[*cells, new_markdown_cell(entries)]))
+
+
+def _drawn(path: Path) -> nbformat.NotebookNode:
+    """A figure's PNG as the output of a cell."""
+    with Image.open(path) as image:
+        about = {"alt": image.info["Description"]}
+    return new_output(
+        "display_data", {"image/png": b64encode(path.read_bytes()).decode()}, metadata={"image/png": about}
+    )
+
+
+def scorecard_table(card: pd.DataFrame, files: Files) -> str:
+    """The scorecard as HTML, a row per claim: its verdicts, and what that on the run's own data rests on."""
+    heads = "".join(f"<th>{name}</th>" for name in ("Claim", "Verdict", f"Measured on {card['data'][0]}", "Caveat"))
+    body = ""
+    for _, rows in card.groupby("claim", sort=False):
+        own, chips = rows.iloc[0], []
+        for verdict, data in zip(rows.verdict, rows["data"], strict=True):
+            chips.append(f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span> {escape(data)}')
+        tests = "".join(f"<li>{escape(test)}</li>" for test in own.evidence.split("; "))
+        measured = f"<ul>{tests}</ul>n: {escape(own.n)}; {files.line(own.figure, ['svg'])}"
+        cells = ("<br>".join(chips), measured, escape(own.caveat))
+        body += f"<tr><th>{escape(own.statement)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+    table = f'<table class="scorecard"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
+    return f'{table}<p class="files"><a href="{SUMMARY}">{SUMMARY}</a>: this on one page, to print</p>'
 
 
 class Exporter(TemplateExporter):
@@ -113,11 +188,11 @@ class Exporter(TemplateExporter):
 
     def default_filters(self) -> Iterator[tuple[str, Any]]:
         yield from super().default_filters()
-        yield from {"markdown": markdown, "fragment": fragment, "picture": picture}.items()
+        yield from {"markdown": markdown, "fragment": fragment, "picture": picture, "tables": tables}.items()
         yield "highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=self)
 
-    def page(self, pages: list[Page], here: int, profile: str) -> str:
-        site = {"pages": pages, "here": here, "profile": profile}
+    def page(self, pages: list[Page], here: int, profile: str, files: Files) -> str:
+        site = {"pages": pages, "here": here, "profile": profile, "files": files}
         return self.from_notebook_node(pages[here].notebook, {"site": site, "sections": []})[0]
 
 
@@ -163,13 +238,33 @@ def fragment(context: Context, code: str) -> str:
 
 @pass_context
 def picture(context: Context, output: nbformat.NotebookNode) -> str:
-    """An embedded PNG with the alternative text and the width that its metadata hold."""
+    """An embedded PNG with the alternative text and the width that its metadata hold, and its files."""
     about = output.metadata.get("image/png", {})
     if not about.get("alt", "").strip():
         raise InputError(f"{_where(context)}: a picture without alt in its metadata; accepted: one of plotting.save")
     width = f' width="{about["width"]}"' if "width" in about else ""
-    data = "".join(output.data["image/png"].split())
-    return f'<figure><img alt="{escape(about["alt"])}"{width} src="data:image/png;base64,{data}"></figure>'
+    data, files = "".join(output.data["image/png"].split()), context["resources"]["site"]["files"]
+    name = files.pictures.get(sha256(b64decode(data)), "")
+    caption = f"<figcaption>{line}</figcaption>" if (line := files.line(name)) else ""
+    return f'<figure><img alt="{escape(about["alt"])}"{width} src="data:image/png;base64,{data}">{caption}</figure>'
+
+
+@pass_context
+def tables(context: Context, source: str) -> str:
+    """Links to the files of the tables that a cell saves."""
+    files = context["resources"]["site"]["files"]
+    lines = [line for name in saved(source) if (line := files.line(name, ["csv", "json"]))]
+    return "".join(f'<p class="files">{line}</p>' for line in lines)
+
+
+def saved(source: str) -> list[str]:
+    """The names in calls like study.save_table(table, "name"); none in what is no Python, such as a magic."""
+    try:
+        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args]
+    except SyntaxError:
+        return []
+    calls = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "save_table"]
+    return [call.args[-1].value for call in calls if isinstance(call.args[-1], ast.Constant)]
 
 
 def _where(context: Context) -> str:

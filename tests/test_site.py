@@ -2,17 +2,19 @@
 
 import base64
 import re
+import shutil
 import sys
 from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
+import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from nbformat import v4
 
-from jsigr_lib import cli, pipeline, site
+from jsigr_lib import cli, pipeline, site, summary
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import ROOT
 from jsigr_lib.prose import mathml
@@ -167,11 +169,41 @@ def test_site_replaces_a_site_and_nothing_else(page, tmp_path):
     page("# It", more={"02_old": ["# Old"]})
     (tmp_path / "notebooks" / "executed" / "quick" / "02_old.ipynb").unlink()
     page("# It")
-    assert sorted(path.name for path in (tmp_path / "site").iterdir()) == ["01_it.html", "index.html"]
-    (tmp_path / "site" / "thesis.tex").write_text("years of work")
-    with pytest.raises(InputError, match="site holds other things than pages; accepted: "):
-        page("# It")
-    assert (tmp_path / "site" / "thesis.tex").exists()
+    assert sorted(path.name for path in (tmp_path / "site").iterdir()) == ["01_it.html", "files", "index.html"]
+    for name in ("thesis.tex", "files/thesis.tex"):
+        (tmp_path / "site" / name).write_text("years of work")
+        with pytest.raises(InputError, match="site holds other things than pages; accepted: "):
+            page("# It")
+        (tmp_path / "site" / name).unlink()
+
+
+def test_files_of_figures_and_tables_are_a_click_away(page, tmp_path):
+    figures = tmp_path / "figures" / "quick"
+    figures.mkdir(parents=True)
+    (figures / "drawn.png").write_bytes(base64.b64decode(PNG))
+    for name in ("drawn.svg", "drawn.json", "made.csv", "made.json", "made.md", "manifest.json"):
+        (figures / name).write_text(f"of {name}")
+    picture = shown("image/png", PNG, **{"image/png": {"alt": "A map"}})
+    saving = v4.new_code_cell('study.save_table(\n    made(study, "x"),\n    "made")\nstudy.save_table(t, "gone")')
+    soup = page("# It", picture, saving, v4.new_code_cell("%magic"))
+    assert [a["href"] for a in soup.figcaption("a")] == ["files/drawn.svg", "files/drawn.json"]
+    assert [[a["href"] for a in line("a")] for line in soup.select("p.files")] == [
+        ["files/made.csv", "files/made.json"]
+    ]
+    copied = {path.name: path.read_text() for path in (tmp_path / "site" / "files").iterdir()}
+    assert copied == {name: f"of {name}" for name in copied}
+    assert set(copied) == {"drawn.svg", "drawn.json", "made.csv", "made.json", "manifest.json"}
+
+
+def test_scorecard_has_a_row_per_claim_and_a_verdict_per_data_set():
+    row = {"claim": "a", "statement": "A < B.", "data": "one", "verdict": "supported", "evidence": "x: 1; y: 2"}
+    row |= {"n": "9 images, 1 seed", "caveat": "small", "figure": "f"}
+    other = {**row, "data": "other", "verdict": "not supported", "evidence": "z: 3"}
+    soup = BeautifulSoup(site.scorecard_table(pd.DataFrame([row, other]), site.Files(Path("none"))), "html.parser")
+    claim, verdicts, measured, caveat = (" ".join(cell.get_text(" ").split()) for cell in soup.tbody.tr(["th", "td"]))
+    assert (claim, verdicts, caveat) == ("A < B.", "supported one not supported other", "small")
+    assert [one.get_text() for one in soup("li")] == ["x: 1", "y: 2"] and "9 images, 1 seed" in measured
+    assert [one["class"] for one in soup("span")] == [["verdict", "supported"], ["verdict", "not-supported"]]
 
 
 def test_failed_build_leaves_the_site_as_it_was(page, tmp_path):
@@ -253,5 +285,36 @@ def test_published_page_asks_for_nothing(published_page):
 
 def test_published_index_has_the_headline_figure(published):
     soup = BeautifulSoup((published / "index.html").read_text(encoding="utf-8"), "html.parser")
-    assert soup.main.img["src"].endswith(PNG)
-    assert len(soup.main("h2")) == len(pipeline.NAMES)
+    assert soup.main("img")[-1]["src"].endswith(PNG)
+    assert soup.main.h2.get_text() == "Which claims hold"
+    assert len(soup.main("h2")) == 1 + len(pipeline.NAMES)
+
+
+def test_published_index_says_what_the_scorecard_says(published):
+    card = summary.scorecard(ROOT / "figures" / "quick")
+    soup = BeautifulSoup((published / "index.html").read_text(encoding="utf-8"), "html.parser")
+    rows = [[cell.get_text(" ", strip=True) for cell in row(["th", "td"])] for row in soup.main.table.tbody("tr")]
+    assert [(claim, verdict) for claim, verdict, *_ in rows] == [
+        (row.statement, f"{row.verdict} {row.data}") for row in card.itertuples()
+    ]
+    for (*_, measured, caveat), row in zip(rows, card.itertuples(), strict=True):
+        assert all(test in measured for test in row.evidence.split("; ")) and row.n in measured
+        assert caveat == row.caveat
+
+
+def test_summary_is_one_page_of_the_same_bytes(published, tmp_path):
+    summary.write(ROOT / "figures" / "quick", tmp_path / "again.pdf")
+    content = (published / site.SUMMARY).read_bytes()
+    assert content == (tmp_path / "again.pdf").read_bytes() and content.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) == 1
+
+
+def test_summary_leaves_room_for_the_figure_with_three_data_sets(tmp_path):
+    folder = ROOT / "figures" / "quick"
+    card = summary.scorecard(folder)
+    card = pd.concat([card, card.assign(data="other"), card.assign(data="one more")])
+    card.to_csv(tmp_path / summary.SCORECARD, index=False)
+    shutil.copy(folder / summary.FIGURES[0], tmp_path)
+    sheet = summary.filled(tmp_path)
+    (picture,) = (axes.get_position() for axes in sheet.figure.axes)
+    assert picture.y0 > 0.05 and picture.height > 0.15
