@@ -193,7 +193,7 @@ class Exporter(TemplateExporter):
 
     def page(self, pages: list[Page], here: int, profile: str, files: Files) -> str:
         site = {"pages": pages, "here": here, "profile": profile, "files": files}
-        return self.from_notebook_node(pages[here].notebook, {"site": site, "sections": []})[0]
+        return self.from_notebook_node(pages[here].notebook, {"site": site, "sections": [], "tables": 0})[0]
 
 
 @pass_context
@@ -209,6 +209,7 @@ def markdown(context: Context, source: str) -> str:
 @pass_context
 def fragment(context: Context, code: str) -> str:
     """HTML whose pictures are checked and whose tables can be read aloud and scrolled; untouched if it has a script."""
+    resources = context["resources"]
     soup = BeautifulSoup(re.sub(r"<script\b.*?</script>", "", code, flags=re.DOTALL), "html.parser")
     for image in soup("img"):
         if not (image.get("alt", "").strip() and image.get("src", "").startswith("data:")):
@@ -230,9 +231,9 @@ def fragment(context: Context, code: str) -> str:
             number, long = all(map(NUMBER.fullmatch, words)), any(len(word) > LONG for word in words)
             for cell in column if words else ():
                 cell["class"] = "number" if number else "long" if long else "short"
-        table.wrap(
-            soup.new_tag("div", attrs={"class": "scroll", "role": "region", "aria-label": "Table", "tabindex": 0})
-        )
+        resources["tables"] += 1
+        label = f"Table {resources['tables']}"
+        table.wrap(soup.new_tag("div", attrs={"class": "scroll", "role": "region", "aria-label": label, "tabindex": 0}))
     return str(soup)
 
 
