@@ -51,10 +51,11 @@ class Specimen:
 
 def specimens(study: Study, images: int = 24, names: list[str] | None = None) -> dict[str, Specimen]:
     """The first network of every defence, or of some, of the architecture that figures show, on the first test
-    images."""
+    images; none that training has made a constant, which has no tangent to speak of."""
     x, y = study.batch("test", images)
     models = {name: study.model(study.training(name)).double().requires_grad_(True) for name in names or study.labels}
-    return {name: Specimen(model, x.double(), y) for name, model in models.items()}
+    found = {name: Specimen(model, x.double(), y) for name, model in models.items()}
+    return {name: one for name, one in found.items() if one.jacobian.any()}
 
 
 def penalty(one: Specimen, chosen: list[int]) -> Tensor:

@@ -307,3 +307,13 @@ def test_limits_figure_counts_what_breaks(study, networks):
     assert "broken by 0 percent at distance 0" in alt
     changed = 100 * (1 - ways["standard"]["same"][2].mean())
     assert f"standard {changed:.0f}, J-SIGR" in alt
+
+
+def test_a_network_that_became_a_constant_is_no_specimen(tiny, tmp_path, monkeypatch):
+    study = tiny(tmp_path)
+    constant = study.model(study.training("pgd"))
+    for weight in constant.parameters():
+        torch.nn.init.zeros_(weight)
+    model = study.model
+    monkeypatch.setattr(study, "model", lambda spec: constant if spec == study.training("pgd") else model(spec))
+    assert list(specimens(study, 2, ["standard", "pgd"])) == ["standard"]
