@@ -49,8 +49,8 @@ ELSEWHERE = {
 }
 """Of packages for other systems or another Python than ours: read in their wheels."""
 
-SAYS_NOTHING = {"cuda-toolkit": "LicenseRef-NVIDIA-Proprietary"}
-"""An empty package that asks for the others of NVIDIA."""
+SAYS_NOTHING = {"axe-playwright-python": "MIT AND MPL-2.0", "cuda-toolkit": "LicenseRef-NVIDIA-Proprietary"}
+"""The first brings axe-core, which is MPL-2.0; the second is an empty package that asks for the others of NVIDIA."""
 
 
 def locked() -> list[str]:
