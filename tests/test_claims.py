@@ -283,7 +283,7 @@ def test_scorecard(study, table):
     card = card.set_index("claim")
     assert card.verdict["architectures"] == "not tested"
     assert card.evidence["architectures"] == "this run lacks what the test needs"
-    assert card.n["architectures"] == ""
+    assert card.n["architectures"] == "none"
     assert card.n["transfer"] == "32 images, 1 seed"
     assert card.n["linearised"] == "8 images, 1 seed"
     assert set(card.verdict) <= {"supported", "partly supported", "not supported", "not tested"}

@@ -177,9 +177,10 @@ def test_diff_exits_with_the_agreement(monkeypatch, capsys, tmp_path):
     mine, quick = tmp_path / "figures" / "quick", ROOT / "figures" / "quick"
     shutil.copytree(quick, mine)
     assert call(monkeypatch, capsys, "diff", str(quick), str(tmp_path))[0] == 0
-    for share, codes in (("0.8549", (0, 1)), ("0.1", (1, 1))):
-        text = (quick / "deletion_insertion.csv").read_text()
-        (mine / "deletion_insertion.csv").write_text(text.replace(",0.8548\n", f",{share}\n", 1))
+    text = (quick / "deletion_insertion.csv").read_text()
+    first = text.splitlines()[1].rpartition(",")[2]
+    for share, codes in ((f"{float(first) + 1e-4:.4f}", (0, 1)), ("0.1", (1, 1))):
+        (mine / "deletion_insertion.csv").write_text(text.replace(f",{first}\n", f",{share}\n", 1))
         for options, code in zip(([], ["--exact"]), codes, strict=True):
             assert call(monkeypatch, capsys, "diff", str(quick), str(mine), *options)[0] == code
     monkeypatch.setattr(sys, "argv", ["jsigr", "diff", str(tmp_path), str(quick), "--json"])
@@ -187,7 +188,7 @@ def test_diff_exits_with_the_agreement(monkeypatch, capsys, tmp_path):
         cli.main()
     found = json.loads(capsys.readouterr().out)
     assert (found["agrees"], found["exact"], found["changed"]) == (False, False, ["deletion_insertion"])
-    assert [(one["a"], one["b"], one["within"]) for one in found["differences"]] == [("0.1", "0.8548", False)]
+    assert [(one["a"], one["b"], one["within"]) for one in found["differences"]] == [("0.1", first, False)]
 
 
 @pytest.mark.parametrize("arguments", [["nowhere"], ["README.md"], [".", "jsigr_lib"], [".", "--profile", "quik"]])
