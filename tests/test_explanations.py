@@ -132,7 +132,9 @@ def test_batches_are_a_detail_and_only_the_first_maps_are_kept(study, spec, kept
     parts = spec.compute(study.store, study.store.device)[0]
     for name, value in parts.items():
         expected = kept[name][:5] if name.startswith("map|") else kept[name]
-        assert_close(value, expected, rtol=2e-3, atol=2e-4, msg=name)
+        atol = 5e-3 if "curve" in name else 2e-4  # a step of a curve moves if two pixels, almost alike, change places
+        assert_close(value, expected, rtol=2e-3, atol=atol, msg=name)
+        assert (value.double() - expected.double()).abs().mean() < 2e-5, name
 
 
 # sanity
