@@ -518,7 +518,7 @@ def test_forest_has_a_row_per_test_and_a_panel_per_data_set(study, table):
     both = pd.concat([contrasts, other])
     fig, alt = figures.forest(study, both)
     left, right = fig.axes
-    assert [axes.get_title("left") for axes in fig.axes] == ["fashion-mnist", "other data"]
+    assert [axes.get_title("left") for axes in fig.axes] == ["Fashion-MNIST", "other data"]
     tests = contrasts.drop_duplicates(["claim", "measure", "a", "b"])
     labels = [label.get_text() for label in left.get_yticklabels()]
     assert len(labels) == len(tests)
@@ -537,7 +537,7 @@ def test_verdicts_are_those_of_the_scorecard(study, table):
     card = pd.concat([card, card.assign(data="other data", verdict="supported")])
     fig, alt = figures.verdicts(study, card)
     (axes,) = fig.axes
-    assert [label.get_text() for label in axes.get_xticklabels()] == ["fashion-mnist", "other data"]
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["Fashion-MNIST", "other data"]
     written = {text.get_position(): text.get_text() for text in axes.texts}
     for i, claim in enumerate(card.claim.unique()):
         assert [written[0, i], written[1, i]] == card[card.claim == claim].verdict.tolist()

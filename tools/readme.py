@@ -20,10 +20,11 @@ def claims() -> list[tuple[str, ...]]:
 
 def defences() -> list[tuple[str, ...]]:
     """Label, clean and transferred accuracy, what three judges leave of the same images, flags."""
-    table = pd.read_csv(PUBLISHED / "robustness.csv").query("norm == 'linf'")
-    headline = f"threat == 'transfer' and source == {PROFILE.surrogates[0]!r} and source_defence == 'standard'"
-    headline += f" and attack == {PROFILE.transfer_attacks[0]!r} and eps == {PROFILE.eps}"
-    clean, transfer = (table.query(which).set_index("defence") for which in ("threat == 'clean'", headline))
+    table = pd.read_csv(PUBLISHED / "robustness.csv").set_index("defence")
+    clean = table[table.threat == "clean"]
+    headline = {"threat": "transfer", "norm": "linf", "source": PROFILE.surrogates[0], "source_defence": "standard"}
+    headline |= {"attack": PROFILE.transfer_attacks[0], "eps": PROFILE.eps}
+    transfer = table[(table[list(headline)] == pd.Series(headline)).all(axis=1)]
     judges = pd.read_csv(PUBLISHED / "judges.csv").set_index(["defence", "judge"]).accuracy
     rows = []
     for name, defence in PROFILE.defences.items():
