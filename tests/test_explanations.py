@@ -8,6 +8,7 @@ from torch.testing import assert_close
 
 from jsigr_lib import explanations
 from jsigr_lib.attributions import MAPS, saliency_map
+from jsigr_lib.data import Split
 from jsigr_lib.explanations import CONTROL, REFERENCE, Explained, Sanity, pixels
 from jsigr_lib.interpretability import explained, sanity
 from jsigr_lib.measures import (
@@ -127,14 +128,18 @@ def test_without_an_attack_only_the_clean_half_is_made(study, kept):
 
 
 def test_batches_are_a_detail_and_only_the_first_maps_are_kept(study, spec, kept, monkeypatch):
+    """In float64: in float32, two pixels almost alike change places in a curve on some processors."""
+    batch, network = Split.batch, explanations.trained
+    monkeypatch.setattr(Split, "batch", lambda *args: (batch(*args)[0].double(), batch(*args)[1]))
+    monkeypatch.setattr(explanations, "trained", lambda *args: network(*args).double())
+    whole = spec.compute(study.store, study.store.device)[0]
     monkeypatch.setattr(explanations, "BATCH", 3)
     monkeypatch.setattr(explanations, "KEPT", 5)
     parts = spec.compute(study.store, study.store.device)[0]
+    assert parts.keys() == whole.keys() == kept.keys()
     for name, value in parts.items():
-        expected = kept[name][:5] if name.startswith("map|") else kept[name]
-        atol = 5e-3 if "curve" in name else 2e-4  # a step of a curve moves if two pixels, almost alike, change places
-        assert_close(value, expected, rtol=2e-3, atol=atol, msg=name)
-        assert (value.double() - expected.double()).abs().mean() < 2e-5, name
+        expected = whole[name][:5] if name.startswith("map|") else whole[name]
+        assert_close(value, expected, rtol=1e-5, atol=1e-6, msg=name)
 
 
 # sanity

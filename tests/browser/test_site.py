@@ -1,35 +1,118 @@
-"""The published site in a browser: axe-core finds nothing, in the light and in the dark, on a desk and on a phone."""
+"""The pages as a browser shows them: nothing fetched, nothing wider than a phone, every formula drawn."""
 
+import nbformat
 import pytest
+from nbformat import v4
 
 from jsigr_lib import pipeline, site
 
+PAGES = ["index", *pipeline.NAMES]
+MODULE = """<div id="explorer" style="width: 100%">a script is needed</div>
+<script type="module">
+const bytes = new Uint8Array(await (await fetch("data:application/octet-stream;base64,AQID")).arrayBuffer());
+document.querySelector("#explorer").textContent = `${bytes.reduce((a, b) => a + b)} < 7 && $$`;
+</script>"""
+
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    return site.build("quick", out=tmp_path_factory.mktemp("published") / "site")
+def folder(tmp_path_factory):
+    return site.build("quick", out=tmp_path_factory.mktemp("pages") / "site")
 
 
-@pytest.mark.parametrize("name", ["index", *pipeline.NAMES])
-def test_axe_finds_nothing(browser, published, name):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    for scheme, width in (("light", 1280), ("dark", 390)):
-        context = browser.new_context(
-            bypass_csp=True,  # axe is a script that the page would not let in
-            color_scheme=scheme,
-            viewport={"width": width, "height": 800},
-        )
-        page = context.new_page()
-        page.goto((published / f"{name}.html").as_uri())
-        found = axe.run(page).response["violations"]
-        said = [f"{one['id']}: {one['help']}: {node['html'][:200]}" for one in found for node in one["nodes"][:3]]
+@pytest.fixture
+def visit(browser):
+    """visit(path, width=..., scheme=...): the page, opened from its file; whatever else it asks for is a failure."""
+    contexts, asked, said = [], [], []
+
+    def route(request):
+        if request.request.url.startswith(("file:", "data:", "blob:")):
+            request.continue_()
+        else:
+            asked.append(request.request.url)
+            request.abort()
+
+    def opened(path, *, width=1280, scheme="light"):
+        contexts.append(browser.new_context(viewport={"width": width, "height": 800}, color_scheme=scheme))
+        page = contexts[-1].new_page()
+        page.route("**/*", route)
+        page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(path.as_uri())
+        return page
+
+    yield opened
+    for context in contexts:
         context.close()
-        assert not said, f"{name}, {scheme}, {width} pixels: {said}"
+    assert asked == []
+    assert said == []
 
 
-def test_index_fits_a_phone(browser, published):
-    context = browser.new_context(viewport={"width": 390, "height": 800})
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_page_fits_a_phone(visit, folder, name, scheme):
+    page = visit(folder / f"{name}.html", width=375, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 375
+    assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth && i.clientWidth <= 375)")
+    ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    assert (brightness(ink) > brightness(paper)) == (scheme == "dark")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_is_readable_on_a_screen(visit, folder, name):
+    page = visit(folder / f"{name}.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280
+    assert page.locator("h1").count() == 1
+    assert not page.locator("details[open]").count()
+    boxes = page.evaluate("[...document.querySelectorAll('math')].map(m => m.getBoundingClientRect().height)")
+    assert all(height > 10 for height in boxes)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
+@pytest.mark.parametrize("name", PAGES)
+def test_axe_finds_nothing(browser, folder, name, scheme, width):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    context = browser.new_context(
+        bypass_csp=True,  # axe is a script that the page would not let in
+        viewport={"width": width, "height": 800},
+        color_scheme=scheme,
+    )
     page = context.new_page()
-    page.goto((published / "index.html").as_uri())
-    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.goto((folder / f"{name}.html").as_uri())
+    found = axe.run(page).response["violations"]
     context.close()
+    assert [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]] == []
+
+
+def test_keyboard_reaches_the_content_and_folded_code(visit, folder):
+    page = visit(folder / "01_theory.html")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "content"
+    page.locator("summary").first.focus()
+    page.keyboard.press("Enter")
+    assert page.locator("details[open] .highlight").is_visible()
+
+
+def test_pages_lead_to_each_other(visit, folder):
+    page = visit(folder / "index.html")
+    for name in pipeline.NAMES:
+        page.click("a[rel=next]")
+        assert page.url.endswith(f"{name}.html")
+        assert page.locator("a[aria-current=page]").get_attribute("href") == f"{name}.html"
+    assert not page.locator("a[rel=next]").count()
+
+
+def test_module_of_an_output_runs_under_the_policy_of_the_page(visit, tmp_path):
+    cell = v4.new_code_cell("explorer", outputs=[v4.new_output("display_data", {"text/html": MODULE})])
+    path = tmp_path / "notebooks" / "executed" / "quick" / "01_it.ipynb"
+    path.parent.mkdir(parents=True)
+    nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("# It"), cell]), path)
+    page = visit(site.build(out=tmp_path / "site", source=tmp_path) / "01_it.html", width=375)
+    page.wait_for_function("document.querySelector('#explorer').textContent == '6 < 7 && $$'", timeout=3000)
+    assert page.locator("#explorer").bounding_box()["width"] > 300
+
+
+def brightness(colour: str) -> int:
+    """Of "rgb(22, 24, 28)"."""
+    return sum(map(int, colour.removeprefix("rgb(").removesuffix(")").split(",")))
