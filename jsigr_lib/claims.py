@@ -219,7 +219,7 @@ def evidence(study: Study, claim: Claim, rows: pd.DataFrame) -> list[str]:
             shown += f" {where}, the smallest of {len(own)}: {outcomes}"
         else:
             shown += f", {least.outcome}"
-        flagged = f" (flags: {least['flags']})" if least["flags"] != "none" else ""
+        flagged = f" (flags: {least['flags'].replace('; ', ', ')})" if least["flags"] != "none" else ""
         said.append(f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}: {shown}{flagged}")
     return said
 

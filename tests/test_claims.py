@@ -322,6 +322,15 @@ def test_scorecard_shows_the_smallest_of_several(study, measured):
     assert (row.n, row.verdict) == ("4 images, 2 seeds", "not supported")
 
 
+def test_flags_of_a_test_do_not_look_like_another_test(study, measured):
+    """Tests are parted by semicolons."""
+    measured(pair(NOISE + 0.5, NOISE))
+    claim = claim_of(("m", "jsigr", "standard", 0.1))
+    rows = contrasts(study, [claim]).assign(flags="few images; more effort helps")
+    (card,) = scorecard(study, [claim], rows).itertuples()
+    assert card.evidence.endswith("(flags: few images, more effort helps)") and "; " not in card.evidence
+
+
 def test_each_data_set_has_a_verdict_of_its_own(tiny, study, measured, tmp_path, monkeypatch):
     """Of a replication, whatever the study itself finds; of one that nobody ran, none; of other margins, none."""
     monkeypatch.setattr("jsigr_lib.study.FIGURES", tmp_path)

@@ -139,7 +139,7 @@ def test_batches_are_a_detail_and_only_the_first_maps_are_kept(study, spec, kept
     assert parts.keys() == whole.keys() == kept.keys()
     for name, value in parts.items():
         expected = whole[name][:5] if name.startswith("map|") else whole[name]
-        assert_close(value, expected, rtol=1e-5, atol=1e-6, msg=name)
+        assert_close(value, expected, rtol=2e-3, atol=2e-4, msg=name)
 
 
 # sanity
