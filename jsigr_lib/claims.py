@@ -18,6 +18,13 @@ from jsigr_lib.threats import sources_of
 OUTCOMES = ("holds", "fails", "undecided")
 UNTESTED = {True: "this run lacks what the test needs", False: "no published run has what the test needs"}
 NOT_ENTERED = "not entered"  # by anyone, as the paper's own number
+TRADED = {
+    "transferred": "transfer accuracy",
+    "white_box": "white-box accuracy",
+    "clean": "clean accuracy",
+    "agreement": "agreement of the gradient map, attacked",
+}
+"""Column of `trade_offs` -> the measure in it, from the headline source where there are several."""
 
 
 class Test(BaseModel):
@@ -80,6 +87,24 @@ def values_per_image(study: Study, architecture: str, defence: str) -> dict[tupl
     linearised = [theory.linearised_values(study, network)["robustness"] for network in networks]
     values["linearised robustness", ""] = np.stack(linearised)
     return values
+
+
+def trade_offs(study: Study) -> pd.DataFrame:
+    """One row per defence, on the first architecture: what a training step costs in counted operations, standard = 1,
+    and what it buys, each with its interval. `map_images` are those of the agreement."""
+    base = study.training("standard").step_flops
+    rows = []
+    for name in study.profile.defences:
+        values = values_per_image(study, study.architecture, name)
+        found = {column: next(values[key] for key in values if key[0] == of) for column, of in TRADED.items()}
+        seeds, images = found["clean"].shape
+        row = {"defence": name, "seeds": seeds, "images": images, "map_images": found["agreement"].shape[1]}
+        row["cost"] = study.training(name).step_flops / base
+        for column, of in found.items():
+            interval = statistics.mean if column == "agreement" else statistics.proportion
+            row[column], row[f"{column}_low"], row[f"{column}_high"] = interval(of)
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:

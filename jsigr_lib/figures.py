@@ -136,6 +136,43 @@ def cost_scatter(study: Study, table: pd.DataFrame, seconds: dict[str, float]) -
     )
 
 
+def trade_offs(study: Study, table: pd.DataFrame) -> Described:
+    """Robustness against what is paid for it, and against what comes with it."""
+    fig = figure(11.4, 4.1)
+    against = {
+        "clean": "clean accuracy",
+        "cost": "cost of a training step, standard = 1",
+        "agreement": "agreement of gradient and\nperturbation map, attacked images",
+    }
+    for (column, what), axes in zip(against.items(), panels(fig, 1, 3, sharey=True)[0], strict=True):
+        for name, look in looks(study).items():
+            row = table[table.defence == name].iloc[0]
+            across = None if column == "cost" else _bar(row, column)
+            up = _bar(row, "transferred")
+            axes.errorbar(row[column], row.transferred, up, across, markersize=8, linestyle="none", **look)
+        axes.set(xlabel=what)
+        if column == "cost":
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        else:
+            axes.set_ylabel(f"transferred accuracy, eps {study.profile.eps:g}" if column == "clean" else "")
+    fig.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+    values = "; ".join(
+        f"{study.labels[row.defence]} {row.transferred:.2f}, clean {row.clean:.2f}, {row.cost:.2f} times, "
+        f"agreement {row.agreement:.2f}"
+        for row in table.itertuples()
+    )
+    return fig, (
+        "Accuracy under the headline transferred attack against clean accuracy, the cost of training in counted "
+        f"operations, and the agreement of the gradient map on attacked images: {values}."
+    )
+
+
+def _bar(row: pd.Series, column: str) -> list[list[float]]:
+    """How far the interval of a column reaches below and above its estimate."""
+    return [[row[column] - row[f"{column}_low"]], [row[f"{column}_high"] - row[column]]]
+
+
 def verdicts(study: Study, card: pd.DataFrame) -> Described:
     """The scorecard as a picture: a row per claim, a column per data set, the verdict in words and colour."""
     table = card.pivot(index="claim", columns="data", values="verdict")

@@ -176,6 +176,7 @@ def table(study):
         "cascade": lambda: interpretability.cascade_table(study),
         "linearised": lambda: theory.linearised_table(study),
         "scatter": lambda: estimators.scatter_table(study),
+        "trade-offs": lambda: claims.trade_offs(study),
         "contrasts": lambda: claims.contrasts(study, claims.load_claims()),
     }
 

@@ -351,3 +351,18 @@ def test_each_data_set_has_a_verdict_of_its_own(tiny, study, measured, tmp_path,
 def test_scorecard_without_any_contrast(study):
     card = scorecard(study, LEDGER, contrasts(study, []))
     assert set(card.verdict) == {"not tested"}
+
+
+def test_trade_offs_are_the_numbers_of_the_other_tables(study, table):
+    paid = table("trade-offs").set_index("defence")
+    cost, measures = table("cost").set_index("defence"), table("measures")
+    assert list(paid.index) == list(study.profile.defences)
+    assert paid.cost.tolist() == cost.cost.tolist()
+    assert paid.clean.tolist() == cost.clean.tolist()
+    for column in ("", "_low", "_high"):
+        assert paid[f"transferred{column}"].tolist() == cost[column.strip("_") or "accuracy"].tolist()
+    own = measures[(measures.architecture == study.architecture) & (measures.measure == "agreement")]
+    own = own[(own.map == "gradient") & (own.input == "attacked")].set_index("defence").loc[paid.index]
+    assert paid.agreement.tolist() == own["mean"].tolist()
+    assert paid.agreement_low.tolist() == own.low.tolist()
+    assert paid.map_images.tolist() == own.images.tolist()

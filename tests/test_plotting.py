@@ -313,6 +313,7 @@ def cost_figure(study, table):
 
 
 FIGURES = {
+    "trade-offs": lambda study, table: figures.trade_offs(study, table("trade-offs")),
     "training curves": lambda study, table: figures.training_curves(study, table("history")),
     "accuracy": lambda study, table: attack_figures.accuracy_curves(study, table("accuracy")),
     "judges": lambda study, table: attack_figures.judges(study, table("judges")),
@@ -479,6 +480,16 @@ def test_a_grid_needs_weights_that_were_tried(tiny, study, table):
     defences = {name: {**one.model_dump(), "tried": {}} for name, one in study.profile.defences.items()}
     with pytest.raises(InputError, match=r"^tried of defence 'jsigr' = \{\}; accepted: "):
         figures.lambda_grid(tiny(study.store.root, defences=defences), table("search"))
+
+
+def test_trade_offs_stand_where_the_table_says(study, table):
+    paid = table("trade-offs")
+    fig, alt = figures.trade_offs(study, paid)
+    for axes, column in zip(fig.axes, ("clean", "cost", "agreement"), strict=True):
+        points = [tuple(container.lines[0].get_xydata()[0]) for container in axes.containers]
+        assert points == list(zip(paid[column], paid.transferred, strict=True))
+    (row,) = paid[paid.defence == "jsigr"].itertuples()
+    assert f"{study.labels['jsigr']} {row.transferred:.2f}, clean {row.clean:.2f}, {row.cost:.2f} times" in alt
 
 
 def test_cost_is_relative_to_standard(study, table):
