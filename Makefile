@@ -47,7 +47,8 @@ bench: $(STAMP) ## speed against peers, as ratios (ARGS="--only steps"; more in 
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation -e '.[bench]'
 	@$(BIN)/jsigr bench $(ARGS)
 
-site: $(STAMP) ## the executed notebooks as pages to read offline, in site/
+site: PROFILE = full
+site: $(STAMP) ## the executed notebooks as pages to read offline, in site/ (PROFILE=smoke, quick or full; default full)
 	@$(BIN)/jsigr site --profile $(PROFILE)
 
 lab: $(STAMP) ## JupyterLab on this machine only, opened at the saliency explorer

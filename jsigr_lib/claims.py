@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jsigr_lib import flags, interpretability, robustness, statistics, theory, threats, toml
 from jsigr_lib.artefacts import Spec
-from jsigr_lib.errors import within
+from jsigr_lib.errors import InputError, within
 from jsigr_lib.outcomes import Outcomes, correct_of, transferred, white_box
 from jsigr_lib.paths import CLAIMS
 from jsigr_lib.study import Study
@@ -112,8 +112,14 @@ def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
     outcome. The data sets are the study's own and those of its replications, as their published runs found them."""
     own = _contrasts(study, claims)
     own.insert(0, "data", study.data_name)
-    others = [study.published(profile, "contrasts") for profile in study.replications]
-    return pd.concat([own, *(other for other in others if other is not None)], ignore_index=True)
+    others = {profile: study.published(profile, "contrasts") for profile in study.replications}
+    for profile, other in others.items():
+        if other is not None and len(own) and list(other) != list(own):
+            raise InputError(
+                f"the published contrasts of {profile} have the columns {', '.join(other)}; accepted: those of this "
+                f"version, {', '.join(own)}, which `jsigr run --profile {profile}` writes"
+            )
+    return pd.concat([own, *(other for other in others.values() if other is not None)], ignore_index=True)
 
 
 def _contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:

@@ -171,7 +171,7 @@ def export_pretrained(
 
 @app.command()
 def site(
-    profile: Annotated[str, typer.Option(help="one that jsigr run has executed")] = "quick",
+    profile: Annotated[str, typer.Option(help="one that jsigr run has executed")] = "full",
     out: Annotated[str, typer.Option(help="where the pages go; a folder that is new, empty or a site")] = "site",
 ) -> None:
     """Turn the executed notebooks into pages to read without a kernel and without a network."""

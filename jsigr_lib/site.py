@@ -88,7 +88,7 @@ class Page:
         return found[1] if found else ""
 
 
-def build(profile: str = "quick", *, out: Path = Path("site"), source: Path = ROOT) -> Path:
+def build(profile: str = "full", *, out: Path = Path("site"), source: Path = ROOT) -> Path:
     """Put the site of a profile's executed notebooks in the place of the folder `out`.
 
     `source` holds figures/<profile> and notebooks/executed/<profile>. Raises InputError, and leaves `out` as it was, if

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from jsigr_lib import provenance
+from jsigr_lib import provenance, results
 from jsigr_lib.artefacts import Artefact, Progress, Spec, Store
 from jsigr_lib.autoattack import FEWEST_CLASSES
 from jsigr_lib.config import load_profile, resolve_device, resolve_jobs
@@ -96,10 +96,11 @@ class Study:
         return {name: load_profile(name).data_title for name in self.profile.replications}
 
     def published(self, profile: str, name: str) -> pd.DataFrame | None:
-        """A table of the published run of another profile; None if there is none."""
+        """A table of the published run of another profile; None if there is none. Raises InputError if it is cut."""
         path = FIGURES / profile / f"{name}.csv"
         if not path.exists():
             return None
+        results.read(path)
         self.read[f"{profile}/{path.name}"] = sha256(path.read_bytes())
         return pd.read_csv(path, keep_default_na=False)
 

@@ -348,6 +348,20 @@ def test_each_data_set_has_a_verdict_of_its_own(tiny, study, measured, tmp_path,
     assert scorecard(both, [claim_of(("m", "jsigr", "standard", 0.2))], rows).verdict.tolist() == ["not tested"] * 3
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("data,claim\nMNIST,it,more\n", "is no table"), ("data,claim\nMNIST,it\n", "full-mnist have the columns data, c")],
+)
+def test_replication_that_is_no_table_of_contrasts(tiny, study, measured, tmp_path, monkeypatch, content, says):
+    monkeypatch.setattr("jsigr_lib.study.FIGURES", tmp_path)
+    measured(pair(NOISE + 0.5, NOISE))
+    (tmp_path / "full-mnist").mkdir()
+    (tmp_path / "full-mnist" / "contrasts.csv").write_text(content)
+    both = tiny(study.store.root, replications=["full-mnist"])
+    with pytest.raises(InputError, match=says):
+        contrasts(both, [claim_of(("m", "jsigr", "standard", 0.1))])
+
+
 def test_scorecard_without_any_contrast(study):
     card = scorecard(study, LEDGER, contrasts(study, []))
     assert set(card.verdict) == {"not tested"}
@@ -362,7 +376,7 @@ def test_trade_offs_are_the_numbers_of_the_other_tables(study, table):
     for column in ("", "_low", "_high"):
         assert paid[f"transferred{column}"].tolist() == cost[column.strip("_") or "accuracy"].tolist()
     own = measures[(measures.architecture == study.architecture) & (measures.measure == "agreement")]
-    own = own[(own.map == "gradient") & (own.input == "attacked")].set_index("defence").loc[paid.index]
+    own = own[(own["map"] == "gradient") & (own.input == "attacked")].set_index("defence").loc[paid.index]
     assert paid.agreement.tolist() == own["mean"].tolist()
     assert paid.agreement_low.tolist() == own.low.tolist()
     assert paid.map_images.tolist() == own.images.tolist()

@@ -19,7 +19,7 @@ from jsigr_lib.errors import InputError
 from jsigr_lib.paths import ROOT
 from jsigr_lib.prose import mathml
 
-PNG = base64.b64encode((ROOT / "figures" / "quick" / "teaser.png").read_bytes()).decode()
+PNG = base64.b64encode((ROOT / "figures" / "full" / "teaser.png").read_bytes()).decode()
 SCRIPT = """<style>.e { color: red }</style><table><tr><td>no header</td></tr></table>
 <script type="module">const a = `<img src="x">`; if (a < 2 && "$$x$$" > '</b>') { go(a); }</script>"""
 TABLE = """<div><style scoped>.dataframe th { vertical-align: top; }</style><table border="1" class="dataframe">
@@ -36,7 +36,7 @@ def page(tmp_path):
     """page(*cells, more={...}): the page of a notebook of these cells (a string is Markdown), and other notebooks."""
 
     def made(*cells, more=None) -> BeautifulSoup:
-        folder = tmp_path / "notebooks" / "executed" / "quick"
+        folder = tmp_path / "notebooks" / "executed" / "full"
         folder.mkdir(parents=True, exist_ok=True)
         notebooks = {"01_it": cells, **(more or {})}
         for name, content in notebooks.items():
@@ -167,7 +167,7 @@ def test_index_lists_titles_and_questions(page, tmp_path):
 
 def test_site_replaces_a_site_and_nothing_else(page, tmp_path):
     page("# It", more={"02_old": ["# Old"]})
-    (tmp_path / "notebooks" / "executed" / "quick" / "02_old.ipynb").unlink()
+    (tmp_path / "notebooks" / "executed" / "full" / "02_old.ipynb").unlink()
     page("# It")
     assert sorted(path.name for path in (tmp_path / "site").iterdir()) == ["01_it.html", "files", "index.html"]
     for name in ("thesis.tex", "files/thesis.tex"):
@@ -178,7 +178,7 @@ def test_site_replaces_a_site_and_nothing_else(page, tmp_path):
 
 
 def test_files_of_figures_and_tables_are_a_click_away(page, tmp_path):
-    figures = tmp_path / "figures" / "quick"
+    figures = tmp_path / "figures" / "full"
     figures.mkdir(parents=True)
     (figures / "drawn.png").write_bytes(base64.b64decode(PNG))
     for name in ("drawn.svg", "drawn.json", "made.csv", "made.json", "made.md", "manifest.json"):
@@ -233,13 +233,13 @@ def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, ar
 
 
 def test_no_executed_notebooks_at_all(tmp_path):
-    with pytest.raises(InputError, match=r"no executed notebooks of profile 'quick'.*; accepted: any profile, once"):
+    with pytest.raises(InputError, match=r"no executed notebooks of profile 'full'.*; accepted: any profile, once"):
         site.build(source=tmp_path, out=tmp_path / "site")
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
-    return site.build("quick", out=tmp_path_factory.mktemp("published") / "site")
+    return site.build("full", out=tmp_path_factory.mktemp("published") / "site")
 
 
 @pytest.fixture(params=["index", *pipeline.NAMES])
@@ -291,7 +291,7 @@ def test_published_index_has_the_headline_figure(published):
 
 
 def test_published_index_says_what_the_scorecard_says(published):
-    card = summary.scorecard(ROOT / "figures" / "quick")
+    card = summary.scorecard(ROOT / "figures" / "full")
     soup = BeautifulSoup((published / "index.html").read_text(encoding="utf-8"), "html.parser")
     rows = [[cell.get_text(" ", strip=True) for cell in row(["th", "td"])] for row in soup.main.table.tbody("tr")]
     assert [(claim, verdict) for claim, verdict, *_ in rows] == [
@@ -303,14 +303,14 @@ def test_published_index_says_what_the_scorecard_says(published):
 
 
 def test_summary_is_one_page_of_the_same_bytes(published, tmp_path):
-    summary.write(ROOT / "figures" / "quick", tmp_path / "again.pdf")
+    summary.write(ROOT / "figures" / "full", tmp_path / "again.pdf")
     content = (published / site.SUMMARY).read_bytes()
     assert content == (tmp_path / "again.pdf").read_bytes() and content.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", content)) == 1
 
 
 def test_summary_leaves_room_for_the_figure_with_three_data_sets(tmp_path):
-    folder = ROOT / "figures" / "quick"
+    folder = ROOT / "figures" / "full"
     card = summary.scorecard(folder)
     card = pd.concat([card, card.assign(data="other"), card.assign(data="one more")])
     card.to_csv(tmp_path / summary.SCORECARD, index=False)

@@ -8,8 +8,14 @@ from jsigr_lib.attributions import MAPS
 from jsigr_lib.config import load_profile
 from jsigr_lib.paths import FIGURES, ROOT
 
-PROFILE = load_profile("quick")
+PROFILE = load_profile("full")
 PUBLISHED = FIGURES / PROFILE.name
+
+
+def published(name: str) -> pd.DataFrame:
+    """A table of the run, of its first architecture if it has several."""
+    table = pd.read_csv(PUBLISHED / f"{name}.csv")
+    return table[table.architecture == PROFILE.architectures[0]] if "architecture" in table else table
 
 
 def claims() -> list[tuple[str, ...]]:
@@ -20,12 +26,12 @@ def claims() -> list[tuple[str, ...]]:
 
 def defences() -> list[tuple[str, ...]]:
     """Label, clean and transferred accuracy, what three judges leave of the same images, flags."""
-    table = pd.read_csv(PUBLISHED / "robustness.csv").set_index("defence")
+    table = published("robustness").set_index("defence")
     clean = table[table.threat == "clean"]
     headline = {"threat": "transfer", "norm": "linf", "source": PROFILE.surrogates[0], "source_defence": "standard"}
     headline |= {"attack": PROFILE.transfer_attacks[0], "eps": PROFILE.eps}
     transfer = table[(table[list(headline)] == pd.Series(headline)).all(axis=1)]
-    judges = pd.read_csv(PUBLISHED / "judges.csv").set_index(["defence", "judge"]).accuracy
+    judges = published("judges").set_index(["defence", "judge"]).accuracy
     rows = []
     for name, defence in PROFILE.defences.items():
         accuracies = [clean.accuracy[name], transfer.accuracy[name]]
@@ -37,8 +43,8 @@ def defences() -> list[tuple[str, ...]]:
 
 def maps() -> list[tuple[str, ...]]:
     """Title of the map; standard / J-SIGR for each of its measures."""
-    mean = pd.read_csv(PUBLISHED / "interpretability.csv").set_index(["defence", "measure", "map", "input"])["mean"]
-    left = pd.read_csv(PUBLISHED / "map_cascade.csv").query("layers == 4").set_index(["defence", "map"]).correlation
+    mean = published("interpretability").set_index(["defence", "measure", "map", "input"])["mean"]
+    left = published("map_cascade").query("layers == 4").set_index(["defence", "map"]).correlation
     measures = [("deletion gain", "clean"), ("insertion gain", "clean"), ("infidelity", "clean")]
     measures += [("agreement", "clean"), ("stability", "both")]
     rows = []

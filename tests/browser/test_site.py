@@ -16,7 +16,7 @@ document.querySelector("#explorer").textContent = `${bytes.reduce((a, b) => a + 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return site.build("quick", out=tmp_path_factory.mktemp("pages") / "site")
+    return site.build("full", out=tmp_path_factory.mktemp("pages") / "site")
 
 
 @pytest.fixture
@@ -105,7 +105,7 @@ def test_pages_lead_to_each_other(visit, folder):
 
 def test_module_of_an_output_runs_under_the_policy_of_the_page(visit, tmp_path):
     cell = v4.new_code_cell("explorer", outputs=[v4.new_output("display_data", {"text/html": MODULE})])
-    path = tmp_path / "notebooks" / "executed" / "quick" / "01_it.ipynb"
+    path = tmp_path / "notebooks" / "executed" / "full" / "01_it.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(v4.new_notebook(cells=[v4.new_markdown_cell("# It"), cell]), path)
     page = visit(site.build(out=tmp_path / "site", source=tmp_path) / "01_it.html", width=375)
