@@ -6,14 +6,15 @@ import re
 import tomllib
 
 import pandas as pd
+import pytest
 
 from jsigr_lib import defences
 from jsigr_lib.attributions import MAPS
 from jsigr_lib.config import load_profile
-from jsigr_lib.paths import ROOT
+from jsigr_lib.paths import FIGURES, ROOT
 
 README = (ROOT / "README.md").read_text()
-PUBLISHED = ROOT / "figures" / "full"
+PUBLISHED = FIGURES / "full"
 OWN_LABELS = {"**J-SIGR** (q = .1, the default)": "J-SIGR, q = .1", "J-SIGR, L1 norm": "L1, .03 and 30"}
 
 
@@ -132,7 +133,8 @@ def test_distances_are_those_of_the_published_run():
 
 
 def test_paired_distances_of_notebook_1_are_those_of_the_published_run():
-    rows = pd.read_csv(PUBLISHED / "boundary_contrasts.csv").set_index(["b", "measure"])
+    """Which speaks of the quick run."""
+    rows = pd.read_csv(FIGURES / "quick" / "boundary_contrasts.csv").set_index(["b", "measure"])
     text = " ".join((ROOT / "notebooks" / "01_theory.ipynb").read_text().replace('\\n",', "").replace('"', "").split())
     for measure, sign in (("robustness", -1), ("distance", 1), ("boxed", 1)):
         row = rows.loc["pgd", measure]
@@ -172,7 +174,8 @@ def test_defence_of_the_readme_can_be_added(monkeypatch, tiny, study):
     assert extended.labels["smoothing"] == "label smoothing"
 
 
-def test_published_files_are_the_ones_of_their_manifest():
-    manifest = json.loads((PUBLISHED / "manifest.json").read_text())["sha256"]
+@pytest.mark.parametrize("profile", sorted(path.name for path in FIGURES.iterdir() if path.is_dir()))
+def test_published_files_are_the_ones_of_their_manifest(profile):
+    manifest = json.loads((FIGURES / profile / "manifest.json").read_text())["sha256"]
     for name, sha in manifest.items():
-        assert hashlib.sha256((PUBLISHED / name).read_bytes()).hexdigest() == sha, name
+        assert hashlib.sha256((FIGURES / profile / name).read_bytes()).hexdigest() == sha, name
