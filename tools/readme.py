@@ -19,9 +19,14 @@ def published(name: str) -> pd.DataFrame:
 
 
 def claims() -> list[tuple[str, ...]]:
-    """Statement, verdict, the differences that it rests on, n."""
+    """Statement, data, verdict, the differences that it rests on, n; without data that no claim was tested on."""
     card = pd.read_csv(PUBLISHED / "scorecard.csv", keep_default_na=False)
-    return [(row.statement, row.verdict, row.evidence.replace("; ", "<br>"), row.n) for row in card.itertuples()]
+    tested = set(card[card.n != "none"].data)
+    return [
+        (row.statement, row.data, row.verdict, row.evidence.replace("; ", "<br>"), row.n)
+        for row in card.itertuples()
+        if row.data in tested
+    ]
 
 
 def defences() -> list[tuple[str, ...]]:
