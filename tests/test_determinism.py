@@ -95,7 +95,7 @@ def test_notebooks_one_by_one_backwards(smoke_run, tmp_path):
     for number in ("05", "03", "02"):
         published = pipeline.run(profile="smoke", notebooks=[number], out=tmp_path, jobs=1).figures
     expected = tables(smoke_run.figures)
-    assert len(tables(published)) == 9
+    assert len(tables(published)) == 10
     assert tables(published) == {name: expected[name] for name in tables(published)}
 
 
