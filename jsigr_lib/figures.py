@@ -140,17 +140,17 @@ def trade_offs(study: Study, table: pd.DataFrame) -> Described:
     """Robustness against what is paid for it, and against what comes with it."""
     fig = figure(11.4, 4.1)
     against = {
-        "clean": "clean accuracy",
-        "cost": "cost of a training step, standard = 1",
-        "agreement": "agreement of gradient and\nperturbation map, attacked images",
+        "clean": ("What it gives up", "clean accuracy"),
+        "cost": ("What it costs", "cost of a training step, standard = 1"),
+        "agreement": ("What its maps gain", "agreement of gradient and\nperturbation map, attacked images"),
     }
-    for (column, what), axes in zip(against.items(), panels(fig, 1, 3, sharey=True)[0], strict=True):
+    for (column, (title, what)), axes in zip(against.items(), panels(fig, 1, 3, sharey=True)[0], strict=True):
         for name, look in looks(study).items():
             row = table[table.defence == name].iloc[0]
             across = None if column == "cost" else _bar(row, column)
             up = _bar(row, "transferred")
             axes.errorbar(row[column], row.transferred, up, across, markersize=8, linestyle="none", **look)
-        axes.set(xlabel=what)
+        axes.set(title=title, xlabel=what)
         if column == "cost":
             axes.set_xscale("log", base=2)
             axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
