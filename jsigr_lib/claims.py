@@ -92,14 +92,18 @@ def values_per_image(study: Study, architecture: str, defence: str) -> dict[tupl
 def trade_offs(study: Study) -> pd.DataFrame:
     """One row per defence, on the first architecture: what a training step costs in counted operations, standard = 1,
     and what it buys, each with its interval. `map_images` are those of the agreement."""
-    base = study.training("standard").step_flops
     rows = []
-    for name in study.profile.defences:
+    for name, cost in robustness.relative_costs(study).items():
         values = values_per_image(study, study.architecture, name)
         found = {column: next(values[key] for key in values if key[0] == of) for column, of in TRADED.items()}
         seeds, images = found["clean"].shape
-        row = {"defence": name, "seeds": seeds, "images": images, "map_images": found["agreement"].shape[1]}
-        row["cost"] = study.training(name).step_flops / base
+        row = {
+            "defence": name,
+            "seeds": seeds,
+            "images": images,
+            "map_images": found["agreement"].shape[1],
+            "cost": cost,
+        }
         for column, of in found.items():
             interval = statistics.mean if column == "agreement" else statistics.proportion
             row[column], row[f"{column}_low"], row[f"{column}_high"] = interval(of)

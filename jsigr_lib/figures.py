@@ -124,8 +124,7 @@ def cost_scatter(study: Study, table: pd.DataFrame, seconds: dict[str, float]) -
     )
     right.set(title="Measured time, this machine", xlabel="time to train, standard = 1")
     for axes in (left, right):
-        axes.set_xscale("log", base=2)
-        axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+        _by_doubling(axes)
     fig.legend(*left.get_legend_handles_labels(), loc="outside right center")
     values = ", ".join(
         f"{study.labels[row.defence]} {row.cost:.2f} times, {row.accuracy:.2f}" for row in table.itertuples()
@@ -152,8 +151,7 @@ def trade_offs(study: Study, table: pd.DataFrame) -> Described:
             axes.errorbar(row[column], row.transferred, up, across, markersize=8, linestyle="none", **look)
         axes.set(title=title, xlabel=what)
         if column == "cost":
-            axes.set_xscale("log", base=2)
-            axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+            _by_doubling(axes)
         else:
             axes.set_ylabel(f"transferred accuracy, eps {study.profile.eps:g}" if column == "clean" else "")
     fig.legend(*axes.get_legend_handles_labels(), loc="outside right center")
@@ -166,6 +164,12 @@ def trade_offs(study: Study, table: pd.DataFrame) -> Described:
         "Accuracy under the headline transferred attack against clean accuracy, the cost of training in counted "
         f"operations, and the agreement of the gradient map on attacked images: {values}."
     )
+
+
+def _by_doubling(axes: Axes) -> None:
+    """Costs along the bottom: twice as much is as far everywhere."""
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _bar(row: pd.Series, column: str) -> list[list[float]]:

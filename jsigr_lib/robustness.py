@@ -159,17 +159,21 @@ def history_table(study: Study) -> pd.DataFrame:
     return table[["defence", *table.columns.drop("defence")]]
 
 
+def relative_costs(study: Study) -> dict[str, float]:
+    """What a training step of each defence costs in counted operations, standard = 1, on the first architecture."""
+    base = study.training("standard").step_flops
+    return {name: study.training(name).step_flops / base for name in study.profile.defences}
+
+
 def cost_table(study: Study) -> pd.DataFrame:
     """What a training step of each defence costs in counted operations, standard = 1, beside what it buys: clean
     accuracy, and accuracy under the headline attack from the headline source with its interval and flags."""
     table = accuracy_table(study, headline_cells(study))
     table = table[table.architecture == study.architecture]
-    base = study.training("standard").step_flops
     clean = table[table.threat == "clean"].set_index("defence").accuracy
     rows = table[table.source == sources_of(study, study.architecture)[0]].set_index("defence")
-    costs = {name: study.training(name).step_flops / base for name in rows.index}
     numbers = rows[["accuracy", "low", "high", "images", "seeds", "flags"]]
-    table = pd.DataFrame({"cost": costs, "clean": clean}).join(numbers)
+    table = pd.DataFrame({"cost": relative_costs(study), "clean": clean}).join(numbers)
     return table.loc[list(rows.index)].reset_index(names="defence")
 
 
