@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from jsigr_lib.config import PROFILE_NAMES, load_profile
 from jsigr_lib.figures import VERDICTS
 
 SCORECARD = "scorecard.csv"
@@ -25,8 +26,27 @@ INTRODUCTION = (
 
 
 def scorecard(folder: Path) -> pd.DataFrame:
-    """The scorecard as a run published it, all of it text."""
-    return pd.read_csv(folder / SCORECARD, dtype=str, keep_default_na=False)
+    """The scorecard of a run as it was published, all of it text. Rows on other data are those of the replications that
+    are published beside it: a replication may have been run later."""
+    card = _text(folder / SCORECARD)
+    replications = load_profile(folder.name).replications if folder.name in PROFILE_NAMES else []
+    for path in (folder.parent / name / SCORECARD for name in replications):
+        if path.is_file():
+            other = _text(path)
+            card = _updated(card, other[other["data"] == other["data"].iloc[0]])
+    return card
+
+
+def _text(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def _updated(card: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The card with these rows in the place of those of the same claim and data."""
+    key = ["claim", "data"]
+    updated = card.set_index(key)
+    updated.update(rows.set_index(key))
+    return updated.reset_index()[list(card)]
 
 
 def headline(card: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ import tomllib
 import pandas as pd
 import pytest
 
-from jsigr_lib import defences
+from jsigr_lib import defences, summary
 from jsigr_lib.attributions import MAPS
 from jsigr_lib.config import load_profile
 from jsigr_lib.paths import FIGURES, ROOT
@@ -70,7 +70,7 @@ def test_strength_is_that_of_the_benchmarks():
 
 
 def test_verdicts_equal_the_published_scorecard():
-    card = pd.read_csv(PUBLISHED / "scorecard.csv", keep_default_na=False)
+    card = summary.scorecard(PUBLISHED)
     tested = card[card.data.isin(card[card.n != "none"].data)]
     rows = [[*cells[:3], *cells[3].split("<br>"), cells[4]] for cells in rows_under("claim")]
     expected = [[row.statement, row.data, row.verdict, *row.evidence.split("; "), row.n] for row in tested.itertuples()]

@@ -311,6 +311,26 @@ def test_summary_is_one_page_of_the_same_bytes(published, tmp_path):
     assert len(re.findall(rb"/Type\s*/Page\b", content)) == 1
 
 
+def test_other_data_is_as_its_own_run_found_it(tmp_path):
+    """Also where that run is the later one. What it says of this one's data changes nothing, nor does a run of none."""
+    card = summary.scorecard(ROOT / "figures" / "full")
+    claim, second = card.claim[0], card.claim[3]
+    card.loc[card["data"] != "Fashion-MNIST", ["verdict", "n"]] = ["not tested", "none"]
+    mnist = card[card["data"] == "MNIST"].assign(verdict="supported", n="9 images, 3 seeds")
+    others = card[card["data"] == "Fashion-MNIST"].assign(verdict="partly supported", n="1 image")
+    for name, rows in {"full": card, "full-mnist": pd.concat([mnist, others]), "of-mine": card}.items():
+        (tmp_path / name).mkdir()
+        rows.to_csv(tmp_path / name / summary.SCORECARD, index=False)
+    both = summary.scorecard(tmp_path / "full").set_index(["claim", "data"])
+    was = card.set_index(["claim", "data"])
+    assert list(both.index) == list(was.index) and both.columns.tolist() == was.columns.tolist()
+    for one in (claim, second):
+        assert both.loc[(one, "MNIST"), ["verdict", "n"]].tolist() == ["supported", "9 images, 3 seeds"]
+    for data in ("Fashion-MNIST", "CIFAR-10 (JPEG copy)"):
+        assert both.xs(data, level="data").equals(was.xs(data, level="data"))
+    assert summary.scorecard(tmp_path / "of-mine").equals(card)
+
+
 def test_summary_leaves_room_for_the_figure_with_three_data_sets(tmp_path):
     folder = ROOT / "figures" / "full"
     card = summary.scorecard(folder)

@@ -4,6 +4,7 @@ import re
 
 import pandas as pd
 
+from jsigr_lib import summary
 from jsigr_lib.attributions import MAPS
 from jsigr_lib.config import load_profile
 from jsigr_lib.paths import FIGURES, ROOT
@@ -20,7 +21,7 @@ def published(name: str) -> pd.DataFrame:
 
 def claims() -> list[tuple[str, ...]]:
     """Statement, data, verdict, the differences that it rests on, n; without data that no claim was tested on."""
-    card = pd.read_csv(PUBLISHED / "scorecard.csv", keep_default_na=False)
+    card = summary.scorecard(PUBLISHED)
     tested = set(card[card.n != "none"].data)
     return [
         (row.statement, row.data, row.verdict, row.evidence.replace("; ", "<br>"), row.n)
