@@ -69,6 +69,12 @@ def test_strength_is_that_of_the_benchmarks():
     assert said in " ".join(README.split())
 
 
+def test_kills_are_those_of_the_benchmarks():
+    kills = pd.read_csv(ROOT / "benchmarks" / "results" / "kills.csv")
+    assert kills.kill.tolist() == list(range(1, len(kills) + 1)) and kills.intact.all() and not kills.orphans.any()
+    assert f"[{len(kills)} more kills](benchmarks/results/kills.csv)" in README
+
+
 def test_verdicts_equal_the_published_scorecard():
     card = summary.scorecard(PUBLISHED)
     tested = card[card.data.isin(card[card.n != "none"].data)]
