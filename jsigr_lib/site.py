@@ -164,19 +164,27 @@ def _drawn(path: Path) -> nbformat.NotebookNode:
 
 
 def scorecard_table(card: pd.DataFrame, files: Files) -> str:
-    """The scorecard as HTML, a row per claim: its verdicts, and what that on the run's own data rests on."""
+    """The scorecard as HTML, a row per claim: its verdicts, and what they rest on; of other data than the run's own,
+    folded."""
     heads = "".join(f"<th>{name}</th>" for name in ("Claim", "Verdict", f"Measured on {card['data'][0]}", "Caveat"))
     body = ""
     for _, rows in card.groupby("claim", sort=False):
-        own, chips = rows.iloc[0], []
+        own, others, chips = rows.iloc[0], rows[1:], []
         for verdict, data in zip(rows.verdict, rows["data"], strict=True):
             chips.append(f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span> {escape(data)}')
-        tests = "".join(f"<li>{escape(test)}</li>" for test in own.evidence.split("; "))
-        measured = f"<ul>{tests}</ul>n: {escape(own.n)}; {files.line(own.figure, ['svg'])}"
+        measured = f"{_measured(own)}; {files.line(own.figure, ['svg'])}"
+        for other in others[others["n"] != "none"].itertuples():
+            measured += f"<details><summary>on {escape(other.data)}</summary>{_measured(other)}</details>"
         cells = ("<br>".join(chips), measured, escape(own.caveat))
         body += f"<tr><th>{escape(own.statement)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
     table = f'<table class="scorecard"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
     return f'{table}<p class="files"><a href="{SUMMARY}">{SUMMARY}</a>: this on one page, to print</p>'
+
+
+def _measured(row: Any) -> str:
+    """The tests of a verdict and their n, as HTML."""
+    tests = "".join(f"<li>{escape(test)}</li>" for test in row.evidence.split("; "))
+    return f"<ul>{tests}</ul>n: {escape(row.n)}"
 
 
 class Exporter(TemplateExporter):

@@ -199,11 +199,15 @@ def test_scorecard_has_a_row_per_claim_and_a_verdict_per_data_set():
     row = {"claim": "a", "statement": "A < B.", "data": "one", "verdict": "supported", "evidence": "x: 1; y: 2"}
     row |= {"n": "9 images, 1 seed", "caveat": "small", "figure": "f"}
     other = {**row, "data": "other", "verdict": "not supported", "evidence": "z: 3"}
-    soup = BeautifulSoup(site.scorecard_table(pd.DataFrame([row, other]), site.Files(Path("none"))), "html.parser")
+    none = {**row, "data": "none", "verdict": "not tested", "evidence": "no run", "n": "none"}
+    soup = BeautifulSoup(
+        site.scorecard_table(pd.DataFrame([row, other, none]), site.Files(Path("none"))), "html.parser"
+    )
     claim, verdicts, measured, caveat = (" ".join(cell.get_text(" ").split()) for cell in soup.tbody.tr(["th", "td"]))
-    assert (claim, verdicts, caveat) == ("A < B.", "supported one not supported other", "small")
-    assert [one.get_text() for one in soup("li")] == ["x: 1", "y: 2"] and "9 images, 1 seed" in measured
-    assert [one["class"] for one in soup("span")] == [["verdict", "supported"], ["verdict", "not-supported"]]
+    assert (claim, verdicts, caveat) == ("A < B.", "supported one not supported other not tested none", "small")
+    assert [one.get_text() for one in soup("li")] == ["x: 1", "y: 2", "z: 3"] and "9 images, 1 seed" in measured
+    assert [one.get_text() for one in soup.details(["summary", "li"])] == ["on other", "z: 3"]
+    assert [one["class"][1] for one in soup("span")] == ["supported", "not-supported", "not-tested"]
 
 
 def test_failed_build_leaves_the_site_as_it_was(page, tmp_path):
@@ -299,9 +303,12 @@ def test_published_index_says_what_the_scorecard_says(published):
         (group.statement.iloc[0], " ".join(f"{row.verdict} {row.data}" for row in group.itertuples()))
         for group in claims
     ]
-    for (*_, measured, caveat), row in zip(rows, (next(group.itertuples()) for group in claims), strict=True):
-        assert all(test in measured for test in row.evidence.split("; ")) and row.n in measured
-        assert caveat == row.caveat
+    for (*_, measured, caveat), group in zip(rows, claims, strict=True):
+        for row in group[group.n != "none"].itertuples():
+            assert all(test in measured for test in row.evidence.split("; ")) and row.n in measured
+        assert caveat == group.caveat.iloc[0]
+    folded = [[one.summary.get_text() for one in row("details")] for row in soup.main.table.tbody("tr")]
+    assert folded == [[f"on {data}" for data in group[group.n != "none"]["data"][1:]] for group in claims]
 
 
 def test_summary_is_one_page_of_the_same_bytes(published, tmp_path):
