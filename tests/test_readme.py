@@ -207,8 +207,10 @@ def test_maps_on_mnist_are_as_its_run_found_them():
     better = asked.groupby(["question", "a"]).better.value_counts()
     won = better["Adversarial training or standard?"]
     pgd, fast = won["pgd, gradient"], won["fast, gradient"]
-    said = f"of {pgd.sum()} measures PGD training's maps beat the standard network's on {pgd['a']} and lose on {pgd['b']}, "
-    assert f"{said}fast training's beat them on {fast['a']} and lose on {fast['b']}." in text
+    said = (
+        f"of {pgd.sum()} measures PGD training's maps beat the standard network's on {pgd['a']} and lose on {pgd['b']}"
+    )
+    assert f"{said}, fast training's beat them on {fast['a']} and lose on {fast['b']}." in text
     costly = better["J-SIGR's cheap map for the standard network's costly one?"]
     assert f"it wins {costly.xs('a', level='better').sum()} of {costly.sum()} measures beside the standard" in text
     own = better["J-SIGR's cheap map for its own costly one?"]
