@@ -77,9 +77,11 @@ class PreactivationBlock(nn.Module):
         return identity + self.conv2(self.relu2(self.bn2(self.conv1(y))))
 
 
-def resnet(channels: int, size: int, classes: int, *, widths: Sequence[int], blocks: int, stem: int) -> nn.Sequential:
-    """Pre-activation residual network for small images: a 3x3 stem, then one stage per width."""
-    layers: list[nn.Module] = [nn.Conv2d(channels, stem, 3, padding=1, bias=False)]
+def resnet(
+    channels: int, size: int, classes: int, *, widths: Sequence[int], blocks: int, stem: int, stride: int = 1
+) -> nn.Sequential:
+    """Pre-activation residual network for small images: a stem of 3x3, or 5x5 if strided, then one stage per width."""
+    layers: list[nn.Module] = [nn.Conv2d(channels, stem, 2 * stride + 1, stride, padding=stride, bias=False)]
     inputs = stem
     for stage, outputs in enumerate(widths):
         for block in range(blocks):
@@ -91,6 +93,11 @@ def resnet(channels: int, size: int, classes: int, *, widths: Sequence[int], blo
 
 def resnet8(channels: int, size: int, classes: int, width: int = 16) -> nn.Sequential:
     return resnet(channels, size, classes, widths=(width, 2 * width, 4 * width), blocks=1, stem=width)
+
+
+def resnet8_strided(channels: int, size: int, classes: int, width: int = 32) -> nn.Sequential:
+    """resnet8 with a stem that halves the image, as in those for large images: at twice the width, half of the work."""
+    return resnet(channels, size, classes, widths=(width, 2 * width, 4 * width), blocks=1, stem=width, stride=2)
 
 
 def resnet18(channels: int, size: int, classes: int, width: int = 64) -> nn.Sequential:
@@ -117,6 +124,7 @@ ARCHITECTURES = {
     "small-cnn": small_cnn,
     "vgg": vgg,
     "resnet8": resnet8,
+    "resnet8-strided": resnet8_strided,
     "resnet18": resnet18,
     "wrn28-10": wrn28_10,
     "mlp": mlp,

@@ -71,7 +71,7 @@ def test_every_map_but_the_control_is_about_its_class(batch_norm_net, x, y, name
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_map_on_every_architecture(architecture):
-    width = {"vgg": 4, "resnet8": 8, "resnet18": 8, "wrn28-10": 16}.get(architecture)
+    width = {"vgg": 4, "resnet8": 8, "resnet8-strided": 8, "resnet18": 8, "wrn28-10": 16}.get(architecture)
     colour = {"channels": 3, "size": 16, "classes": 5, "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.4]}
     model = build(architecture, **colour, seed=0, width=width).train().requires_grad_(False)
     x, y = torch.rand(2, 3, 16, 16).to(memory_format=torch.channels_last), torch.tensor([0, 3])
@@ -284,7 +284,10 @@ def test_grad_cam_needs_a_layer_with_places(net, x, y):
 
 @pytest.mark.parametrize(
     ("architecture", "layer"),
-    [("small-cnn", 4), ("vgg", 14), ("resnet8", 6), ("resnet18", 11), ("wrn28-10", 15), ("mlp", 0)],
+    [
+        *(("small-cnn", 4), ("vgg", 14), ("mlp", 0)),
+        *(("resnet8", 6), ("resnet8-strided", 6), ("resnet18", 11), ("wrn28-10", 15)),
+    ],
 )
 def test_last_places_of_every_architecture(architecture, layer):
     """The activation after the last convolution, before pooling; of an MLP its normalisation."""

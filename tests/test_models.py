@@ -9,7 +9,7 @@ from jsigr_lib.models import ARCHITECTURES, Normalise, PreactivationBlock, build
 
 GREY = {"channels": 1, "size": 28, "classes": 10, "mean": [0.286], "std": [0.353]}
 COLOUR = {"channels": 3, "size": 32, "classes": 7, "mean": [0.49, 0.48, 0.45], "std": [0.25, 0.24, 0.26]}
-NARROW = {"small-cnn": None, "vgg": None, "resnet8": None, "resnet18": 8, "wrn28-10": 16, "mlp": None}
+NARROW = {"resnet18": 8, "wrn28-10": 16}
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
@@ -21,7 +21,7 @@ def count(model):
 @every_architecture
 @pytest.mark.parametrize("data", [GREY, COLOUR], ids=["grey", "colour"])
 def test_logits_are_finite_and_every_parameter_is_used(architecture, data):
-    model = build(architecture, **data, seed=0, width=NARROW[architecture])
+    model = build(architecture, **data, seed=0, width=NARROW.get(architecture))
     z = model(torch.rand(4, data["channels"], data["size"], data["size"]))
     assert z.shape == (4, data["classes"]) and z.dtype == torch.float32
     assert z.isfinite().all()
@@ -51,7 +51,7 @@ def test_normalise_by_hand():
 @every_architecture
 def test_normalisation_is_the_first_layer(architecture):
     """Gradients are in pixel units: 1/std times those of the body."""
-    model = build(architecture, **COLOUR, seed=0, width=NARROW[architecture]).eval()
+    model = build(architecture, **COLOUR, seed=0, width=NARROW.get(architecture)).eval()
     assert isinstance(model[0], Normalise)
     x = torch.rand(2, 3, 32, 32, requires_grad=True)
     normalised = model[0](x).detach().requires_grad_()
@@ -78,6 +78,16 @@ def test_parameter_counts_at_full_width(architecture, data, millions):
     assert count(model) / 1e6 == pytest.approx(millions, abs=0.005)
 
 
+def test_strided_stem_halves_the_image_and_changes_nothing_else():
+    plain, strided = (build(name, **COLOUR, seed=0, width=16) for name in ("resnet8", "resnet8-strided"))
+    kernels = [[m for m in model.modules() if isinstance(m, nn.Conv2d)] for model in (plain, strided)]
+    assert [tuple(m.weight.shape) for m in kernels[1][1:]] == [tuple(m.weight.shape) for m in kernels[0][1:]]
+    stem = kernels[1][0]
+    assert (stem.kernel_size, stem.stride, stem.padding) == ((5, 5), (2, 2), (2, 2))
+    assert kernels[0][0].kernel_size == (3, 3)
+    assert stem(torch.rand(1, 3, 32, 32)).shape == (1, 16, 16, 16) and stem(torch.rand(1, 3, 28, 28)).shape[-1] == 14
+
+
 @pytest.mark.parametrize("width", [4, 160])
 def test_wide_resnet_by_the_formula(width):
     """Stem, 3 stages of 4 blocks of two 3x3 convolutions, 3 shortcuts of 1x1, and the head."""
@@ -94,7 +104,9 @@ def test_wide_resnet_by_the_formula(width):
     assert count(model) == convolutions + 2 * norms + 10 * 4 * width + 10
 
 
-@pytest.mark.parametrize(("architecture", "cells"), [("resnet8", 8), ("wrn28-10", 8), ("resnet18", 4)])
+@pytest.mark.parametrize(
+    ("architecture", "cells"), [("resnet8", 8), ("resnet8-strided", 4), ("wrn28-10", 8), ("resnet18", 4)]
+)
 def test_residual_stages_halve_the_image(architecture, cells):
     model = build(architecture, **COLOUR, seed=0, width=8)
     sizes = []
@@ -122,7 +134,7 @@ def test_width_changes_the_size(architecture):
 
 
 def test_unknown_architecture_names_the_accepted_ones():
-    accepted = "small-cnn, vgg, resnet8, resnet18, wrn28-10, mlp"
+    accepted = "small-cnn, vgg, resnet8, resnet8-strided, resnet18, wrn28-10, mlp"
     with pytest.raises(InputError, match=f"^unknown architecture 'alexnet'; accepted: {accepted}$"):
         build("alexnet", **GREY, seed=0)
 
