@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from jsigr_lib import deviations
+from jsigr_lib import deviations, summary
 from jsigr_lib.deviations import behind, line, load_deviations
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import DEVIATIONS, NOTEBOOKS, ROOT
@@ -55,6 +55,14 @@ def test_numbers_quoted_are_those_of_the_table(part, rows):
                 quoted[one.number] = set(re.findall(r"(?<![\d.])\.\d{3}\b", text))
     assert len(quoted) >= rows and all(quoted.values())
     assert {number: said - known for number, said in quoted.items() if said - known} == {}
+
+
+def test_verdicts_that_depend_on_the_data_are_counted():
+    card = summary.scorecard(ROOT / "figures" / "full").pivot(index="claim", columns="data", values="verdict")
+    others, all_ = (card["MNIST"] != card["Fashion-MNIST"]).sum(), len(card)
+    (effect,) = [one.effect for one in CHOICES if one.number == "D23"]
+    words = dict(enumerate("no one two three four five six".split()))
+    assert effect.startswith(f"{words[others]} of {words[all_]} verdicts are others on MNIST than on Fashion-MNIST")
 
 
 def test_files_named_exist():
