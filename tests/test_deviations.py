@@ -61,7 +61,7 @@ def test_verdicts_that_depend_on_the_data_are_counted():
     card = summary.scorecard(ROOT / "figures" / "full").pivot(index="claim", columns="data", values="verdict")
     others, all_ = (card["MNIST"] != card["Fashion-MNIST"]).sum(), len(card)
     (effect,) = [one.effect for one in CHOICES if one.number == "D23"]
-    words = dict(enumerate("no one two three four five six".split()))
+    words = ["none", "one", "two", "three", "four", "five", "six"]
     assert effect.startswith(f"{words[others]} of {words[all_]} verdicts are others on MNIST than on Fashion-MNIST")
 
 
