@@ -96,7 +96,7 @@ def resnet8(channels: int, size: int, classes: int, width: int = 16) -> nn.Seque
 
 
 def resnet8_strided(channels: int, size: int, classes: int, width: int = 32) -> nn.Sequential:
-    """resnet8 with a stem that halves the image, as in those for large images: at twice the width, half of the work."""
+    """resnet8 with a stem that halves the image, as in those for large images: twice as wide for as many operations."""
     return resnet(channels, size, classes, widths=(width, 2 * width, 4 * width), blocks=1, stem=width, stride=2)
 
 

@@ -313,6 +313,11 @@ def test_work_knows_the_size_of_a_folders_images(study):
     assert large.step_flops > 2 * small.step_flops
 
 
+def test_a_strided_stem_pays_for_twice_the_width():
+    plain, strided = (count_flops(*one, "jsigr", PLAIN, 32) for one in (("resnet8", 16), ("resnet8-strided", 32)))
+    assert strided == pytest.approx(plain, rel=0.02)
+
+
 def test_every_architecture_can_be_counted():
     narrow = {"wrn28-10": 8, "resnet18": 8}
     counts = {name: count_flops(name, narrow.get(name), "jsigr", PLAIN, 32) for name in models.ARCHITECTURES}
