@@ -59,10 +59,10 @@ def test_numbers_quoted_are_those_of_the_table(part, rows):
 
 def test_verdicts_that_depend_on_the_data_are_counted():
     card = summary.scorecard(ROOT / "figures" / "full").pivot(index="claim", columns="data", values="verdict")
-    others, all_ = (card["MNIST"] != card["Fashion-MNIST"]).sum(), len(card)
-    (effect,) = [one.effect for one in CHOICES if one.number == "D23"]
     words = ["none", "one", "two", "three", "four", "five", "six"]
-    assert effect.startswith(f"{words[others]} of {words[all_]} verdicts are others on MNIST than on Fashion-MNIST")
+    others, claims = words[(card["MNIST"] != card["Fashion-MNIST"]).sum()], words[len(card)]
+    (effect,) = [one.effect for one in CHOICES if one.number == "D23"]
+    assert effect.startswith(f"{others} of {claims} verdicts are others on MNIST than on Fashion-MNIST")
 
 
 def test_files_named_exist():
