@@ -77,11 +77,20 @@ def test_kills_are_those_of_the_benchmarks():
 
 def test_verdicts_equal_the_published_scorecard():
     card = summary.scorecard(PUBLISHED)
-    tested = card[card.data.isin(card[card.n != "none"].data)]
-    rows = [[*cells[:3], *cells[3].split("<br>"), cells[4]] for cells in rows_under("claim")]
-    expected = [[row.statement, row.data, row.verdict, *row.evidence.split("; "), row.n] for row in tested.itertuples()]
-    assert rows == expected
-    for data in set(card.data) - set(tested.data):
+    tested = list(dict.fromkeys(card[card.n != "none"].data))
+    assert f"| claim | {' | '.join(tested)} |\n" in README
+    rows = iter(rows_under("claim"))
+    for _, claim in card[card.data.isin(tested)].groupby("claim", sort=False):
+        first, *verdicts = next(rows)
+        own = claim.iloc[0]
+        assert first == f"**{own.statement}** {own.caveat} [figure](figures/full/{own.figure}.png)"
+        assert verdicts == [f"**{row.verdict}**<br>{row.n}" for row in claim.itertuples()]
+        evidence = [row.evidence.split("; ") for row in claim.itertuples()]
+        for tests in zip(*evidence, strict=True):
+            label, *differences = next(rows)
+            assert [f"{label}: {difference}" for difference in differences] == list(tests)
+    assert next(rows, None) is None
+    for data in set(card.data) - set(tested):
         assert f"not tested on {data}" in " ".join(README.split())
 
 

@@ -20,14 +20,23 @@ def published(name: str) -> pd.DataFrame:
 
 
 def claims() -> list[tuple[str, ...]]:
-    """Statement, data, verdict, the differences that it rests on, n; without data that no claim was tested on."""
+    """A row per claim: statement, figure, caveat, and of each data set the verdict and n; below it a row per test: what
+    is subtracted, and of each data set the difference. Without data that no claim was tested on."""
     card = summary.scorecard(PUBLISHED)
-    tested = set(card[card.n != "none"].data)
-    return [
-        (row.statement, row.data, row.verdict, row.evidence.replace("; ", "<br>"), row.n)
-        for row in card.itertuples()
-        if row.data in tested
-    ]
+    rows = []
+    for _, own in card[card.data.isin(tested(card))].groupby("claim", sort=False):
+        claim = own.iloc[0]
+        figure = f"[figure](figures/{PROFILE.name}/{claim.figure}.png)"
+        verdicts = [f"**{row.verdict}**<br>{row.n}" for row in own.itertuples()]
+        rows.append((f"**{claim.statement}** {claim.caveat} {figure}", *verdicts))
+        evidence = [dict(test.split(": ", 1) for test in one.split("; ")) for one in own.evidence]
+        rows += [(test, *(one[test] for one in evidence)) for test in evidence[0]]
+    return rows
+
+
+def tested(card: pd.DataFrame) -> list[str]:
+    """The data sets that a claim was tested on."""
+    return list(dict.fromkeys(card[card.n != "none"].data))
 
 
 def defences() -> list[tuple[str, ...]]:
