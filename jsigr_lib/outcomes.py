@@ -59,18 +59,17 @@ class Attacked(Spec):
         split = getattr(load(self.data, store), self.split).first(self.images)
         generator = torch.Generator().manual_seed(self.sources[0].seed)
         options = {"eps": self.eps, "norm": self.norm, "generator": generator, **dict(self.settings)}
-        batches, farthest = [], 0.0
+        batches = []
         for index in torch.arange(len(split)).split(ATTACK_BATCH):
             x, y = split.batch(index, device)
-            x_adv = attacks.run(self.attack, model, x, y, **options)
-            farthest = max(farthest, distance(x_adv, x, self.norm).max().item())
-            batches.append(x_adv.cpu())
-        return {"images": torch.cat(batches)}, {"farthest": farthest}
+            batches.append(attacks.run(self.attack, model, x, y, **options).cpu())
+        return {"images": torch.cat(batches)}, {}
 
 
 class Outcomes(Spec):
     """Which images a network still classifies correctly: clean (attacked None), or attacked, as they are in floating
-    point and as an 8-bit file would hold them."""
+    point and as an 8-bit file would hold them; `farthest` says how far the attack went, so that the images, which are
+    large, need not be kept."""
 
     kind: ClassVar[str] = "outcomes"
     code: ClassVar[tuple[str, ...]] = ("balls", "outcomes", "training")
@@ -100,11 +99,11 @@ class Outcomes(Spec):
         if self.attacked is None:
             return {"correct": right, "correct_8bit": right.clone()}, {}
         original = clean.first(len(attacked)).batch(slice(None))[0]
-        rounded = quantise(attacked.images, original, eps=self.attacked.eps, norm=self.attacked.norm)
-        return {
-            "correct": right,
-            "correct_8bit": predict(model, Split(rounded, attacked.labels)) == attacked.labels,
-        }, {}
+        norm = self.attacked.norm
+        rounded = quantise(attacked.images, original, eps=self.attacked.eps, norm=norm)
+        right_8bit = predict(model, Split(rounded, attacked.labels)) == attacked.labels
+        farthest = distance(attacked.images, original, norm).max().item()
+        return {"correct": right, "correct_8bit": right_8bit}, {"farthest": farthest}
 
 
 class Probe(Spec):

@@ -84,8 +84,8 @@ def _flags(study: Study, cell: Cell, evidence: dict[Training, dict]) -> set[str]
 
 def _excess(study: Study, cell: Cell) -> float:
     """By how much a cell's images exceed their budget."""
-    attacked = [outcome.attacked for outcome in cell.outcomes if outcome.attacked]
-    return max((study.get(one).facts["farthest"] - one.eps for one in attacked), default=0.0)
+    attacked = [outcome for outcome in cell.outcomes if outcome.attacked]
+    return max((study.get(one).facts["farthest"] - one.attacked.eps for one in attacked), default=0.0)
 
 
 def headline_table(study: Study, table: pd.DataFrame, *, common: bool = False) -> pd.DataFrame:

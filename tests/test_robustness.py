@@ -102,7 +102,7 @@ def planted(study, monkeypatch, evidence, facts):
         if isinstance(spec, Probe):
             name = "target" if spec.network == target else "source"
             artefact.facts["evidence"] |= evidence.get(name, {})
-        return type(artefact)(artefact.tensors, artefact.facts | (facts if isinstance(spec, Attacked) else {}))
+        return type(artefact)(artefact.tensors, artefact.facts | (facts if "farthest" in artefact.facts else {}))
 
     monkeypatch.setattr(study, "get", reporting, raising=False)
     table = accuracy_table(study, cells)
