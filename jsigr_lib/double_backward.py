@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
+from jsigr_lib.batch_norm import affine_batch_norm
+
 aten = torch.ops.aten
 
 
@@ -121,13 +123,9 @@ def _relu(mode, input, inplace=False):
 
 
 def _batch_norm(mode, input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    """In evaluation mode an affine map per channel."""
     if training or running_mean is None:
         return NotImplemented
-    scale = torch.rsqrt(running_var + eps) * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - running_mean * scale
-    shape = (1, -1, *[1] * (input.dim() - 2))
-    return torch.addcmul(shift.view(shape), input, scale.view(shape))
+    return affine_batch_norm(input, running_mean, running_var, weight, bias, eps)
 
 
 LAYERS = {F.conv2d: _conv2d, F.relu: _relu, F.batch_norm: _batch_norm}

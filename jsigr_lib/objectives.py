@@ -13,8 +13,8 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from jsigr_lib.batch_norm import BatchStatistics, trains_batch_norm
 from jsigr_lib.double_backward import CheapDoubleBackward
 from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.jacobian import Images, evaluation_mode, jacobian_norms, sphere, squared_norm, vjp
@@ -111,9 +111,11 @@ class JSIGR:
     def _forward(self, model: nn.Module, x: Images, y: Tensor, chosen: Tensor, layers) -> tuple[Tensor, Tensor, Tensor]:
         """Mean cross-entropy of the batch; the chosen images and, in one graph with them by `layers`, their logits."""
         x_share = x[chosen].requires_grad_()
-        if any(isinstance(module, _BatchNorm) and module.training for module in model.modules()):
-            loss = F.cross_entropy(model(x), y)  # batch norm mixes samples: the penalty needs a forward of its own
-            with evaluation_mode(model), layers:
+        if trains_batch_norm(model):
+            statistics = BatchStatistics()
+            with statistics:
+                loss = F.cross_entropy(model(x), y)
+            with evaluation_mode(model), layers, statistics:
                 return loss, x_share, model(x_share)
         with layers:
             z = model(x_share)

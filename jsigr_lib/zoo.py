@@ -18,6 +18,7 @@ from jsigr_lib.saliency import Selection, perturbation_saliency, selection_mask
 METHOD = (
     "attacks",
     "balls",
+    "batch_norm",
     "defences",
     "double_backward",
     "jacobian",

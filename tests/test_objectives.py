@@ -372,9 +372,26 @@ def test_batch_norm_sees_each_batch_once(batch_norm_net, x, y, mask, estimator, 
     assert_close(objective.terms["cross_entropy"], entropy.detach())
     assert loss.isfinite() and loss > entropy
     assert all(p.grad.isfinite().all() for p in batch_norm_net.parameters())
-    if estimator == "exact" and fraction == 1:  # the penalty is that of the network in evaluation mode
+    if estimator == "exact" and fraction == 1:  # the penalty is that of the network in evaluation mode, in this batch
+        inputs = batch_norm_net[0](x)
+        batch_norm_net[1].running_mean = inputs.mean((0, 2, 3)).detach()
+        batch_norm_net[1].running_var = inputs.var((0, 2, 3), correction=0).detach()
         norm = jacobian_norm(batch_norm_net.eval(), x, projections="exact")
         assert_close(objective.terms["jacobian"], norm.detach())
+
+
+@pytest.mark.parametrize("estimator", ["exact", "double-backprop", "single-pass"])
+@pytest.mark.parametrize("fraction", [0.5, 1.0])
+def test_no_penalty_can_be_lowered_by_the_scale_that_batch_norm_undoes(
+    batch_norm_net, x, y, mask, seeded, estimator, fraction
+):
+    """Else it would shrink the weights without end, and training and evaluation would be two different networks."""
+    convolution, norm = batch_norm_net[:2]
+    norm.eps = 1e-14  # torch accepts no 0
+    objective = JSIGR(LAMBDA_J, LAMBDA_S, estimator=estimator, fraction=fraction)
+    objective(batch_norm_net, x, y, mask, generator=seeded()).backward()
+    radial = (convolution.weight * convolution.weight.grad).sum()
+    assert radial.abs() < 1e-9 * convolution.weight.norm() * convolution.weight.grad.norm()
 
 
 @pytest.mark.parametrize("objective", [JSIGR(0.1, 1.0, fraction=0.5), JSIGR(0.0, 0.0)])
