@@ -111,7 +111,7 @@ class JSIGR:
     def _forward(self, model: nn.Module, x: Images, y: Tensor, chosen: Tensor, layers) -> tuple[Tensor, Tensor, Tensor]:
         """Mean cross-entropy of the batch; the chosen images and, in one graph with them by `layers`, their logits."""
         x_share = x[chosen].requires_grad_()
-        if trains_batch_norm(model):
+        if trains_batch_norm(model):  # which mixes samples: the penalty needs a forward pass of its own
             statistics = BatchStatistics()
             with statistics:
                 loss = F.cross_entropy(model(x), y)
