@@ -26,6 +26,8 @@ class BatchStatistics(TorchFunctionMode):
         z = model.train()(batch)
     with statistics:
         z = model.eval()(some)  # normalised as they are in that batch
+
+    Of a layer that a pass uses twice, the last statistics are carried.
     """
 
     def __init__(self):
