@@ -1,7 +1,8 @@
 """The defences that J-SIGR is compared with, each an objective: objective(model, x, y, guide=None, generator=None)
 returns the loss to differentiate, and leaves its parts in `terms`. A defence is one class and one line in OBJECTIVES.
 
-Batch norm is in the model's own mode in every forward pass, as in the official codes; attacks run in evaluation mode.
+Batch norm is in the model's own mode in every forward pass, as in the official codes, except under J-SIGR's penalties
+(see `batch_norm`); attacks run in evaluation mode.
 """
 
 from collections.abc import Callable
