@@ -225,7 +225,8 @@ def contrast_table(study: Study) -> pd.DataFrame:
             n = {"images": int(shared.sum()), "seeds": len(differences)}
             row = {"a": "jsigr", "b": name, "measure": measure, **n}
             rows.append({**row, "difference": difference, "low": low, "high": high})
-    return pd.DataFrame(rows)
+    columns = ("a", "b", "measure", "images", "seeds", "difference", "low", "high")
+    return pd.DataFrame(rows, columns=columns)
 
 
 def region_table(study: Study) -> pd.DataFrame:

@@ -251,6 +251,18 @@ def test_training_figure(study, table):
     assert line.get_ydata()[-1] == pytest.approx(quotient)
 
 
+def test_contrasts_of_a_network_that_is_always_wrong_are_an_empty_table(study, monkeypatch):
+    usual, values_of = boundary.contrast_table(study), boundary._of_all_images
+
+    def always_wrong(*given):
+        values, usable = values_of(*given)
+        return values, usable & False
+
+    monkeypatch.setattr(boundary, "_of_all_images", always_wrong)
+    table = boundary.contrast_table(study)
+    assert table.empty and table.columns.equals(usual.columns)
+
+
 def test_contrasts_are_paired_on_shared_images(study):
     rows = boundary.contrast_table(study)
     assert set(rows.b) <= set(study.labels) - {"jsigr"} and set(rows.measure) == {"robustness", "distance", "boxed"}

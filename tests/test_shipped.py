@@ -2,13 +2,14 @@
 
 import pytest
 
-from jsigr_lib import tensor_files
-from jsigr_lib.outcomes import Outcomes, Probe
+from jsigr_lib import boundary, estimators, explanations, outcomes, snapshot, tensor_files, theory, zoo
+from jsigr_lib.artefacts import Spec
 from jsigr_lib.paths import ROOT
-from jsigr_lib.zoo import Training
 
+MODULES = (boundary, estimators, explanations, outcomes, snapshot, theory, zoo)
 SHIPPED = sorted((ROOT / "data" / "artefacts").glob("*/*.safetensors"))
-KINDS = {kind.kind: kind for kind in (Training, Outcomes, Probe)}
+SPECS = (one for module in MODULES for one in vars(module).values() if isinstance(one, type) and issubclass(one, Spec))
+KINDS = {spec.kind: spec for spec in SPECS if hasattr(spec, "kind")}
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=[f"{path.parent.name}-{path.stem}" for path in SHIPPED])
