@@ -4,6 +4,7 @@ import pandas as pd
 
 from jsigr_lib.figures import Described, name_bars
 from jsigr_lib.plotting import figure, heat_map, looks, panels
+from jsigr_lib.robustness import has_budget
 from jsigr_lib.study import Study
 
 JUDGES = {  # colour and marker of each
@@ -48,7 +49,7 @@ def accuracy_curves(study: Study, table: pd.DataFrame) -> Described:
     for axes in grid[-1]:
         axes.set_xlabel(r"$\epsilon$ (share of the pixel range)")
     first = list(shown)[1]
-    at_headline = shown[first][shown[first].eps == p.eps]
+    at_headline = shown[first][has_budget(shown[first], p.eps)]
     values = ", ".join(f"{study.labels[row.defence]} {row.accuracy:.2f}" for row in at_headline.itertuples())
     return fig, (
         "Accuracy of each defence against the attack budget eps, with 95 percent intervals: white-box PGD, and "
@@ -59,7 +60,7 @@ def accuracy_curves(study: Study, table: pd.DataFrame) -> Described:
 def transfer_matrix(study: Study, table: pd.DataFrame) -> Described:
     """Accuracy of each target (column) on images attacked through each source (row), headline attack and budget."""
     p, table = study.profile, of_architecture(study, table)
-    rows = table[(table.threat == "transfer") & (table.attack == p.transfer_attacks[0]) & (table.eps == p.eps)]
+    rows = table[(table.threat == "transfer") & (table.attack == p.transfer_attacks[0]) & has_budget(table, p.eps)]
     names = rows.source + ", " + rows.source_defence.map(study.labels)
     pivot = rows.assign(name=names).pivot(index="name", columns="defence", values="accuracy")
     own = names.str.startswith(f"{study.architecture}, ")
@@ -80,7 +81,7 @@ def attack_ranking(study: Study, table: pd.DataFrame) -> Described:
     """Which transfer attack hurts most: each attack on each target through the headline source, the strongest on top,
     beside the mean over the defended targets."""
     p, table = study.profile, of_architecture(study, table)
-    rows = table[(table.threat == "transfer") & (table.eps == p.eps)]
+    rows = table[(table.threat == "transfer") & has_budget(table, p.eps)]
     first = rows.iloc[0]
     rows = rows[(rows.source == first.source) & (rows.source_defence == first.source_defence)]
     means = rows[rows.defence != "standard"].groupby("attack").accuracy.mean().sort_values(kind="stable")

@@ -7,7 +7,7 @@ import pandas as pd
 from jsigr_lib import flags, statistics
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.outcomes import Outcomes, Probe, correct_of
-from jsigr_lib.study import Study
+from jsigr_lib.study import DIGITS, Study
 from jsigr_lib.threats import Cell, headline_cells, sources, sources_of
 from jsigr_lib.zoo import Training
 
@@ -88,12 +88,18 @@ def _excess(study: Study, cell: Cell) -> float:
     return max((study.get(one).facts["farthest"] - one.attacked.eps for one in attacked), default=0.0)
 
 
+def has_budget(table: pd.DataFrame, eps: float) -> pd.Series:
+    """Which rows are of one attack budget, in a saved table as well, where 8/255 has become 0.0314."""
+    return table.eps.round(DIGITS) == np.round(eps, DIGITS)
+
+
 def headline_table(study: Study, table: pd.DataFrame, *, common: bool = False) -> pd.DataFrame:
     """`table` at the headline budget as text, for reading: a row per defence of the figures' architecture, a column per
     threat with its n, cells with accuracy, interval and the numbers of the flags (see `flags_table`) behind a ⚑.
     `common`: on the images that every network gets right."""
     p, start = study.profile, "common_" if common else ""
-    rows = table[(table.architecture == study.architecture) & (table.norm == "linf") & table.eps.isin([0, p.eps])]
+    shown = has_budget(table, 0) | has_budget(table, p.eps)
+    rows = table[(table.architecture == study.architecture) & (table.norm == "linf") & shown]
     made = (rows.attack == p.transfer_attacks[0]) & (rows.source_defence == "standard")
     rows = rows[(rows.threat != "transfer") | (made & (rows.source != study.architecture))]
     names = (rows.attack + " from " + rows.source).where(rows.threat == "transfer", rows.attack).replace("", "clean")

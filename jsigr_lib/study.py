@@ -18,6 +18,7 @@ from jsigr_lib.origins import sha256
 from jsigr_lib.paths import FIGURES, RUNS
 from jsigr_lib.zoo import Training, trained
 
+DIGITS = 4  # after the point, of what saved tables hold
 SURROGATE_SEED = 1000  # surrogates are networks of their own: no seed of theirs is a target's
 
 
@@ -200,9 +201,8 @@ class Study:
         return torch.Generator().manual_seed(seed)
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Write a table as CSV and Markdown, rounded to four digits, and what made it as JSON; gives the rounded table
-        back."""
-        table = table.round(4)
+        """Write a table as CSV and Markdown, rounded to DIGITS, and what made it as JSON; returns the rounded one."""
+        table = table.round(DIGITS)
         csv, markdown = table.to_csv(index=False, lineterminator="\n"), table.to_markdown(index=False) + "\n"
         provenance.save(self, name, {"csv": csv.encode(), "md": markdown.encode()}, kind="table")
         return table

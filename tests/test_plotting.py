@@ -440,6 +440,16 @@ def test_attacks_are_ranked_by_what_they_leave_of_defended_targets(study, table)
     assert f"{means.index[0].upper()} {means.iloc[0]:.3f}" in alt
 
 
+@pytest.mark.parametrize("name", ["accuracy_curves", "transfer_matrix", "attack_ranking"])
+def test_a_budget_is_found_in_a_table_that_rounds_it(study, table, name):
+    eps, own, accuracy, draw = 8 / 255, study.profile.eps, table("accuracy"), getattr(attack_figures, name)
+    other = copy.copy(study)
+    other.profile = study.profile.model_copy(update={"eps": eps})
+    saved = accuracy.assign(eps=accuracy.eps.replace(own, eps).round(4))
+    assert eps not in saved.eps.unique()
+    assert draw(other, saved)[1].replace(f"eps {eps:g}", f"eps {own:g}") == draw(study, accuracy)[1]
+
+
 def test_judges_have_a_row_of_dots_per_defence(study, table):
     judges = table("judges")
     fig, alt = attack_figures.judges(study, judges)

@@ -1,3 +1,4 @@
+import copy
 from math import sqrt
 
 import numpy as np
@@ -157,6 +158,14 @@ def test_headline_table_reads_the_table_out(study, table, common):
     titles = [title.split(" (")[0] for title in text]
     transfers = [f"mi-fgsm from {source}" for source in ("mlp", "vgg", "mlp+vgg")]
     assert titles == ["clean", "pgd", "pgd-restarts", "square", *transfers]
+
+
+def test_headline_table_finds_a_budget_in_a_table_that_rounds_it(study, table):
+    eps, own, accuracy = 8 / 255, study.profile.eps, table("accuracy")
+    other = copy.copy(study)
+    other.profile = study.profile.model_copy(update={"eps": eps})
+    saved = accuracy.assign(eps=accuracy.eps.replace(own, eps).round(4))
+    assert robustness.headline_table(other, saved).equals(robustness.headline_table(study, accuracy))
 
 
 def test_judges_are_asked_about_the_same_images(study, table):
