@@ -53,7 +53,7 @@ def accuracy_curves(study: Study, table: pd.DataFrame) -> Described:
     values = ", ".join(f"{study.labels[row.defence]} {row.accuracy:.2f}" for row in at_headline.itertuples())
     return fig, (
         "Accuracy of each defence against the attack budget eps, with 95 percent intervals: white-box PGD, and "
-        f"transferred from each undefended surrogate and their ensemble. {first}, eps {p.eps:g}: {values}."
+        f"transferred from each undefended surrogate and their ensemble. {first}, {study.budget}: {values}."
     )
 
 
@@ -68,7 +68,7 @@ def transfer_matrix(study: Study, table: pd.DataFrame) -> Described:
     pivot = pivot.loc[[name for name in order if name in pivot.index], list(study.labels)].rename(columns=study.labels)
     fig = figure(10.6, 0.33 * len(pivot) + 2.2)
     (axes,) = panels(fig)[0]
-    title = f"Target accuracy, {p.transfer_attacks[0].upper()}, eps {p.eps:g}"
+    title = f"Target accuracy, {p.transfer_attacks[0].upper()}, {study.budget}"
     heat_map(axes, pivot, title=title, fontsize=8)
     axes.set(xlabel="target", ylabel="source")
     return fig, (
@@ -90,7 +90,7 @@ def attack_ranking(study: Study, table: pd.DataFrame) -> Described:
     pivot.index = [attack.upper() for attack in order]
     fig = figure(11.4, 0.36 * len(order) + 1.9)
     left, right = panels(fig, 1, 2, width_ratios=(2.8, 1))[0]
-    title = f"Accuracy under attacks from {first.source}, eps {p.eps:g}"
+    title = f"Accuracy under attacks from {first.source}, {study.budget}"
     heat_map(left, pivot.rename(columns=study.labels), title=title, fontsize=8)
     left.set_xlabel("target")
     right.plot(means, range(len(order)), marker="o", linestyle="none", color="#0072b2")
@@ -116,7 +116,7 @@ def judges(study: Study, table: pd.DataFrame) -> Described:
             axes.errorbar(rows.accuracy, rows.defence.map(order), xerr=bars, **look)
     name_bars(axes, study)
     images = f"the first {table.images.max():,} images"
-    axes.set(xlim=(-0.02, 1), xlabel="accuracy left, with 95 % interval", title=f"eps {study.profile.eps:g}, {images}")
+    axes.set(xlim=(-0.02, 1), xlabel="accuracy left, with 95 % interval", title=f"{study.budget}, {images}")
     fig.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     judged = table[table.judge == "AutoAttack"]
     listed = ", ".join(f"{study.labels[row.defence]} {row.accuracy:.2f}" for row in judged.itertuples())

@@ -27,6 +27,12 @@ TITLES = {
 PROFILE_NAMES = tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
 
 
+def budget(eps: float) -> str:
+    """A budget as people write it: "0.1", or "8/255", in the levels of an 8-bit image, where that is shorter."""
+    written, levels = f"{eps:g}", f"{255 * eps:g}/255"
+    return levels if len(levels) < len(written) else written
+
+
 class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 

@@ -94,7 +94,7 @@ def searched(study: Study, table: pd.DataFrame) -> Described:
                 best = points[points.chosen.str.contains("best")]
                 axes.plot(best.clean, best.transfer, "o", markersize=11, fillstyle="none", color=look["color"])
         axes.set(title=f"{split.capitalize()} images", xlabel="clean accuracy")
-    fig.axes[0].set_ylabel(f"transferred accuracy, eps {study.profile.eps:g}")
+    fig.axes[0].set_ylabel(f"transferred accuracy, {study.budget}")
     fig.legend(*fig.axes[0].get_legend_handles_labels(), loc="outside right center")
     best = table[table.chosen.str.contains("best") & (table.split == "test")]
     best = best.pivot(index=["defence", "weights"], columns="threat", values="accuracy").reset_index()
@@ -120,7 +120,7 @@ def cost_scatter(study: Study, table: pd.DataFrame, seconds: dict[str, float]) -
     left.set(
         title="Counted operations",
         xlabel="cost of a training step, standard = 1",
-        ylabel=f"transferred accuracy, eps {study.profile.eps:g}",
+        ylabel=f"transferred accuracy, {study.budget}",
     )
     right.set(title="Measured time, this machine", xlabel="time to train, standard = 1")
     for axes in (left, right):
@@ -153,7 +153,7 @@ def trade_offs(study: Study, table: pd.DataFrame) -> Described:
         if column == "cost":
             _by_doubling(axes)
         else:
-            axes.set_ylabel(f"transferred accuracy, eps {study.profile.eps:g}" if column == "clean" else "")
+            axes.set_ylabel(f"transferred accuracy, {study.budget}" if column == "clean" else "")
     fig.legend(*axes.get_legend_handles_labels(), loc="outside right center")
     values = "; ".join(
         f"{study.labels[row.defence]} {row.transferred:.2f}, clean {row.clean:.2f}, {row.cost:.2f} times, "

@@ -49,7 +49,7 @@ def glance(study: Study) -> tuple[Figure, str]:
         maps, said = _maps(study, defence, "gradient", "attacked"), _captions(study, defence, splits["attacked"])
         for row, saliency, (caption, right) in zip(rows, maps, said, strict=False):
             row.append((saliency, caption, right))
-    columns = ["image", f"attacked,\neps {study.profile.eps:.2g}", *_columns(study)[1:]]
+    columns = ["image", f"attacked,\n{study.budget}", *_columns(study)[1:]]
     return map_grid(rows, columns=columns, names=[""] * len(rows)), (
         f"{len(rows)} test images ({', '.join(names)}), each clean and attacked, and the gradient map that every "
         "defended network draws on the attacked image, with its prediction in green if right and red if wrong."

@@ -118,9 +118,8 @@ def cascade(study: Study, table: pd.DataFrame) -> Described:
             look = {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "label": MAPS[name]}
             axes.plot([0, *rows.layers], [1, *rows.correlation], **look)
         axes.axhline(0, color="#999999", linewidth=0.8)
-        axes.set_title(study.labels[defence])
+        axes.set(title=study.labels[defence], xlabel="last layers, drawn anew")
         axes.xaxis.get_major_locator().set_params(integer=True)
-    fig.supxlabel("layers drawn anew, from the last on", fontsize="medium")
     grid[0].set_ylabel("rank correlation with\nthe trained network's map")
     fig.legend(*grid[0].get_legend_handles_labels(), loc="outside right center")
     last = table[(table.layers == table.layers.max()) & table.defence.isin(defences)]

@@ -10,6 +10,7 @@ from itertools import product
 import pandas as pd
 
 from jsigr_lib import robustness
+from jsigr_lib.config import budget
 from jsigr_lib.data import DataSpec
 from jsigr_lib.outcomes import Outcomes, transferred, white_box
 from jsigr_lib.study import Study
@@ -52,8 +53,8 @@ def searched(study: Study) -> dict[tuple[str, str], Training]:
 
 
 def said(options: dict[str, float]) -> str:
-    """{"lambda_j": 0.01, "lambda_s": 3.0} -> "lambda_j 0.01, lambda_s 3"."""
-    return ", ".join(f"{name} {value:g}" for name, value in options.items())
+    """{"lambda_j": 0.01, "lambda_s": 3.0} -> "lambda_j 0.01, lambda_s 3"; an eps as `budget` writes it."""
+    return ", ".join(f"{name} {budget(value) if name == 'eps' else f'{value:g}'}" for name, value in options.items())
 
 
 def cells(study: Study, split: str) -> list[Cell]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from jsigr_lib import provenance, results
 from jsigr_lib.artefacts import Artefact, Progress, Spec, Store
 from jsigr_lib.autoattack import FEWEST_CLASSES
-from jsigr_lib.config import load_profile, resolve_device, resolve_jobs
+from jsigr_lib.config import budget, load_profile, resolve_device, resolve_jobs
 from jsigr_lib.data import SPLIT_SEED, Dataset, DataSpec, Split, load
 from jsigr_lib.errors import InputError, between, file_name, one_of, shown
 from jsigr_lib.origins import sha256
@@ -85,6 +85,11 @@ class Study:
         if p.autoattack:
             between("number of classes, with AutoAttack,", len(dataset.classes), FEWEST_CLASSES, 1e9)
         return dataset
+
+    @property
+    def budget(self) -> str:
+        """What figures call the headline budget."""
+        return f"eps {budget(self.profile.eps)}"
 
     @property
     def data_name(self) -> str:

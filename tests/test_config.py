@@ -6,7 +6,7 @@ import torch
 
 from jsigr_lib import attacks, models, objectives
 from jsigr_lib import defences as registry
-from jsigr_lib.config import PROFILE_NAMES, TITLES, Profile, load_profile, resolve_device, resolve_jobs
+from jsigr_lib.config import PROFILE_NAMES, TITLES, Profile, budget, load_profile, resolve_device, resolve_jobs
 from jsigr_lib.data import DATASETS
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import PROFILES
@@ -385,6 +385,14 @@ def test_penalty_gives_its_selection():
 )
 def test_budgets_are_the_grid_with_the_headline(eps, grid, expected):
     assert load_profile("smoke", eps=eps, eps_grid=grid).budgets == expected
+
+
+@pytest.mark.parametrize(
+    ("eps", "words"),
+    [(8 / 255, "8/255"), (1 / 255, "1/255"), (0.1, "0.1"), (0.2, "0.2"), (0.0, "0"), (1.0, "1"), (0.0314, "0.0314")],
+)
+def test_a_budget_is_said_in_levels_where_that_is_shorter(eps, words):
+    assert budget(eps) == words
 
 
 # the machine
