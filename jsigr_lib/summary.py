@@ -72,9 +72,10 @@ def filled(folder: Path) -> "Sheet":
     sheet.say(TITLE, 17, weight="bold")
     sheet.say(INTRODUCTION, 8.5, color="#555555")
     sheet.say(headline(card), 10, weight="bold")
+    widest = [len(f"{data}: {max(VERDICTS, key=len)}") for data in card["data"].unique()]
     for _, rows in card.groupby("claim", sort=False):
         sheet.say(rows.statement.iloc[0], 9.5, weight="bold", above=0.09)
-        sheet.beside({f"{row.data}: {row.verdict}": VERDICTS[row.verdict] for row in rows.itertuples()}, 8.5)
+        sheet.beside({f"{row.data}: {row.verdict}": VERDICTS[row.verdict] for row in rows.itertuples()}, 8.5, widest)
         own = rows.iloc[0]
         for test in own.evidence.split("; "):
             sheet.say(test, 7, above=0)
@@ -98,10 +99,11 @@ class Sheet:
         self.figure.text(*place, "\n".join(lines), size=size, parse_math=False, **style)
         self.left -= len(lines) * size * 1.45 / 72
 
-    def beside(self, texts: dict[str, str], size: float) -> None:
-        """Texts, each in its colour, in as many columns on one line."""
-        for i, (text, color) in enumerate(texts.items()):
-            place = (MARGIN + i * (A4[0] - 2 * MARGIN) / len(texts)) / A4[0], (self.left - 0.03) / A4[1]
+    def beside(self, texts: dict[str, str], size: float, widths: list[int]) -> None:
+        """Texts, each in its colour, on one line, in columns as wide as `widths` relate."""
+        starts = MARGIN + (A4[0] - 2 * MARGIN) * np.cumsum([0, *widths[:-1]]) / sum(widths)
+        for start, (text, color) in zip(starts, texts.items(), strict=True):
+            place = start / A4[0], (self.left - 0.03) / A4[1]
             self.figure.text(*place, text, size=size, color=color, weight="bold", va="top", parse_math=False)
         self.left -= 0.03 + size * 1.45 / 72
 

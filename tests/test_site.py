@@ -16,6 +16,7 @@ from nbformat import v4
 
 from jsigr_lib import cli, pipeline, site, summary
 from jsigr_lib.errors import InputError
+from jsigr_lib.figures import VERDICTS
 from jsigr_lib.paths import ROOT
 from jsigr_lib.prose import mathml
 
@@ -341,9 +342,22 @@ def test_other_data_is_as_its_own_run_found_it(tmp_path):
 def test_summary_leaves_room_for_the_figure_with_three_data_sets(tmp_path):
     folder = ROOT / "figures" / "full"
     card = summary.scorecard(folder)
-    card = pd.concat([card, card.assign(data="other"), card.assign(data="one more")])
+    own = card[card["data"] == card["data"].iloc[0]]
+    card = pd.concat([own, own.assign(data="other"), own.assign(data="one more")])
     card.to_csv(tmp_path / summary.SCORECARD, index=False)
     shutil.copy(folder / summary.FIGURES[0], tmp_path)
     sheet = summary.filled(tmp_path)
     (picture,) = (axes.get_position() for axes in sheet.figure.axes)
     assert picture.y0 > 0.05 and picture.height > 0.15
+
+
+def test_no_text_of_the_summary_runs_into_the_margin_or_the_next_one(tmp_path):
+    folder = ROOT / "figures" / "full"
+    card = summary.scorecard(folder)
+    card.assign(verdict=max(VERDICTS, key=len)).to_csv(tmp_path / summary.SCORECARD, index=False)
+    shutil.copy(folder / summary.FIGURES[0], tmp_path)
+    figure = summary.filled(tmp_path).figure
+    boxes = [text.get_window_extent().transformed(figure.dpi_scale_trans.inverted()) for text in figure.texts]
+    assert card["data"].nunique() == 3 and max(box.x1 for box in boxes) < summary.A4[0] - summary.MARGIN
+    for left, right in pairwise(boxes):
+        assert left.x1 < right.x0 or left.y0 != right.y0
