@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, ClassVar
@@ -195,19 +195,19 @@ class Store:
         if not self.in_parallel(wave):
             yield from ((spec, _compute(spec, self)) for spec in wave)
             return
-        parallel = joblib.Parallel(n_jobs=self.jobs, return_as="generator_unordered", batch_size=1)
+        options = {"return_as": "generator_unordered", "batch_size": 1, "initializer": _end_with_parent}
+        parallel = joblib.Parallel(n_jobs=self.jobs, **options)
         tasks = (joblib.delayed(_indexed)(i, spec, self) for i, spec in enumerate(wave))
         yield from ((wave[i], result) for i, result in parallel(tasks))
 
 
 def _indexed(i: int, spec: Spec, store: Store) -> tuple[int, tuple[dict, dict]]:
-    _end_with_parent()
     return i, _compute(spec, store)
 
 
-@cache
 def _end_with_parent() -> None:
-    """End this worker soon after the process that started it: if that was killed, nobody waits for what it computes."""
+    """End this worker, also an idle one, soon after the process that started it: if that was killed, nobody waits for
+    what it computes."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
