@@ -17,6 +17,7 @@ from joblib import Parallel, delayed
 from jsigr_lib import artefacts
 from jsigr_lib.artefacts import Spec, Store, fingerprint, one_thread
 from jsigr_lib.errors import InputError
+from jsigr_lib.paths import ROOT
 from jsigr_lib.tensor_files import read, write
 from jsigr_lib.zoo import Training
 
@@ -307,6 +308,46 @@ def test_failure_in_a_worker_is_one_line_and_ends_the_others(tmp_path, name, err
     workers = [p for p in psutil.Process().children(recursive=True) if "popen_loky" in " ".join(p.cmdline())]
     assert psutil.wait_procs(workers, timeout=10)[1] == []
     Store(tmp_path, jobs=2).make([Fatal(name="next", n=0), Fatal(name="one", n=0.1)])
+
+
+ENDLESS = """
+import sys, time
+from pathlib import Path
+from typing import ClassVar
+from jsigr_lib.artefacts import Spec, Store
+
+class Endless(Spec):
+    kind: ClassVar[str] = "endless"
+    code: ClassVar[tuple[str, ...]] = ()
+    n: int
+
+    def compute(self, store, device):
+        (store.root / f"{self.n}.begun").touch()
+        time.sleep(600)
+
+if __name__ == "__main__":
+    from endless import Endless  # by a name that its workers can import
+    Store(Path(sys.argv[1]), jobs=4).make([Endless(n=1), Endless(n=2)])
+"""
+
+
+def test_workers_end_with_a_killed_run_those_without_a_task_too(tmp_path):
+    (tmp_path / "endless.py").write_text(ENDLESS)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    run = subprocess.Popen([sys.executable, tmp_path / "endless.py", tmp_path], env=environment)
+    try:
+        until = time.monotonic() + 60
+        while len(list(tmp_path.glob("*.begun"))) < 2 and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(3)  # those that come late have begun to wait
+        workers = [one for one in psutil.Process(run.pid).children() if "popen_loky" in " ".join(one.cmdline())]
+    finally:
+        run.kill()
+        run.wait()
+    _, left = psutil.wait_procs(workers, timeout=10)
+    for one in left:
+        one.kill()
+    assert len(workers) == 4 and left == []
 
 
 def test_complete_artefact_drops_its_checkpoint(store):

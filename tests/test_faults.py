@@ -122,17 +122,6 @@ def test_killed_again_and_again(reference, tmp_path):
     assert sandbox.temporaries() == []
 
 
-def test_killed_with_more_workers_than_work(warm):
-    """Those that wait for their first task end too."""
-    models = sorted(warm.runs.glob("model/*"))
-    warm.forget(cycle([True, True, *[False] * len(models)]).__next__)
-    run = warm.start(*NOTEBOOK, "--jobs", "5")
-    assert wait(lambda: len(warm.processes()["worker"]) == 5, within=60)
-    wait(lambda: run.poll() is not None, within=4)
-    run.kill()
-    assert run.end()[0] == -signal.SIGKILL
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("target", ["worker", "kernel"])
 def test_interrupted(warm, number, code, target):
