@@ -60,9 +60,12 @@ def test_numbers_quoted_are_those_of_the_table(part, rows):
 def test_verdicts_that_depend_on_the_data_are_counted():
     card = summary.scorecard(ROOT / "figures" / "full").pivot(index="claim", columns="data", values="verdict")
     words = ["none", "one", "two", "three", "four", "five", "six"]
-    others, claims = words[(card["MNIST"] != card["Fashion-MNIST"]).sum()], words[len(card)]
+    mnist, cifar = (words[(card[data] != card["Fashion-MNIST"]).sum()] for data in ("MNIST", "CIFAR-10 (JPEG copy)"))
+    claims = words[len(card)]
     (effect,) = [one.effect for one in CHOICES if one.number == "D23"]
-    assert effect.startswith(f"{others} of {claims} verdicts are others on MNIST than on Fashion-MNIST")
+    assert effect.startswith(
+        f"{mnist} of {claims} verdicts are others on MNIST than on Fashion-MNIST, and {cifar} on CIFAR-10"
+    )
 
 
 def test_files_named_exist():

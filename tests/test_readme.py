@@ -253,6 +253,66 @@ def test_robustness_on_mnist_is_what_its_run_found():
         assert whole["standard"] - whole["jsigr"] == pytest.approx(0.005, abs=0.001)
 
 
+def cifar(name: str) -> pd.DataFrame:
+    return pd.read_csv(FIGURES / "full-cifar10" / f"{name}.csv", keep_default_na=False)
+
+
+def test_robustness_on_cifar_is_what_its_run_found():
+    text, table = " ".join(README.split()), cifar("robustness").query("norm == 'linf' or threat == 'clean'")
+    table = table[table.source_defence.isin(["standard", ""])].set_index(["architecture", "defence"])
+    clean = 100 * table[table.threat == "clean"].accuracy
+    attacked = table[(table.attack == "mi-fgsm") & (table.eps == 0.0314)]
+    vgg, small = (100 * attacked[attacked.source == source].accuracy for source in ("vgg", "small-cnn"))
+    net = "resnet8-strided"
+    assert (
+        f"it leaves {vgg[net, 'jsigr']:.0f} percent right and the undefended network {vgg[net, 'standard']:.0f}" in text
+    )
+    assert [f"{small[net, name]:.0f}" for name in ("jsigr", "standard")] == [
+        "57",
+        "57",
+    ] and "the small CNN both 57" in text
+    left = [f"{source[net, name]:.0f}" for name in ("pgd", "fast") for source in (vgg, small)]
+    assert "PGD training leaves {} and {}, fast {} and {}, for four and three points".format(*left) in text
+    lost = {name: round(clean[net, "standard"] - clean[net, name]) for name in ("jsigr", "pgd", "fast")}
+    assert lost == {"jsigr": 5, "pgd": 4, "fast": 3} and f"({clean[net, 'standard']:.0f} percent undefended" in text
+    for accuracy, points in ((small, 8), (clean, 4)):
+        assert round(accuracy["vgg", "jsigr"] - accuracy["vgg", "standard"]) == points
+    left = 100 * cifar("judges").query("judge == 'AutoAttack'").set_index("defence").accuracy
+    said = "AutoAttack leaves J-SIGR {:.1f} percent, PGD training {:.1f} and fast {:.1f}."
+    assert said.format(*left[["jsigr", "pgd", "fast"]]) in text
+    flagged = table[(table["flags"] != "none") & (table.attack == "pgd")].loc[net]
+    assert set(flagged.index) == {"pgd", "fast"} and (flagged["flags"] == "more effort helps").all()
+
+
+def test_maps_and_tangents_on_cifar_are_what_its_run_found():
+    text, net = " ".join(README.split()), "resnet8-strided"
+    table = cifar("contrasts").query("claim in ('imitation', 'interpretable')")
+    of = table.set_index(["measure", "architecture", "b"]).outcome
+    for measure in ("agreement of the gradient map, attacked", "stability of the gradient map"):
+        assert of[measure, net, "pgd"] == of[measure, net, "fast"] == "fails"
+    assert of["agreement of the gradient map, attacked", net, "standard"] == "fails"
+    maps = cifar("interpretability").query("measure == 'agreement' and map == 'gradient' and input == 'attacked'")
+    mean = maps.set_index(["architecture", "defence"])["mean"][net]
+    assert "({:.2f} against {:.2f})".format(*mean[["jsigr", "standard"]]) in text
+    assert {f"{mean[name]:.2f}" for name in ("pgd", "fast")} == {"0.48"} and "do better still (0.48)" in text
+    rho = (
+        cifar("linearised_robustness").query("quantity == 'robustness'").set_index(["architecture", "defence"])["mean"]
+    )
+    assert f"is {rho[net, 'jsigr'] / rho[net, 'standard']:.1f} times the standard network's" in text
+    ratio = cifar("boundary_distance").set_index(["architecture", "defence"]).ratio
+    assert 1 < ratio[net, "jsigr"] < 1.04
+
+
+def test_budgets_of_adversarial_training_on_cifar_are_what_its_search_chose():
+    table = cifar("search").query("split == 'validation' and threat == 'clean'").set_index("defence")
+    whole = table.accuracy["standard"]
+    for name, within in (("pgd", 0), ("fast", 1)):
+        own = table.loc[name].set_index("weights")
+        assert (whole - own.accuracy <= 0.06).sum() == within
+        assert own.accuracy.idxmax() == "eps 2/255"
+        assert "best" in own.chosen["eps 2/255"]
+
+
 def test_paired_distances_of_notebook_1_are_those_of_the_published_run():
     """Which speaks of the quick run."""
     rows = pd.read_csv(FIGURES / "quick" / "boundary_contrasts.csv").set_index(["b", "measure"])
