@@ -299,8 +299,25 @@ def test_maps_and_tangents_on_cifar_are_what_its_run_found():
         cifar("linearised_robustness").query("quantity == 'robustness'").set_index(["architecture", "defence"])["mean"]
     )
     assert f"is {rho[net, 'jsigr'] / rho[net, 'standard']:.1f} times the standard network's" in text
+    distances = cifar("boundary_contrasts").set_index(["a", "b", "measure"]).high
+    assert max(distances["jsigr", "pgd", measure] for measure in ("robustness", "distance")) < 0
     ratio = cifar("boundary_distance").set_index(["architecture", "defence"]).ratio
     assert 1 < ratio[net, "jsigr"] < 1.04
+
+
+def test_maps_on_cifar_beat_and_lose_as_its_run_found():
+    text, asked = " ".join(README.split()), cifar("map_questions")
+    won = asked.groupby(["question", "a", "b"]).better.value_counts().unstack(fill_value=0)
+    rivals = won.loc["Adversarial training or standard?"]
+    assert (
+        set(rivals.a) == {9}
+        and set(rivals.b) == {0}
+        and "both beat the standard network's on 9 and lose on none" in text
+    )
+    own = won.loc["J-SIGR or adversarial training?", "jsigr, gradient"]
+    pgd, fast = own.loc["pgd, gradient"], own.loc["fast, gradient"]
+    said = "PGD training's win {} and lose {}, fast training's win {} and lose {}."
+    assert said.format(pgd.b, pgd.a, fast.b, fast.a) in text
 
 
 def test_budgets_of_adversarial_training_on_cifar_are_what_its_search_chose():
