@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import tomllib
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -187,8 +188,11 @@ def test_comparisons_of_penalties_are_those_of_the_published_run():
     assert abs(paid.transferred["jsigr"] - paid.transferred["input-gradient"]) < 0.01
 
 
-def mnist(name: str) -> pd.DataFrame:
-    return pd.read_csv(FIGURES / "full-mnist" / f"{name}.csv", keep_default_na=False)
+def of_run(profile: str, name: str) -> pd.DataFrame:
+    return pd.read_csv(FIGURES / profile / f"{name}.csv", keep_default_na=False)
+
+
+mnist, cifar = partial(of_run, "full-mnist"), partial(of_run, "full-cifar10")
 
 
 def test_what_holds_on_mnist_is_what_its_run_found():
@@ -253,10 +257,6 @@ def test_robustness_on_mnist_is_what_its_run_found():
         assert whole["standard"] - whole["jsigr"] == pytest.approx(0.005, abs=0.001)
 
 
-def cifar(name: str) -> pd.DataFrame:
-    return pd.read_csv(FIGURES / "full-cifar10" / f"{name}.csv", keep_default_na=False)
-
-
 def test_robustness_on_cifar_is_what_its_run_found():
     text, table = " ".join(README.split()), cifar("robustness").query("norm == 'linf' or threat == 'clean'")
     table = table[table.source_defence.isin(["standard", ""])].set_index(["architecture", "defence"])
@@ -264,13 +264,10 @@ def test_robustness_on_cifar_is_what_its_run_found():
     attacked = table[(table.attack == "mi-fgsm") & (table.eps == 0.0314)]
     vgg, small = (100 * attacked[attacked.source == source].accuracy for source in ("vgg", "small-cnn"))
     net = "resnet8-strided"
-    assert (
-        f"it leaves {vgg[net, 'jsigr']:.0f} percent right and the undefended network {vgg[net, 'standard']:.0f}" in text
-    )
-    assert [f"{small[net, name]:.0f}" for name in ("jsigr", "standard")] == [
-        "57",
-        "57",
-    ] and "the small CNN both 57" in text
+    left = [f"{vgg[net, name]:.0f}" for name in ("jsigr", "standard")]
+    assert "it leaves {} percent right and the undefended network {}".format(*left) in text
+    (left,) = {f"{small[net, name]:.0f}" for name in ("jsigr", "standard")}
+    assert f"of those from the small CNN both {left};" in text
     left = [f"{source[net, name]:.0f}" for name in ("pgd", "fast") for source in (vgg, small)]
     assert "PGD training leaves {} and {}, fast {} and {}, for four and three points".format(*left) in text
     lost = {name: round(clean[net, "standard"] - clean[net, name]) for name in ("jsigr", "pgd", "fast")}
@@ -280,8 +277,23 @@ def test_robustness_on_cifar_is_what_its_run_found():
     left = 100 * cifar("judges").query("judge == 'AutoAttack'").set_index("defence").accuracy
     said = "AutoAttack leaves J-SIGR {:.1f} percent, PGD training {:.1f} and fast {:.1f}."
     assert said.format(*left[["jsigr", "pgd", "fast"]]) in text
-    flagged = table[(table["flags"] != "none") & (table.attack == "pgd")].loc[net]
-    assert set(flagged.index) == {"pgd", "fast"} and (flagged["flags"] == "more effort helps").all()
+    assert 0.5 < left["jsigr"] < 1.5  # all but a percent
+    flagged = table[table["flags"] == "more effort helps"].attack
+    assert sorted(zip(flagged.index, flagged, strict=True)) == [
+        ((net, "fast"), "pgd"),
+        ((net, "pgd"), "pgd"),
+        ((net, "pgd"), "pgd-restarts"),
+    ]
+
+
+def test_the_abstracts_word_of_adversarial_training_on_cifar_depends_on_the_source():
+    table = cifar("contrasts").query("claim == 'at-transfer' and a == 'standard'").set_index(["b", "context"])
+    assert table.outcome.to_dict() == {
+        ("pgd", "from vgg"): "holds",
+        ("fast", "from vgg"): "undecided",
+        ("pgd", "from small-cnn"): "fails",
+        ("fast", "from small-cnn"): "fails",
+    }
 
 
 def test_maps_and_tangents_on_cifar_are_what_its_run_found():
@@ -295,25 +307,22 @@ def test_maps_and_tangents_on_cifar_are_what_its_run_found():
     mean = maps.set_index(["architecture", "defence"])["mean"][net]
     assert "({:.2f} against {:.2f})".format(*mean[["jsigr", "standard"]]) in text
     assert {f"{mean[name]:.2f}" for name in ("pgd", "fast")} == {"0.48"} and "do better still (0.48)" in text
-    rho = (
-        cifar("linearised_robustness").query("quantity == 'robustness'").set_index(["architecture", "defence"])["mean"]
-    )
+    rho = cifar("linearised_robustness").query("quantity == 'robustness'")
+    rho = rho.set_index(["architecture", "defence"])["mean"]
     assert f"is {rho[net, 'jsigr'] / rho[net, 'standard']:.1f} times the standard network's" in text
     distances = cifar("boundary_contrasts").set_index(["a", "b", "measure"]).high
     assert max(distances["jsigr", "pgd", measure] for measure in ("robustness", "distance")) < 0
     ratio = cifar("boundary_distance").set_index(["architecture", "defence"]).ratio
     assert 1 < ratio[net, "jsigr"] < 1.04
+    assert cifar("linear_region").share_of_rho.max() < 0.005
 
 
 def test_maps_on_cifar_beat_and_lose_as_its_run_found():
     text, asked = " ".join(README.split()), cifar("map_questions")
     won = asked.groupby(["question", "a", "b"]).better.value_counts().unstack(fill_value=0)
     rivals = won.loc["Adversarial training or standard?"]
-    assert (
-        set(rivals.a) == {9}
-        and set(rivals.b) == {0}
-        and "both beat the standard network's on 9 and lose on none" in text
-    )
+    assert "both beat the standard network's on 9 and lose on none" in text
+    assert (set(rivals.a), set(rivals.b)) == ({9}, {0})
     own = won.loc["J-SIGR or adversarial training?", "jsigr, gradient"]
     pgd, fast = own.loc["pgd, gradient"], own.loc["fast, gradient"]
     said = "PGD training's win {} and lose {}, fast training's win {} and lose {}."
