@@ -339,18 +339,6 @@ def test_budgets_of_adversarial_training_on_cifar_are_what_its_search_chose():
         assert "best" in own.chosen["eps 2/255"]
 
 
-def test_paired_distances_of_notebook_1_are_those_of_the_published_run():
-    """Which speaks of the quick run."""
-    rows = pd.read_csv(FIGURES / "quick" / "boundary_contrasts.csv").set_index(["b", "measure"])
-    text = " ".join((ROOT / "notebooks" / "01_theory.ipynb").read_text().replace('\\n",', "").replace('"', "").split())
-    for measure, sign in (("robustness", -1), ("distance", 1), ("boxed", 1)):
-        row = rows.loc["pgd", measure]
-        low, high = sorted((sign * row.low, sign * row.high))
-        assert f"{sign * row.difference:.2f} [{low:.2f}, {high:.2f}]" in text, measure
-    row = rows.loc["standard", "distance"]
-    assert f"{row.difference:.2f} [{row.low:.2f}, {row.high:.2f}]" in text
-
-
 def test_latency_is_that_of_the_benchmark():
     rows = pd.read_csv(ROOT / "benchmarks" / "results" / "explorer.csv")
     text = " ".join(README.split())
