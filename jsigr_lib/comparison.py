@@ -174,7 +174,11 @@ def conclusion(found: Comparison, a: str, b: str) -> str:
     verdicts = [one for one in found.beyond if one.column == "verdict"]
     parts = [f"verdict of {one.row}: {one.a} in A, {one.b} in B" for one in verdicts]
     if other := len(found.beyond) - len(verdicts):
-        parts.append(f"{other:,} {'other ' * bool(verdicts)}value{'s' * (other > 1)} beyond tolerance")
+        parts.append(
+            f"{other:,} other values of {found.values:,} beyond tolerance"
+            if verdicts
+            else f"{other:,} of {found.values:,} values beyond tolerance, none of them a claim's verdict"
+        )
     if found.unpaired:
         parts.append("results that only one has")
     return f"{a} does not agree with {b}: {'; '.join(parts)}"

@@ -179,7 +179,7 @@ def test_changed_verdict_is_the_headline(runs):
     last = lines(found, "mine", "theirs")[-1]
     assert last == (
         "mine does not agree with theirs: verdict of transfer: supported in A, not supported in B; "
-        "3 other values beyond tolerance"
+        "3 other values of 17 beyond tolerance"
     )
 
 
@@ -194,7 +194,9 @@ def test_lines_count_and_show_the_worst_first(runs):
     assert said[start].split() == ["table", "row", "column", "A", "B", "apart", "allowed"]
     assert said[start + 1].split()[:6] == ["curves", "0.5", "probability", "0.31", "0.91", "0.6"]
     assert said[start + 2] == "and 1 more"
-    assert said[-1] == "mine does not agree with theirs: 2 values beyond tolerance"
+    assert said[-1] == (
+        "mine does not agree with theirs: 2 of 17 values beyond tolerance, none of them a claim's verdict"
+    )
 
 
 def test_column_that_changed_as_a_whole_leaves_room_for_others(runs):
@@ -312,7 +314,10 @@ def test_run_in_the_repository_ends_with_the_comparison(tmp_path, monkeypatch):
     assert pipeline.run(profile="smoke").agreement[-1].startswith("this run and the smoke run before it are the same")
     accuracy = "0.9"
     (last,) = pipeline.run(profile="smoke", notebooks=["03"]).agreement[-1:]
-    assert last == "this run does not agree with the smoke run before it: 1 value beyond tolerance"
+    assert last == (
+        "this run does not agree with the smoke run before it: 1 of 1 values beyond tolerance, "
+        "none of them a claim's verdict"
+    )
     assert "0.9" in (tmp_path / "figures" / "smoke" / "t03.csv").read_text()
     assert "tables: 1; values: 1, of which 1 the same, 0 within tolerance, 0 beyond it" in (
         pipeline.run(profile="smoke", notebooks=["03"]).agreement
