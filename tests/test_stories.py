@@ -2,7 +2,6 @@
 
 import nbformat
 import pandas as pd
-import pytest
 
 from jsigr_lib.config import load_profile
 from jsigr_lib.paths import FIGURES, NOTEBOOKS
@@ -184,49 +183,40 @@ def test_gradient_maps():
     assert set(table["sparseness", "clean"].nlargest(2).index) == set(ADVERSARIAL)
 
 
-@pytest.mark.parametrize(
-    "a, b, won, lost",
-    [
-        ("jsigr, gradient", "standard, perturbation", 4, 5),
-        ("jsigr, gradient", "jsigr, perturbation", 2, 7),
-        ("pgd, gradient", "standard, gradient", 11, 0),
-        ("fast, gradient", "standard, gradient", 12, 0),
-        ("jsigr, gradient", "pgd, gradient", 8, 3),
-        ("jsigr, gradient", "fast, gradient", 8, 1),
-    ],
-)
-def test_questions_of_two_maps(a, b, won, lost):
-    better = full("map_questions").query("a == @a and b == @b").better.value_counts()
-    assert (better.get("a", 0), better.get("b", 0)) == (won, lost)
+def rows_won(a: str, b: str) -> tuple[set[str], set[str], int]:
+    """Of two maps: the rows on which each is better, and how many there are."""
+    rows = full("map_questions").query("a == @a and b == @b")
+    named = rows.measure + ", " + rows.input
+    return set(named[rows.better == "a"]), set(named[rows.better == "b"]), len(rows)
 
 
-def test_measures_on_which_maps_win():
-    better = full("map_questions").set_index(["a", "b", "measure", "input"]).better.sort_index()
-    cheap = better["jsigr, gradient", "standard, perturbation"]
-    for row, winner in {
-        ("infidelity", "clean"): "a",
-        ("infidelity", "attacked"): "a",
-        ("SSIM", "both"): "a",
-        ("deletion gain", "attacked"): "a",
-        ("deletion gain", "clean"): "b",
-        ("insertion gain", "clean"): "b",
-        ("insertion gain", "attacked"): "b",
-        ("stability", "both"): "b",
-    }.items():
-        assert cheap[row] == winner, row
-    own = better["jsigr, gradient", "jsigr, perturbation"]
-    assert set(own[own == "a"].index.get_level_values("measure")) == {"infidelity"}
-    rival = better["jsigr, gradient", "pgd, gradient"]
-    for row, winner in {
-        ("stability", "both"): "a",
-        ("infidelity", "clean"): "a",
-        ("infidelity", "attacked"): "a",
-        ("top overlap", "clean"): "a",
-        ("top overlap", "attacked"): "a",
-        ("insertion gain", "clean"): "a",
-        ("deletion gain", "attacked"): "a",
-        ("agreement", "clean"): "b",
-        ("deletion gain", "clean"): "b",
-        ("insertion gain", "attacked"): "b",
-    }.items():
-        assert rival[row] == winner, row
+def test_cheap_maps_for_costly_ones():
+    text = story("04")
+    won, lost, rows = rows_won("jsigr, gradient", "standard, perturbation")
+    assert f"Partly: it wins {len(won)} of {rows} rows and loses {len(lost)}." in text
+    assert won == {"infidelity, clean", "infidelity, attacked", "SSIM, both", "deletion gain, attacked"}
+    assert lost > {"deletion gain, clean", "insertion gain, clean", "insertion gain, attacked", "stability, both"}
+    won, lost, rows = rows_won("jsigr, gradient", "jsigr, perturbation")
+    assert won == {"infidelity, clean", "infidelity, attacked"}
+    assert f"it wins infidelity only, and loses {len(lost)} rows of {rows}:" in text
+
+
+def test_maps_of_adversarial_training():
+    text = story("04")
+    (pgd, pgd_lost, rows), (fast, fast_lost, _) = (
+        rows_won(f"{name}, gradient", "standard, gradient") for name in ADVERSARIAL
+    )
+    said = (
+        f"Of {rows} rows, the gradient maps of PGD training beat the standard network's on {len(pgd)}, those of fast "
+    )
+    assert f"{said}adversarial training on {len(fast)}, and neither loses one." in text
+    assert not pgd_lost and not fast_lost
+    won, lost, _ = rows_won("jsigr, gradient", "pgd, gradient")
+    assert f"it depends on the measure, {len(won)} rows to {len(lost)}:" in text
+    assert won == {
+        *(f"{measure}, {way}" for measure in ("infidelity", "top overlap") for way in ("clean", "attacked")),
+        *("stability, both", "SSIM, both", "insertion gain, clean", "deletion gain, attacked"),
+    }
+    assert lost == {"agreement, clean", "deletion gain, clean", "insertion gain, attacked"}
+    won, lost, _ = rows_won("jsigr, gradient", "fast, gradient")
+    assert f"J-SIGR wins {len(won)} rows and loses {len(lost)}." in text
