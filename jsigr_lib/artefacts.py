@@ -2,15 +2,13 @@
 
     runs/<kind>/<digest>.safetensors      tensors; spec, code and facts (seconds, versions) as JSON in the header
 
-The digest covers the spec's fields, the specs it needs and the code that makes it (without comments and docstrings).
+The digest covers the spec's fields, the artefacts it needs, the code that makes it, and the releases of the libraries
+below that code (see `keys`).
 A file appears only when it is complete, so a second run is the resume, and nothing is ever unpickled. One that is found
 damaged when it is read is set aside as <digest>.damaged, so that the same holds for it.
 """
 
-import ast
 import hashlib
-import importlib
-import inspect
 import json
 import multiprocessing
 import os
@@ -20,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cached_property, lru_cache
+from functools import cache, cached_property
 from operator import methodcaller
 from pathlib import Path
 from typing import Any, ClassVar
@@ -34,18 +32,22 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from jsigr_lib.errors import InputError
+from jsigr_lib.keys import Code, Keyed, code_of, methods_of
 from jsigr_lib.tensor_files import Artefact, read, write
 
 
-class Spec(BaseModel):
-    """What an artefact is made from. Subclasses add fields, name their code and define `compute`."""
+class Spec(Keyed, BaseModel):
+    """What an artefact is made from. Subclasses add fields and define `compute`, `needs` and `uses`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: ClassVar[str]
-    code: ClassVar[tuple[str, ...]]  # modules of jsigr_lib whose code the result depends on
 
     def needs(self) -> list["Spec"]:
         """Artefacts that `compute` loads."""
+        return []
+
+    def uses(self) -> list[Any]:
+        """Entries of registries that `compute` calls by their names."""
         return []
 
     def work(self) -> float:
@@ -57,22 +59,44 @@ class Spec(BaseModel):
         raise NotImplementedError
 
     @cached_property
+    def code(self) -> Code:
+        """The code that decides the result, without that of the artefacts which it needs."""
+        return _code(type(self), *self.uses())
+
+    @cached_property
     def digest(self) -> str:
         fields = {
             name: _plain(getattr(self, name)) for name, field in type(self).model_fields.items() if not field.exclude
         }
-        content = {"kind": self.kind, "fields": fields, "code": [fingerprint(module) for module in self.code]}
+        content = {"kind": self.kind, "fields": fields, "needs": [need.digest for need in self.needs()]}
+        content |= {"code": self.code.digest, "libraries": self.code.libraries}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def parts(self) -> dict[str, "Spec"]:
+        """This spec, the specs among its fields and what they need, each by its path ("sources.0.teacher")."""
+        found = within(self)
+        for path, one in list(found.items()):
+            for i, need in enumerate(one.needs()):
+                if need not in found.values():
+                    found[f"{path}.needs.{i}".removeprefix(".")] = need
+        return found
 
     @property
     def made_from(self) -> dict[str, Any]:
         """All that the digest covers, spelt out for whoever asks why it is another one, and how much work it is."""
-        code = {module: fingerprint(module)[:16] for spec in within(self).values() for module in spec.code}
-        return {"spec": json.loads(self.model_dump_json()), "code": code, "work": self.work()}
+        code = {path: part.code.files for path, part in self.parts.items()}
+        libraries = {name: version for part in self.parts.values() for name, version in part.code.libraries.items()}
+        return {"spec": json.loads(self.model_dump_json()), "code": code, "libraries": libraries, "work": self.work()}
+
+
+@cache
+def _code(kind: type[Spec], *uses: Any) -> Code:
+    return code_of(*methods_of(kind, "compute"), *uses)
 
 
 def within(value: Any, path: str = "") -> dict[str, Spec]:
-    """A spec, the specs among its fields, those among theirs and so on, each by its path ("sources.0.teacher")."""
+    """A spec, the specs among its fields, those among theirs and so on, each by its path."""
     found = {path: value} if isinstance(value, Spec) else {}
     parts = value if isinstance(value, Spec) else enumerate(value) if isinstance(value, (list, tuple)) else ()
     for name, part in parts:
@@ -87,16 +111,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     return value
-
-
-@lru_cache
-def fingerprint(module: str) -> str:
-    """Hash of a module's code; comments, docstrings and layout do not count."""
-    tree = ast.parse(inspect.getsource(importlib.import_module(f"jsigr_lib.{module}")))
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
-            node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
 WORKER_KILLED = "a worker process was killed, perhaps for want of memory, of which --jobs 1 needs least"

@@ -15,6 +15,7 @@ from jsigr_lib import autoattack
 from jsigr_lib.balls import BALLS, ball, check_eps
 from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.jacobian import Images, evaluation_mode
+from jsigr_lib.registry import Registry
 from jsigr_lib.saliency import blur
 
 ENLARGEMENT = 1.1  # of the canvas on which input diversity places the image (Xie et al. 2019)
@@ -279,19 +280,21 @@ si_fgsm = partial(ni_fgsm, scales=5)
 vt_fgsm = partial(mi_fgsm, variance=20)
 """Variance tuning (Wang & He 2021)."""
 
-ATTACKS: dict[str, Callable[..., Images]] = {
-    "fgsm": fgsm,
-    "bim": bim,
-    "pgd": pgd,
-    "mi-fgsm": mi_fgsm,
-    "ni-fgsm": ni_fgsm,
-    "di-fgsm": di_fgsm,
-    "ti-fgsm": ti_fgsm,
-    "si-fgsm": si_fgsm,
-    "vt-fgsm": vt_fgsm,
-    "square": autoattack.square,
-    "autoattack": autoattack.autoattack,
-}
+ATTACKS: dict[str, Callable[..., Images]] = Registry(
+    {
+        "fgsm": fgsm,
+        "bim": bim,
+        "pgd": pgd,
+        "mi-fgsm": mi_fgsm,
+        "ni-fgsm": ni_fgsm,
+        "di-fgsm": di_fgsm,
+        "ti-fgsm": ti_fgsm,
+        "si-fgsm": si_fgsm,
+        "vt-fgsm": vt_fgsm,
+        "square": autoattack.square,
+        "autoattack": autoattack.autoattack,
+    }
+)
 
 
 def run(name: str, model: nn.Module, x: Images, y: Tensor, *, eps: float, generator=None, **settings) -> Images:

@@ -145,7 +145,6 @@ class Distance(Spec):
     of its linear regions, `regions.on_the_way`."""
 
     kind: ClassVar[str] = "distance"
-    code: ClassVar[tuple[str, ...]] = ("attacks", "balls", "boundary", "jacobian", "regions")
     target: Training
     images: int
 

@@ -65,7 +65,6 @@ class DataSpec(Spec):
     them, or of a folder's files; see `sources.content`."""
 
     kind: ClassVar[str] = "data"
-    code: ClassVar[tuple[str, ...]] = ("data",)
     dataset: str
     content: str
     train_images: int

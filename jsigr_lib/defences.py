@@ -16,6 +16,7 @@ from jsigr_lib.double_backward import CheapDoubleBackward
 from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.jacobian import Images, evaluation_mode, sphere, squared_norm, vjp
 from jsigr_lib.objectives import JSIGR
+from jsigr_lib.registry import Registry
 from jsigr_lib.saliency import Selection
 
 
@@ -238,15 +239,17 @@ def adversarial(*, eps: float, steps: int = 7, step_size: float | None = None, *
     return AdversarialTraining(eps, steps=steps, step_size=step_size, objective=objective)
 
 
-OBJECTIVES: dict[str, Callable] = {
-    "jsigr": regulariser,
-    "input-gradient": input_gradient,
-    "scaleable-input-gradient": ScaleableInputGradient,
-    "interpretation": InterpretationRegularisation,
-    "adversarial": adversarial,
-    "trades": TRADES,
-    "otjr": OTJR,
-}
+OBJECTIVES: dict[str, Callable] = Registry(
+    {
+        "jsigr": regulariser,
+        "input-gradient": input_gradient,
+        "scaleable-input-gradient": ScaleableInputGradient,
+        "interpretation": InterpretationRegularisation,
+        "adversarial": adversarial,
+        "trades": TRADES,
+        "otjr": OTJR,
+    }
+)
 PENALISED = ("jsigr", "input-gradient", "adversarial")  # those that a profile's [penalty] describes
 
 

@@ -91,14 +91,6 @@ class Scatter(Spec):
     the L2 norm, the one that has an exact reference."""
 
     kind: ClassVar[str] = "scatter"
-    code: ClassVar[tuple[str, ...]] = (
-        "batch_norm",
-        "double_backward",
-        "estimators",
-        "jacobian",
-        "objectives",
-        "saliency",
-    )
     target: Training
     lambda_j: float
     lambda_s: float

@@ -44,7 +44,6 @@ Values = dict[str, Tensor]
 class Maps(Spec):
     """Some maps of the first test images of one network, each about the true class."""
 
-    code: ClassVar[tuple[str, ...]] = ("attributions", "explanations", "jacobian", "measures", "saliency", "statistics")
     target: Training
     maps: tuple[str, ...]
     images: int

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib.errors import InputError, one_of
+from jsigr_lib.registry import Registry
 
 
 class Normalise(nn.Module):
@@ -120,15 +121,17 @@ class Ensemble(nn.Module):
         return sum(model(x) for model in self.models) / len(self.models)
 
 
-ARCHITECTURES = {
-    "small-cnn": small_cnn,
-    "vgg": vgg,
-    "resnet8": resnet8,
-    "resnet8-strided": resnet8_strided,
-    "resnet18": resnet18,
-    "wrn28-10": wrn28_10,
-    "mlp": mlp,
-}
+ARCHITECTURES = Registry(
+    {
+        "small-cnn": small_cnn,
+        "vgg": vgg,
+        "resnet8": resnet8,
+        "resnet8-strided": resnet8_strided,
+        "resnet18": resnet18,
+        "wrn28-10": wrn28_10,
+        "mlp": mlp,
+    }
+)
 
 
 def check_width(architecture: str, width: int | None) -> None:

@@ -1,6 +1,6 @@
 """What the study of robustness keeps: attacked images, made once, and which of them each network still gets right."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ class Attacked(Spec):
     """The first test (or validation) images attacked through one source network, or several with averaged logits."""
 
     kind: ClassVar[str] = "attacked"
-    code: ClassVar[tuple[str, ...]] = ("attacks", "autoattack", "balls", "jacobian", "outcomes", "saliency")
     sources: tuple[Training, ...]
     attack: str
     eps: float
@@ -43,6 +42,9 @@ class Attacked(Spec):
 
     def needs(self) -> list[Spec]:
         return [*self.sources, self.data]
+
+    def uses(self) -> list[Any]:
+        return [attacks.ATTACKS.get(self.attack)]
 
     def work(self) -> float:
         settings = dict(self.settings)
@@ -72,7 +74,6 @@ class Outcomes(Spec):
     large, need not be kept."""
 
     kind: ClassVar[str] = "outcomes"
-    code: ClassVar[tuple[str, ...]] = ("balls", "outcomes", "training")
     target: Training
     attacked: Attacked | None = None
     split: Literal["validation", "test"] = "test"
@@ -110,7 +111,6 @@ class Probe(Spec):
     """The evidence of `flags.probe` about a network, on its first test images."""
 
     kind: ClassVar[str] = "probe"
-    code: ClassVar[tuple[str, ...]] = ("attacks", "balls", "flags", "jacobian", "outcomes")
     network: Training
     images: int
 

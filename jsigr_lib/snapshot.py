@@ -30,10 +30,6 @@ class Snapshot(Spec):
     """All scenes of images x maps x attacks x budgets, each with a card for every one of the networks."""
 
     kind: ClassVar[str] = "snapshot"
-    code: ClassVar[tuple[str, ...]] = (
-        *("attacks", "attributions", "balls", "controls", "explanations", "explorer", "interpretability", "jacobian"),
-        *("measures", "saliency", "snapshot", "statistics"),
-    )
     networks: tuple[tuple[str, str, Training], ...]  # name, label, network
     source: Training
     images: int

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from jsigr_lib import pictures
-from jsigr_lib.artefacts import fingerprint
 from jsigr_lib.errors import InputError
+from jsigr_lib.keys import code_of
 from jsigr_lib.paths import DATA
 
 IDX = {
@@ -95,7 +95,8 @@ def content(dataset: str, root: str, *, download: bool, image_size: int) -> str:
     """A hash of the pixels and labels; of a folder, that of its files, their size as images and the code that decodes
     them. Raises InputError if a file is missing, truncated or damaged; fetches what is missing only if `download`."""
     if dataset == "folder":
-        what = (pictures.content(pictures.find(root), root), image_size, fingerprint("pictures"))
+        code = code_of(pictures.decode)
+        what = (pictures.content(pictures.find(root), root), image_size, code.digest, code.libraries)
         return hashlib.sha256(repr(what).encode()).hexdigest()
     if dataset == "fashion-mnist":
         for name, sha in IDX.values():

@@ -36,7 +36,7 @@ def _plain(spec: Spec) -> Facts:
 
 def _reason(spec: Spec, old: Facts) -> str:
     """What differs between a spec and the header of an older artefact, in words; "" if that is too much."""
-    changes = _changed_fields(spec, old["spec"]) + _changed_code(spec, old.get("code"))
+    changes = _changed_fields(spec, old["spec"]) + _changed_code(spec, old)
     return "" if len(changes) > FEW else ", ".join(changes) or "made by an older version"
 
 
@@ -53,17 +53,19 @@ def _changed_fields(spec: Spec, old: Facts) -> list[str]:
     return list(changes)
 
 
-def _changed_code(spec: Spec, old: dict[str, str] | None) -> list[str]:
-    """ "code of training.py changed", the artefact's own or that of what it is made from."""
-    if old is None:
-        return []
-    changed = {name for name, code in spec.made_from["code"].items() if old.get(name) != code}
-    changes = []
-    for part in within(spec).values():
-        if names := [f"{name}.py" for name in part.code if name in changed]:
+def _changed_code(spec: Spec, old: Facts) -> list[str]:
+    """ "code of training.py changed", the artefact's own or that of what it is made from; "torch 2.13.0 -> 2.14.1"."""
+    if not {"code", "libraries"} <= old.keys():
+        return []  # an older version did not write it down
+    changes, said = [], set()
+    for path, part in spec.parts.items():
+        before, after = old["code"].get(path, {}), part.code.files
+        changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+        if names := [f"{name}.py" for name in sorted(changed - said)]:
             changes.append(f"{_whose(part, spec)}code of {', '.join(names)} changed")
-            changed.difference_update(part.code)
-    return changes
+        said |= changed
+    before, now = old["libraries"], spec.made_from["libraries"]
+    return changes + [f"{name} {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
 
 
 def _whose(part: Spec, spec: Spec) -> str:

@@ -107,7 +107,6 @@ class Linearised(Spec):
     """`linearised_robustness` of the first test images for one network, clean or attacked."""
 
     kind: ClassVar[str] = "linearised"
-    code: ClassVar[tuple[str, ...]] = ("theory", "jacobian")
     target: Training
     images: int
     attacked: Attacked | None = None

@@ -1,7 +1,7 @@
 """Trained models as artefacts: `Training` says what to train, the store fits it or loads it."""
 
 from functools import lru_cache
-from typing import ClassVar, Literal, Optional
+from typing import Any, ClassVar, Literal, Optional
 
 import torch
 from torch import Tensor, nn
@@ -15,19 +15,6 @@ from jsigr_lib.defences import target_gradient
 from jsigr_lib.jacobian import logit_gradient
 from jsigr_lib.saliency import Selection, perturbation_saliency, selection_mask
 
-METHOD = (
-    "attacks",
-    "balls",
-    "batch_norm",
-    "defences",
-    "double_backward",
-    "jacobian",
-    "models",
-    "objectives",
-    "saliency",
-    "training",
-    "zoo",
-)
 Options = tuple[tuple[str, float | int | str | bool], ...]
 
 
@@ -36,7 +23,6 @@ class Training(Spec):
     or the gradients to imitate from its own, whichever the objective takes."""
 
     kind: ClassVar[str] = "model"
-    code: ClassVar[tuple[str, ...]] = METHOD
     data: DataSpec
     architecture: str
     width: int | None = None
@@ -51,6 +37,10 @@ class Training(Spec):
 
     def needs(self) -> list[Spec]:
         return [self.data] if self.teacher is None else [self.data, self.guide]
+
+    def uses(self) -> list[Any]:
+        """An unknown name is refused by whoever looks it up."""
+        return [defences.OBJECTIVES.get(self.objective), models.ARCHITECTURES.get(self.architecture)]
 
     @property
     def guide(self) -> "Bank":
@@ -99,7 +89,6 @@ class Bank(Spec):
     gradient of its right logit as a target."""
 
     kind: ClassVar[str] = "bank"
-    code: ClassVar[tuple[str, ...]] = ("defences", "jacobian", "saliency", "zoo")
     teacher: Training
     holds: Literal["selection", "gradient"] = "selection"
     selection: Options = ()

@@ -9,7 +9,19 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from jsigr_lib import claims, estimators, interpretability, pipeline, robustness, search, statistics, theory, threats
+from jsigr_lib import (
+    artefacts,
+    claims,
+    estimators,
+    interpretability,
+    keys,
+    pipeline,
+    robustness,
+    search,
+    statistics,
+    theory,
+    threats,
+)
 from jsigr_lib.study import Study
 
 torch.set_num_threads(1)
@@ -102,6 +114,22 @@ def batch_norm_net(fixed_seed) -> nn.Module:
 def seeded():
     """seeded(n): a generator with seed n."""
     return lambda seed=0: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture
+def edited(monkeypatch):
+    """edited("training", ...): from here on, the code of these files is another one."""
+    code = artefacts._code
+
+    def edit(*files: str) -> None:
+        def changed(*things) -> keys.Code:
+            found = code(*things)
+            now = {name: "another" if name in files else value for name, value in found.files.items()}
+            return found if now == found.files else found._replace(digest=f"another {found.digest}", files=now)
+
+        monkeypatch.setattr(artefacts, "_code", changed)
+
+    return edit
 
 
 @pytest.fixture(scope="session")

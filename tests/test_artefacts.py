@@ -1,4 +1,3 @@
-import inspect
 import json
 import os
 import platform
@@ -6,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from operator import attrgetter
 from typing import ClassVar
 
@@ -15,8 +15,9 @@ import torch
 from joblib import Parallel, delayed
 
 from jsigr_lib import artefacts
-from jsigr_lib.artefacts import Spec, Store, fingerprint, one_thread
+from jsigr_lib.artefacts import Spec, Store, one_thread
 from jsigr_lib.errors import InputError
+from jsigr_lib.keys import Code
 from jsigr_lib.paths import ROOT
 from jsigr_lib.tensor_files import read, write
 from jsigr_lib.zoo import Training
@@ -26,7 +27,6 @@ class Toy(Spec):
     """Its tensor is `n` plus those of its parents."""
 
     kind: ClassVar[str] = "toy"
-    code: ClassVar[tuple[str, ...]] = ("errors",)
     computed: ClassVar[list[str]] = []
     name: str
     n: float = 1.0
@@ -65,8 +65,8 @@ def store(tmp_path) -> Store:
 
 def test_digest_is_what_it_always_was(monkeypatch):
     """The same in every process, whatever Python's hash seed; a change here discards everything ever trained."""
-    monkeypatch.setattr(artefacts, "fingerprint", lambda module: f"code of {module}")
-    assert Toy(name="a", n=2, parents=(Toy(name="p"),)).digest == "dce5ebf7c0197318"
+    monkeypatch.setattr(artefacts, "_code", lambda *_: Code("code", {}, {"torch": "2"}))
+    assert Toy(name="a", n=2, parents=(Toy(name="p"),)).digest == "5f5e9cea2d273897"
 
 
 def test_digest_counts_kind_fields_nested_specs_and_order():
@@ -86,64 +86,26 @@ def test_digest_counts_kind_fields_nested_specs_and_order():
     assert Toy(name="a", n=1.0, parents=()).digest == base.digest
 
 
-@pytest.mark.parametrize("module", ["a", "b"])
-def test_digest_counts_the_code_of_every_module(monkeypatch, module):
-    class Coded(Toy):
-        code: ClassVar[tuple[str, ...]] = ("a", "b")
+def test_digest_counts_code_and_libraries(monkeypatch):
+    def digest(code="a", torch="1"):
+        monkeypatch.setattr(artefacts, "_code", lambda *_: Code(code, {}, {"torch": torch}))
+        return Toy(name="x").digest
 
-    versions = {"a": "1", "b": "1"}
-    monkeypatch.setattr(artefacts, "fingerprint", versions.__getitem__)
-    before = Coded(name="x").digest
-    assert Coded(name="x").digest == before
-    versions[module] = "2"
-    assert Coded(name="x").digest != before
+    assert digest() == digest()
+    assert len({digest(), digest(code="b"), digest(torch="2")}) == 3
 
 
-SOURCE = '''
-"""What it is."""
-import math
+def test_digest_counts_what_is_needed_and_no_field():
+    class Hidden(Toy):
+        def needs(self):
+            return [Toy(name="p", n=self.n)]
 
-class A:
-    """Doc."""
+    class Alike(Toy):
+        def needs(self):
+            return [Toy(name="q", n=self.n)]
 
-    def area(self, r):
-        """Doc."""
-        return math.pi * r**2
-'''
-SAME = {
-    "no docstrings": "import math\nclass A:\n    def area(self, r):\n        return math.pi * r**2\n",
-    "comments": SOURCE.replace("import math", "# why\nimport math  # what for"),
-    "layout": SOURCE.replace("math.pi * r**2", "(\n            math.pi\n            * r ** 2\n        )"),
-    "another docstring": SOURCE.replace("Doc.", "Something else entirely."),
-}
-DIFFERENT = {
-    "constant": SOURCE.replace("r**2", "r**3"),
-    "name": SOURCE.replace("area", "surface"),
-    "operator": SOURCE.replace("* r", "/ r"),
-    "new line": SOURCE + "\nx = 1\n",
-    "string that is no docstring": SOURCE.replace("return", "r = 'Doc.'\n        return"),
-}
-
-
-def fingerprint_of(monkeypatch, source: str) -> str:
-    monkeypatch.setattr(inspect, "getsource", lambda module: source)
-    return fingerprint.__wrapped__("errors")
-
-
-@pytest.mark.parametrize("changed", SAME)
-def test_fingerprint_ignores_what_does_not_run(monkeypatch, changed):
-    assert fingerprint_of(monkeypatch, SAME[changed]) == fingerprint_of(monkeypatch, SOURCE)
-
-
-@pytest.mark.parametrize("changed", DIFFERENT)
-def test_fingerprint_counts_what_runs(monkeypatch, changed):
-    assert fingerprint_of(monkeypatch, DIFFERENT[changed]) != fingerprint_of(monkeypatch, SOURCE)
-
-
-@pytest.mark.parametrize("module", ["errors", "artefacts", "zoo"])
-def test_fingerprint_reads_the_module(module):
-    assert fingerprint(module) == fingerprint.__wrapped__(module)
-    assert fingerprint(module) != fingerprint("paths")
+    assert Hidden(name="a").parts["needs.0"].name == "p"
+    assert Hidden(name="a").digest != Alike(name="a").digest
 
 
 # the store
@@ -159,7 +121,8 @@ def test_get_computes_once_and_says_how(store):
     assert torch.equal(store.get(spec).tensors["x"], first.tensors["x"])
     assert Toy.computed == ["a", "p"]
     assert first.facts["spec"] == json.loads(spec.model_dump_json())
-    assert first.facts["code"] == {"errors": fingerprint("errors")[:16]}
+    assert first.facts["code"] == {"": spec.code.files, "parents.0": spec.code.files}
+    assert first.facts["libraries"] == {"torch": version("torch")}
     assert first.facts["work"] == 3
     assert first.facts["cpu_seconds"] >= 0
     assert (first.facts["name"], first.facts["torch"]) == ("a", torch.__version__)
@@ -318,7 +281,6 @@ from jsigr_lib.artefacts import Spec, Store
 
 class Endless(Spec):
     kind: ClassVar[str] = "endless"
-    code: ClassVar[tuple[str, ...]] = ()
     n: int
 
     def compute(self, store, device):

@@ -1,6 +1,7 @@
 """Each kind of change is named, whether it is the artefact's own or that of what it is made from."""
 
 import json
+from importlib.metadata import version
 
 import pytest
 
@@ -32,7 +33,7 @@ def header(spec) -> dict:
 
 def changed(spec, **fields):
     """A spec from other fields: unlike model_copy, with a digest of its own."""
-    return type(spec)(**{**dict(spec), **fields})
+    return type(spec)(**{**{name: getattr(spec, name) for name in type(spec).model_fields}, **fields})
 
 
 def reason(spec, *orphans) -> str:
@@ -87,27 +88,29 @@ def test_the_nearest_explains_and_the_latest_of_equals():
     [
         (NETWORK, ["training"], "code of training.py changed"),
         (NETWORK, ["attacks", "zoo"], "code of attacks.py, zoo.py changed"),
-        (NETWORK, ["data"], "its data's code of data.py changed"),
-        (ATTACKED, ["autoattack"], "code of autoattack.py changed"),
+        (NETWORK, ["data"], "code of data.py changed"),
+        (ATTACKED, ["outcomes"], "code of outcomes.py changed"),
         (ATTACKED, ["training"], "its model's code of training.py changed"),
         (ATTACKED, ["attacks"], "code of attacks.py changed"),  # its own too
-        (
-            ATTACKED,
-            ["autoattack", "training"],
-            "code of autoattack.py changed, its model's code of training.py changed",
-        ),
+        (ATTACKED, ["outcomes", "training"], "code of outcomes.py changed, its model's code of training.py changed"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
-def test_code_that_changed(monkeypatch, spec, modules, said):
-    old, current = header(spec), artefacts.fingerprint
-    monkeypatch.setattr(artefacts, "fingerprint", lambda name: "0" * 64 if name in modules else current(name))
-    assert staleness.explain([spec], [old]) == [said]
+def test_code_that_changed(edited, spec, modules, said):
+    old = header(spec)
+    edited(*modules)
+    assert staleness.explain([type(spec)(**spec.model_dump())], [old]) == [said]
+
+
+def test_a_library_that_changed():
+    old = header(NETWORK)
+    old["libraries"]["torch"] = "2.13.0"
+    assert staleness.explain([NETWORK], [old]) == [f"torch 2.13.0 -> {version('torch')}"]
 
 
 def test_headers_of_older_versions_say_less():
     old = header(NETWORK)
-    del old["code"]
+    del old["code"], old["libraries"]
     assert staleness.explain([NETWORK], [old]) == ["made by an older version"]
     assert staleness.explain([changed(NETWORK, epochs=3)], [old]) == ["epochs 2 -> 3"]
 
