@@ -17,7 +17,6 @@ CPU = torch.device("cpu")
 
 class Job(Spec):
     kind: ClassVar[str] = "job"
-    code: ClassVar[tuple[str, ...]] = ("errors",)
     name: str = "a"
     size: float = 1.0
     parents: tuple["Job", ...] = ()
