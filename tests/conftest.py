@@ -9,7 +9,17 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from jsigr_lib import claims, estimators, interpretability, pipeline, robustness, search, statistics, theory, threats
+from jsigr_lib import (
+    claims,
+    estimators,
+    interpretability,
+    linearised_tables,
+    pipeline,
+    robustness,
+    search,
+    statistics,
+    threats,
+)
 from jsigr_lib.study import Study
 
 torch.set_num_threads(1)
@@ -174,7 +184,7 @@ def table(study):
         "curves": lambda: interpretability.curves_table(study),
         "questions": lambda: interpretability.questions_table(study),
         "cascade": lambda: interpretability.cascade_table(study),
-        "linearised": lambda: theory.linearised_table(study),
+        "linearised": lambda: linearised_tables.linearised_table(study),
         "scatter": lambda: estimators.scatter_table(study),
         "trade-offs": lambda: claims.trade_offs(study),
         "contrasts": lambda: claims.contrasts(study, claims.load_claims()),
