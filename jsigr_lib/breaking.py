@@ -110,10 +110,11 @@ def offsets(one: Specimen) -> Tensor:
     relus = [module for module in one.model.modules() if isinstance(module, nn.ReLU)]
     hooks = [relu.register_forward_hook(lambda _, inputs, __: inputs[0] * next(held)) for relu in relus]
     try:
-        return one.gaps(predict(one.model, torch.zeros_like(one.x)))
+        z = predict(one.model, torch.zeros_like(one.x))
     finally:
         for hook in hooks:
             hook.remove()
+    return one.gaps(z)
 
 
 # both sides of a statement, for the figures

@@ -146,30 +146,20 @@ def fraction_case(draw: Draw, counted: Callable) -> float:
     return _apart(mean, penalties.mean(), penalties.mean())
 
 
-def _filled(draw: Draw, *layers: nn.Module, pixels: int) -> Specimen:
-    """A network whose linear layers have any weights, and any image of so many pixels."""
+def _network(draw: Draw, *layers: nn.Module) -> Specimen:
+    """A network of these layers with any weights, and any image."""
     model = nn.Sequential(nn.Flatten(), *layers).double()
     for layer in layers:
         if isinstance(layer, nn.Linear):
             layer.weight.data = torch.tensor(draw(numbers(*layer.weight.shape)))
             layer.bias.data = torch.tensor(draw(numbers(*layer.bias.shape)))
-    x = torch.tensor(draw(numbers(pixels, low=0, high=1))).view(1, 1, 1, pixels)
+    x = torch.tensor(draw(numbers(layers[0].in_features, low=0, high=1))).view(1, 1, 1, -1)
     return Specimen(model, x, torch.zeros(1, dtype=torch.long))
-
-
-def _affine(draw: Draw) -> Specimen:
-    """Any affine classifier of three classes and pixels."""
-    return _filled(draw, nn.Linear(3, 3), pixels=3)
-
-
-def _relu_network(draw: Draw) -> Specimen:
-    """Any network with three ReLUs on two pixels, three classes."""
-    return _filled(draw, nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3), pixels=2)
 
 
 def bound_case(draw: Draw, slope_squared: Callable) -> float:
     """S6, any affine classifier: the bound over rho~, and over a slope that no pair of classes may exceed."""
-    one = _affine(draw)
+    one = _network(draw, nn.Linear(3, 3))
     norm, (gaps, _, lengths) = one.jacobian.square().sum(), one.slopes
     if norm < TINY:
         return 0.0
@@ -182,7 +172,7 @@ def bound_case(draw: Draw, slope_squared: Callable) -> float:
 def distance_case(draw: Draw, distance: Callable) -> float:
     """S7, any affine classifier and direction: the way to the boundary is nowhere shorter than rho~, and as long along
     the steepest direction."""
-    one, u = _affine(draw), torch.tensor(draw(numbers(3)))
+    one, u = _network(draw, nn.Linear(3, 3)), torch.tensor(draw(numbers(3)))
     gaps, gradients, lengths = (part[0] for part in one.slopes)
     rho = linearised.linearised_robustness(one.model, one.x)["robustness"].item()
     if rho < TINY or lengths.min() < 1e-3:
@@ -200,7 +190,7 @@ def _way(gaps: Tensor, gradients: Tensor, direction: Tensor) -> float:
 
 def alignment_case(draw: Draw, alignment_gap: Callable) -> float:
     """S8, any small ReLU network: beta is the network's value at the black image with its ReLUs held as at x."""
-    one = _relu_network(draw)
+    one = _network(draw, nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3))
     (gaps,), (gradients,), (lengths,), (offset,) = (*one.slopes, offsets(one))
     if lengths.min() < 1e-3:
         return 0.0
@@ -221,7 +211,7 @@ def remainder_case(draw: Draw, remainder: Callable) -> float:
     tangent = a @ np.sin(w @ x + b) + (a * np.cos(w @ x + b)) @ (w @ d)
     most = remainder(np.abs(a) @ np.square(w).sum(1), length)
     curved = abs(a @ np.sin(w @ (x + d) + b) - tangent) / most if most > 1e-3 else 0.0
-    one = _relu_network(draw)
+    one = _network(draw, nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3))
     step = torch.tensor(d).view(1, 1, 1, 2)
     hidden = [one.model[:2](point) > 0 for point in (one.x, one.x + step)]
     error = linearised.tangent_error(one.model, one.x, step, [1.0])[0].item() if torch.equal(*hidden) else 0.0

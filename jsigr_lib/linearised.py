@@ -6,10 +6,8 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from jsigr_lib.jacobian import Images, evaluation_mode, sphere, vjp
-from jsigr_lib.objectives import residual
 
 
 def predict(model: nn.Module, x: Images) -> Tensor:
@@ -41,14 +39,6 @@ def projection_draws(jacobian: Tensor, draws: int, generator: torch.Generator) -
     gram = jacobian @ jacobian.mT
     v = sphere(draws * batch, classes, like=jacobian, generator=generator).view(draws, batch, classes)
     return classes * torch.einsum("dbk,bkl,dbl->db", v, gram, v)
-
-
-def input_gradient_error(model: nn.Module, x: Images, y: Tensor) -> float:
-    """Largest |g - J^T (p - onehot(y))|: the loss gradient needs no more than the Jacobian [derived]."""
-    x = x.detach().requires_grad_()
-    z = model(x)
-    (g,) = torch.autograd.grad(F.cross_entropy(z, y, reduction="sum"), x, retain_graph=True)
-    return (g - vjp(z, x, residual(z, y), create_graph=False)).abs().max().item()
 
 
 def linearised_robustness(model: nn.Module, x: Images) -> dict[str, Tensor]:

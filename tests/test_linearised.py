@@ -4,10 +4,8 @@ from numpy.testing import assert_allclose
 from torch import nn
 from torch.testing import assert_close
 
-from jsigr_lib import linearised
 from jsigr_lib.linearised import (
     full_jacobian,
-    input_gradient_error,
     linearisation_error,
     linearised_robustness,
     projection_draws,
@@ -71,19 +69,6 @@ def test_projections_are_independent_and_seeded(linear, x, seeded):
     assert len(draws.unique()) == 5 * len(x)
     assert torch.equal(draws, projection_draws(jacobian, 5, seeded()))
     assert not torch.equal(draws, projection_draws(jacobian, 5, seeded(1)))
-
-
-# gradients
-
-
-def test_input_gradient_is_jacobian_times_residual(analytic, net, x, y):
-    assert input_gradient_error(analytic, x, y) < 1e-12
-    assert input_gradient_error(net, x, y) < 1e-12
-
-
-def test_input_gradient_error_would_show(monkeypatch, net, x, y):
-    monkeypatch.setattr(linearised, "residual", lambda z, y: z.softmax(1))
-    assert input_gradient_error(net, x, y) > 1e-3
 
 
 # linearised robustness

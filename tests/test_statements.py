@@ -247,10 +247,15 @@ def test_penalty_is_that_of_the_images(networks):
 # where they end
 
 
+def test_input_gradient_is_jacobian_times_residual(networks, monkeypatch):
+    g, product = breaking.input_gradients(networks["standard"], 2)
+    np.testing.assert_allclose(g, product, atol=1e-15)
+    monkeypatch.setattr(breaking, "residual", lambda z, y: z.softmax(1))
+    assert np.abs(np.subtract(*breaking.input_gradients(networks["standard"], 2))).max() > 1e-3
+
+
 def test_limits_are_exact_at_the_image(networks):
     one = networks["standard"]
-    g, product = breaking.input_gradients(one, 2)
-    np.testing.assert_allclose(g, product, atol=1e-15)
     way = breaking.towards_boundary(one, np.array([0.0, 1e-4]))
     assert way["same"].all()
     np.testing.assert_allclose(way["gap"], [[1] * 6, [1 - 1e-4] * 6], atol=1e-12)
