@@ -1,9 +1,10 @@
-"""Break an assumption and watch the statement fail: the two sides of four statements, for a trained network and one
-image, as a static figure and as a live panel. Distances are L2, in pixel units."""
+"""Where the statements of the theory notebook end: what a statement says, beside what a trained network does. As
+numbers for figures, as a static figure, and as a live panel. All in float64; distances are L2, in pixel units."""
 
 import io
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import combinations
 
 import ipywidgets
 import matplotlib as mpl
@@ -11,13 +12,183 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from jsigr_lib import formulas, limits, theory
+from jsigr_lib import regions
 from jsigr_lib.figures import Described
-from jsigr_lib.jacobian import sphere
+from jsigr_lib.jacobian import Images, evaluation_mode, loss_gradient, sphere, squared_norm
+from jsigr_lib.linearised import (
+    full_jacobian,
+    linearised_robustness,
+    predict,
+    projection_variance,
+    second_derivative,
+    softened,
+    tangent_error,
+)
+from jsigr_lib.measure_estimators import EXACT
+from jsigr_lib.objectives import JSIGR, residual
 from jsigr_lib.plotting import figure, panels
-from jsigr_lib.specimens import Specimen, offsets, second_derivative, softened
 from jsigr_lib.study import Study
+
+WEIGHTS = {"lambda_j": 0.01, "lambda_s": 3.0}
+FEW = 3  # images, where every one takes many passes
+SOFTNESS = 10.0  # of the smoothed network, softplus(a t) / a in place of its ReLUs
+RADII = np.geomspace(3e-5, 3, 26)
+
+# trained networks, and what the statements need to know of them
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """A trained network and images, float64. specimen[chosen] has some of the images."""
+
+    model: nn.Module
+    x: Images
+    y: Tensor
+
+    def __getitem__(self, chosen: slice | list[int]) -> "Specimen":
+        return Specimen(self.model, self.x[chosen], self.y[chosen])
+
+    @cached_property
+    def jacobian(self) -> Tensor:
+        return full_jacobian(self.model, self.x)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        return predict(self.model, self.x)
+
+    @cached_property
+    def top(self) -> Tensor:
+        """The likeliest class."""
+        return self.logits.argmax(1)
+
+    def gaps(self, z: Tensor) -> Tensor:
+        """How far the top class is ahead of each other class, z_i* - z_k: [batch, K - 1, ...] of [batch, K, ...]."""
+        ahead = z[torch.arange(len(z), device=z.device), self.top][:, None] - z
+        return ahead[F.one_hot(self.top, z.shape[1]) == 0].view(len(z), -1, *z.shape[2:])
+
+    @cached_property
+    def slopes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the other classes: gaps z_i* - z_j [batch, K - 1], their gradients, and these gradients' lengths."""
+        gradients = self.gaps(self.jacobian)
+        return self.gaps(self.logits), gradients, gradients.norm(dim=2)
+
+    @cached_property
+    def nearest(self) -> Tensor:
+        """Which of the other classes has the nearest boundary, by the tangent."""
+        gaps, _, lengths = self.slopes
+        return (gaps / lengths).argmin(1)
+
+
+def specimens(study: Study, images: int = 24, names: list[str] | None = None) -> dict[str, Specimen]:
+    """The first network of every defence, or of some, of the architecture that figures show, on the first test
+    images. A network that training has made a constant is left out: it has no tangent to speak of."""
+    x, y = study.batch("test", images)
+    models = {name: study.model(study.training(name)).double().requires_grad_(True) for name in names or study.labels}
+    found = {name: Specimen(model, x.double(), y) for name, model in models.items()}
+    return {name: one for name, one in found.items() if one.jacobian.any()}
+
+
+def directions(x: Images) -> Images:
+    """A random unit vector per image, the same ones at every call."""
+    return sphere(len(x), x[0].numel(), like=x, generator=torch.Generator().manual_seed(0)).view_as(x)
+
+
+def penalty(one: Specimen, mask: Tensor | None = None) -> Tensor:
+    """lambda_J R_J + lambda_S R_S, exactly; without a mask, nothing is spared."""
+    x = one.x.detach().requires_grad_()
+    mask = torch.zeros_like(one.x[:, :1]) if mask is None else mask
+    with evaluation_mode(one.model):
+        return JSIGR(**WEIGHTS, **EXACT)._double_backprop(one.model(x), x, one.y, mask, None).detach()
+
+
+def offsets(one: Specimen) -> Tensor:
+    """beta of z_i* - z_j = <x, grad> + beta for the other classes: what the network says to the black image, where
+    <x, grad> is zero, while its ReLUs stay on or off as they are at x. So it needs neither a gradient nor x."""
+    held = iter([inputs > 0 for inputs in regions._relu_inputs(one.model, one.x)])
+    relus = [module for module in one.model.modules() if isinstance(module, nn.ReLU)]
+    hooks = [relu.register_forward_hook(lambda _, inputs, __: inputs[0] * next(held)) for relu in relus]
+    try:
+        z = predict(one.model, torch.zeros_like(one.x))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return one.gaps(z)
+
+
+# both sides of a statement, for the figures
+
+
+def input_gradients(one: Specimen, image: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """S3, every pixel of one image: autograd's gradient of the loss, and J^T (p - onehot)."""
+    g = loss_gradient(one.model, one.x, one.y)[image].flatten()
+    product = one.jacobian[image].T @ residual(one.logits, one.y)[image]
+    return g.cpu().numpy(), product.cpu().numpy()
+
+
+def coin_outcomes(one: Specimen, coins: np.ndarray) -> dict[str, np.ndarray]:
+    """S4, against the coin's chance of heads: what heads and tails count on average, and the mean over the coin."""
+    norm = one.jacobian.square().sum((1, 2)).mean().item()
+    selective = squared_norm(loss_gradient(one.model, one.x, one.y)).mean().item()
+    heads, tails = WEIGHTS["lambda_j"] * norm / coins, WEIGHTS["lambda_s"] * selective / (1 - coins)
+    return {"heads": heads, "tails": tails, "mean": coins * heads + (1 - coins) * tails}
+
+
+def half_batches(one: Specimen, images: int = 8, share: float = 0.1) -> tuple[np.ndarray, float]:
+    """S5: what every half of a batch counts, relative to the whole batch's penalty, and the chance of such a step."""
+    chance = JSIGR(**WEIGHTS, fraction=share).chance
+    single = torch.stack([penalty(one[[i]]) for i in range(images)])
+    halves = torch.stack([single[list(half)].mean() for half in combinations(range(images), images // 2)])
+    return (halves / chance / single.mean()).cpu().numpy(), chance
+
+
+def towards_boundary(one: Specimen, shares: np.ndarray) -> dict[str, np.ndarray]:
+    """S7: from every image straight towards the boundary of its tangent, in shares of rho~. Each [shares, batch]: the
+    gap of the two classes, relative to what it is at the image, as the network has it, and whether its decision is
+    still the same."""
+    rows = torch.arange(len(one.x), device=one.x.device)
+    gaps, gradients, lengths = (part[rows, one.nearest] for part in one.slopes)
+    step = (-gradients / lengths[:, None] * (gaps / lengths)[:, None]).view_as(one.x)
+    z = [predict(one.model, one.x + share * step) for share in shares]
+    gap = torch.stack([one.gaps(there)[rows, one.nearest] / gaps for there in z])
+    same = torch.stack([there.argmax(1) == one.top for there in z])
+    return {"gap": gap.cpu().numpy(), "same": same.double().cpu().numpy()}
+
+
+def alignment_sides(there: Specimen, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """S8, per image: |rho~ - alpha|, and |beta| / ||grad|| of the class that attains rho~. The betas may be those of
+    another linear region."""
+    robust = linearised_robustness(there.model, there.x)
+    bounds = beta.abs() / there.slopes[2]
+    return (robust["robustness"] - robust["alignment"]).abs(), bounds.gather(1, there.nearest[:, None])[:, 0]
+
+
+def alignment_gaps(one: Specimen, away: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """`alignment_sides` at points this far from the images, in random directions, with the betas of the *images'*
+    regions, where the decision is the image's."""
+    there = replace(one, x=one.x + away * directions(one.x))
+    same = there.top == one.top
+    left, most = alignment_sides(there, offsets(one))
+    return left[same].cpu().numpy(), most[same].cpu().numpy()
+
+
+def error_curves(one: Specimen, radii: np.ndarray = RADII) -> dict[str, np.ndarray]:
+    """S9, along one random direction per image, relative to the logits' length, each [radii, batch]: the tangent's
+    error for the network, for the softened network, and the bound M ||d||^2 / 2 of the latter, M the largest second
+    derivative up to there."""
+    u, soft, scale = directions(one.x), softened(one.model, SOFTNESS), one.logits.norm(dim=1)
+    places = torch.as_tensor(radii / radii[-1])
+    curvature = second_derivative(soft, one.x, float(radii[-1]) * u, places).norm(dim=2) / radii[-1] ** 2
+    found = {
+        "network": tangent_error(one.model, one.x, u, radii)[0],
+        "softened": tangent_error(soft, one.x, u, radii)[0],
+        "bound": curvature.cummax(0).values * torch.as_tensor(radii).to(curvature)[:, None] ** 2 / 2,
+    }
+    return {name: (values / scale).cpu().numpy() for name, values in found.items()}
+
+
+# the panel: break an assumption and watch the statement fail
 
 TITLES = {
     "S2": "S2: spread of n projections",
@@ -73,85 +244,67 @@ class Sides:
 
 
 class Scenes:
-    """The sides for every setting, of some networks and the first test images; each is computed once."""
+    """The sides of every setting, for some networks; each is computed once."""
 
-    def __init__(self, study: Study, names: list[str] | None = None):
-        self.labels = {name: study.labels[name] for name in names or study.labels}
-        x, y = study.batch("test", IMAGES)
-        self._x, self._y = x.double(), y
-        self._load = lambda name: study.model(study.training(name)).double()
+    def __init__(self, study: Study, networks: dict[str, Specimen]):
+        self.labels = {name: study.labels[name] for name in networks}
+        self.images = min(IMAGES, *(len(one.x) for one in networks.values()))
+        self._networks = networks
         self.sides = cache(self._sides)
-        self._network = cache(self._load)
 
     def _sides(self, statement: str, network: str, image: int, bend: float) -> Sides:
-        one = Specimen(self._network(network), self._x[image : image + 1], self._y[image : image + 1])
+        one = self._networks[network][image : image + 1]
         return {"S2": _spread, "S7": _boundary, "S8": _alignment, "S9": _tangent}[statement](one, bend)
 
 
-def _bent(model: nn.Module, bend: float) -> nn.Module:
+def _bent(one: Specimen, bend: float) -> Specimen:
     """The ReLU network at 0; then softplus(a t) / a, a from 300 down to 3."""
-    return softened(model, 300 / 100**bend) if bend > 0 else model
+    return replace(one, model=softened(one.model, 300 / 100**bend)) if bend > 0 else one
 
 
 def _spread(one: Specimen, bend: float) -> Sides:
     jacobian, classes = one.jacobian.cpu(), one.logits.shape[1]
     v = sphere(DRAWS, classes, like=jacobian, generator=torch.Generator().manual_seed(0))
-    v[:, one.logits.argmax(1).item()] *= 1 + 3 * bend
+    v[:, one.top.item()] *= 1 + 3 * bend
     v = v / v.norm(dim=1, keepdim=True)
     norm = jacobian.square().sum().item()
-    estimates = formulas.projection(classes, ((v @ jacobian[0]) ** 2).sum(1)).numpy() / norm
+    estimates = classes * ((v @ jacobian[0]) ** 2).sum(1).numpy() / norm
     means = [estimates.reshape(-1, n).mean(1) for n in PROJECTIONS]
     left = np.array([np.sqrt(np.mean((mean - 1) ** 2)) for mean in means])
-    right = (theory.projection_variance(jacobian).item() / np.array(PROJECTIONS)) ** 0.5 / norm
+    right = (projection_variance(jacobian).item() / np.array(PROJECTIONS)) ** 0.5 / norm
     excess = np.where(np.abs(left / right - 1) <= SPREAD_TOLERANCE, 0, np.abs(left / right - 1))
     names = ("projections n", "relative spread, measured", "by the formula")
     return Sides("S2", np.array(PROJECTIONS), left, right, excess, names, ("log", "linear"))
 
 
 def _boundary(one: Specimen, bend: float) -> Sides:
-    one = Specimen(_bent(one.model, bend), one.x, one.y)
+    one = _bent(one, bend)
     gaps, _, lengths = one.slopes
-    rho = formulas.distance(gaps, lengths).min().item()
-    gap = limits.towards_boundary(one, STRAIGHT / rho)["gap"][:, 0]
-    tangent = 1 - STRAIGHT / rho
+    shares = STRAIGHT / (gaps / lengths).min().item()
+    gap, tangent = towards_boundary(one, shares)["gap"][:, 0], 1 - shares
     excess = np.where(np.sign(gap) == np.sign(tangent), 0, np.abs(gap - tangent))
     names = ("distance", "gap / gap at the image, network", "tangent")
     return Sides("S7", STRAIGHT, gap, tangent, excess, names, ("linear", "linear"))
 
 
-def _along(one: Specimen) -> Tensor:
-    """Points at every distance in one random direction."""
-    u = sphere(1, one.x[0].numel(), like=one.x, generator=torch.Generator().manual_seed(0)).view_as(one.x)
-    return one.x + torch.as_tensor(DISTANCES).to(one.x).view(-1, 1, 1, 1) * u
-
-
 def _alignment(one: Specimen, bend: float) -> Sides:
-    there = Specimen(_bent(one.model, bend), _along(one), one.y.expand(len(DISTANCES)))
-    robust = theory.linearised_robustness(there.model, there.x)
-    left = (robust["robustness"] - robust["alignment"]).abs().cpu().numpy()
-    gaps, _, lengths = there.slopes
-    nearest = (gaps / lengths).argmin(1, keepdim=True)
-    top = one.logits.argmax()
-    held = offsets(one).expand(len(DISTANCES), -1)
-    right = formulas.alignment_gap(held, lengths).gather(1, nearest)[:, 0].cpu().numpy()
-    right = np.where((there.logits.argmax(1) == top).cpu().numpy(), right, np.nan)  # another class, other offsets
+    points = one.x + torch.as_tensor(DISTANCES).to(one.x).view(-1, 1, 1, 1) * directions(one.x)
+    there = _bent(Specimen(one.model, points, one.y.expand(len(points))), bend)
+    left, right = (side.cpu().numpy() for side in alignment_sides(there, offsets(one).expand(len(points), -1)))
+    right = np.where((there.top == one.top).cpu().numpy(), right, np.nan)  # another class, other offsets
     excess = np.where(left <= right * (1 + 1e-9), 0, np.nan_to_num(left / right - 1, nan=np.inf))
     return Sides("S8", DISTANCES, left, right, excess, ("distance", "|ρ̃ − α|", "|β| / ‖∇‖"), ("log", "linear"))
 
 
 def _tangent(one: Specimen, bend: float) -> Sides:
-    model = _bent(one.model, bend)
-    points, z = _along(one), limits.predict(model, one.x)
-    step = (points[-1:] - one.x) / DISTANCES[-1]
-    first = theory.full_jacobian(model, one.x)[0] @ step.flatten()
-    distances = torch.as_tensor(DISTANCES).to(z)[:, None]
-    error = (limits.predict(model, points) - z - distances * first).norm(dim=1) / z.norm()
-    curvature = second_derivative(model, one.x, step, torch.zeros(1)).norm() if bend > 0 else torch.zeros(())
-    left, right = error.cpu().numpy(), (formulas.remainder(curvature, distances[:, 0]) / z.norm()).cpu().numpy()
+    one, u = _bent(one, bend), directions(one.x)
+    scale = one.logits.norm().item()
+    left = tangent_error(one.model, one.x, u, DISTANCES)[0][:, 0].cpu().numpy() / scale
+    curvature = second_derivative(one.model, one.x, u, torch.zeros(1)).norm().item() if bend > 0 else 0.0
+    right = curvature * DISTANCES**2 / 2 / scale
     excess = np.where(left <= right + 100 * FLOOR, 0, left / np.maximum(right, FLOOR) - 1)
-    return Sides(
-        "S9", DISTANCES, np.maximum(left, FLOOR), np.maximum(right, FLOOR), excess, ("distance", "error", "bound")
-    )
+    left, right = np.maximum(left, FLOOR), np.maximum(right, FLOOR)
+    return Sides("S9", DISTANCES, left, right, excess, ("distance", "error", "bound"))
 
 
 def draw(axes: Axes, sides: Sides, value: float) -> None:
@@ -210,7 +363,7 @@ def panel(scenes: Scenes) -> ipywidgets.VBox:
     network = ipywidgets.Dropdown(
         options=[(t, n) for n, t in scenes.labels.items()], description="network", style=style
     )
-    image = ipywidgets.IntSlider(0, 0, IMAGES - 1, description="image", **slider)
+    image = ipywidgets.IntSlider(0, 0, scenes.images - 1, description="image", **slider)
     eps = ipywidgets.SelectionSlider(
         options=[(f"{d:.2g}", d) for d in DISTANCES], index=45, description="distance", **slider
     )

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from jsigr_lib import flags, interpretability, robustness, statistics, theory, threats, toml
+from jsigr_lib import flags, interpretability, linearised_tables, robustness, statistics, threats, toml
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.errors import InputError, within
 from jsigr_lib.outcomes import Outcomes, correct_of, transferred, white_box
@@ -67,7 +67,7 @@ def specs(study: Study) -> list[Spec]:
     return [
         *robustness.specs(study, threats.headline_cells(study)),
         *(white_box(study, network, study.profile.eps) for network in networks),
-        *theory.linearised_specs(study),
+        *linearised_tables.linearised_specs(study),
         *interpretability.specs(study),
     ]
 
@@ -84,7 +84,7 @@ def values_per_image(study: Study, architecture: str, defence: str) -> dict[tupl
     for (measure, name, given), value in interpretability.stacked(study, architecture, defence).items():
         of = "" if name == "network" else f" of the {name} map"
         values[f"{measure}{of}{'' if given == 'both' else f', {given}'}", ""] = value
-    linearised = [theory.linearised_values(study, network)["robustness"] for network in networks]
+    linearised = [linearised_tables.linearised_values(study, network)["robustness"] for network in networks]
     values["linearised robustness", ""] = np.stack(linearised)
     return values
 

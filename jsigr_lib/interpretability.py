@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from jsigr_lib import statistics, theory
+from jsigr_lib import statistics
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.explanations import REFERENCE, Explained, Sanity
+from jsigr_lib.linearised_tables import linearised_spec, linearised_values
 from jsigr_lib.study import Study
 from jsigr_lib.threats import headline_attack
 from jsigr_lib.zoo import Training
@@ -93,7 +94,7 @@ def specs(study: Study) -> list[Spec]:
     for (architecture, defence), networks in study.targets().items():
         for network in networks:
             found += [explained_in(study, defence, network)]
-            found += [theory.linearised(study, network, attacked=attacked) for attacked in (False, True)]
+            found += [linearised_spec(study, network, attacked=attacked) for attacked in (False, True)]
             if defence in study.featured and architecture == study.architecture:
                 found += [sanity(study, network)]
     return found
@@ -106,7 +107,7 @@ def measures(study: Study, defence: str, target: Training) -> dict[tuple[str, st
         tensors |= study.get(sanity(study, target)).tensors
     values = {tuple(name.split("|")): value.double().numpy() for name, value in tensors.items()}
     for given in INPUTS:
-        found = theory.linearised_values(study, target, attacked=given == "attacked")
+        found = linearised_values(study, target, attacked=given == "attacked")
         values["alignment", "network", given] = found["alignment"]
     return {key: value for key, value in values.items() if key[0] in MEASURES}
 

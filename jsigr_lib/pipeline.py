@@ -23,7 +23,17 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from jsigr_lib import boundary, claims, estimators, interpretability, provenance, robustness, search, theory, threats
+from jsigr_lib import (
+    boundary,
+    claims,
+    estimators,
+    interpretability,
+    linearised_tables,
+    provenance,
+    robustness,
+    search,
+    threats,
+)
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.comparison import against_published
 from jsigr_lib.errors import InputError, between, one_line, one_of
@@ -86,7 +96,7 @@ def specs(study: Study, notebook: str) -> list[Spec]:
     networks: list[Spec] = [network for networks in study.targets().values() for network in networks]
     every = robustness.specs(study, threats.robustness_cells(study))
     searched = [one for split in search.SPLITS for one in robustness.specs(study, search.cells(study, split))]
-    linearised, maps = theory.linearised_specs(study), interpretability.specs(study)
+    linearised, maps = linearised_tables.linearised_specs(study), interpretability.specs(study)
     needed = {
         "01_theory": [*linearised, *boundary.boundary_specs(study), *estimators.scatter_specs(study).values()],
         "02_training": [*networks, *searched],

@@ -1,22 +1,15 @@
-"""The statements of the theory notebook in symbols: each function returns what should vanish identically, as a list of
-expressions, for `proved` to simplify. Means over the sphere come from its moments, chances are enumerated."""
+"""The statements of the theory notebook in symbols. Each `..._identities` is given a statement's formula, and returns
+expressions that vanish identically if the statement holds. Means over the sphere come from its moments, chances are
+enumerated."""
 
 from collections.abc import Callable
 from itertools import combinations
 
+import numpy as np
 import sympy as sp
-
-from jsigr_lib import formulas
-from jsigr_lib.findings import Finding
 
 CLASSES = (2, 3, 4)
 Identities = list[sp.Expr]
-
-
-def proved(identities: Callable[[], Identities]) -> Finding:
-    """How many of the expressions are not identically zero."""
-    left = [one for one in identities() if sp.simplify(sp.expand(one)) != 0]
-    return Finding(len(left), 0, len(identities()), "identities that fail", str(left[0])[:200] if left else "")
 
 
 def sphere_moment(powers: tuple[int, ...]) -> sp.Expr:
@@ -35,8 +28,17 @@ def sphere_mean(expression: sp.Expr, v: list[sp.Symbol]) -> sp.Expr:
     return sum(coefficient * sphere_moment(powers) for powers, coefficient in terms)
 
 
-def _matrix(name: str, rows: int, columns: int) -> sp.Matrix:
-    return sp.Matrix(rows, columns, lambda i, j: sp.Symbol(f"{name}{i}{j}", real=True))
+def sphere_design(dimension: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points [n, dimension] and weights [n] whose weighted sum is the mean over the unit sphere of every even
+    polynomial of degree up to five: exact, where random vectors would leave an error (Stroud 1971, U_n: 5-1).
+
+    The axes weigh (4 - K) / (K (K + 2)), the diagonals (e_i +- e_j) / sqrt(2) weigh 2 / (K (K + 2)) each.
+    """
+    axes = np.eye(dimension)
+    i, j = np.triu_indices(dimension, 1)
+    diagonals = np.concatenate([axes[i] + axes[j], axes[i] - axes[j]]) / 2**0.5
+    weights = [(4 - dimension) / 2] * dimension + [1.0] * len(diagonals)
+    return np.concatenate([axes, diagonals]), np.array(weights) * 2 / (dimension * (dimension + 2))
 
 
 def _vector(name: str, length: int) -> sp.Matrix:
@@ -47,30 +49,32 @@ def _squared(vector: sp.Matrix) -> sp.Expr:
     return sum(entry**2 for entry in vector)
 
 
-def _estimate(classes: int) -> tuple[sp.Expr, list[sp.Symbol], sp.Matrix]:
-    """K ||J^T v||^2 by the entries of v and of the symmetric J J^T, on which alone it depends."""
-    v = _vector("v", classes)
-    gram = sp.Matrix(classes, classes, lambda i, j: sp.Symbol(f"g{min(i, j)}{max(i, j)}", real=True))
-    return formulas.projection(classes, (v.T * gram * v)[0]), list(v), gram
-
-
-def projection_mean() -> Identities:
-    """S1: E[K ||J^T v||^2] - ||J||_F^2."""
-    cases = [_estimate(classes) for classes in CLASSES]
-    return [sphere_mean(estimate, v) - gram.trace() for estimate, v, gram in cases]
-
-
-def projection_variance() -> Identities:
-    """S2: E[estimate^2] - ||J||_F^4 - the formula."""
+def _products() -> list[tuple[sp.Expr, list[sp.Symbol], sp.Matrix]]:
+    """For each number of classes: ||J^T v||^2 by the entries of v and of the symmetric J J^T, v, and J J^T."""
     found = []
     for classes in CLASSES:
-        estimate, v, gram = _estimate(classes)
-        formula = formulas.projection_variance(sp.Integer(classes), _squared(gram), gram.trace())
-        found.append(sphere_mean(estimate**2, v) - gram.trace() ** 2 - formula)
+        v = _vector("v", classes)
+        gram = sp.Matrix(classes, classes, lambda i, j: sp.Symbol(f"g{min(i, j)}{max(i, j)}", real=True))
+        found.append(((v.T * gram * v)[0], list(v), gram))
     return found
 
 
-def input_gradient() -> Identities:
+def mean_identities(estimate: Callable) -> Identities:
+    """S1: E[K ||J^T v||^2] - ||J||_F^2."""
+    return [sphere_mean(estimate(len(v), square), v) - gram.trace() for square, v, gram in _products()]
+
+
+def variance_identities(variance: Callable) -> Identities:
+    """S2: E[(K ||J^T v||^2)^2] - ||J||_F^4 - the formula."""
+    return [
+        sphere_mean((len(v) * square) ** 2, v)
+        - gram.trace() ** 2
+        - variance(sp.Integer(len(v)), _squared(gram), gram.trace())
+        for square, v, gram in _products()
+    ]
+
+
+def gradient_identities(residual: Callable) -> Identities:
     """S3, three classes and two pixels, any differentiable z(x): dl/dx_n - sum_k J_kn (p_k - [k = y])."""
     pixels = sp.symbols("x0 x1", real=True)
     z = [sp.Function(f"z{k}", real=True)(*pixels) for k in range(3)]
@@ -78,12 +82,12 @@ def input_gradient() -> Identities:
     found = []
     for y in range(3):
         loss = sp.log(total) - z[y]
-        cotangent = [formulas.residual(sp.exp(z[k]) / total, int(k == y)) for k in range(3)]
+        cotangent = [residual(sp.exp(z[k]) / total, int(k == y)) for k in range(3)]
         found += [sp.diff(loss, n) - sum(sp.diff(z[k], n) * cotangent[k] for k in range(3)) for n in pixels]
     return found
 
 
-def single_pass() -> Identities:
+def single_pass_identities(coin_weights: Callable) -> Identities:
     """S4, two and three classes, two pixels, J and c = p - onehot any functions of a weight t: mean over coin and
     sphere of the one squared norm, less lambda_J ||J||_F^2 + lambda_S ||(1 - m) J^T c||^2; and its derivative by t,
     for which the mean is taken after differentiating."""
@@ -93,39 +97,38 @@ def single_pass() -> Identities:
         jacobian = sp.Matrix(classes, 2, lambda k, n: sp.Function(f"J{k}{n}")(t))
         cotangent = sp.Matrix(classes, 1, lambda k, _: sp.Function(f"c{k}")(t))
         v, free = _vector("v", classes), _vector("m", 2)
-        product = jacobian.T * cotangent
-        on_heads = formulas.heads(lambda_j, classes, coin) * _squared(jacobian.T * v)
-        selective = sum(((1 - m) * g) ** 2 for m, g in zip(free, product, strict=True))
-        on_tails = formulas.tails(lambda_s, coin) * selective
+        heads, tails = coin_weights(lambda_j, lambda_s, classes, coin)
+        on_heads = heads * _squared(jacobian.T * v)
+        selective = sum(((1 - m) * g) ** 2 for m, g in zip(free, jacobian.T * cotangent, strict=True))
         target = lambda_j * _squared(jacobian) + lambda_s * selective
         for of in (lambda e: e, lambda e: sp.diff(e, t)):
-            found.append(coin * sphere_mean(of(on_heads), list(v)) + (1 - coin) * of(on_tails) - of(target))
+            found.append(coin * sphere_mean(of(on_heads), list(v)) + (1 - coin) * of(tails * selective) - of(target))
     return found
 
 
-def fraction() -> Identities:
+def fraction_identities(counted: Callable) -> Identities:
     """S5, batches of two to five, a half of each (rounded down) on a share 2q of the steps: mean over all halves and
     over steps with and without the penalty, less the mean of the batch."""
     q = sp.Symbol("q", positive=True)
     found = []
     for batch in range(2, 6):
         penalties, size = list(_vector("r", batch)), batch // 2
-        halves = [formulas.fraction(sum(half) / sp.Integer(size), 2 * q) for half in combinations(penalties, size)]
+        halves = [counted(sum(half) / sp.Integer(size), 2 * q) for half in combinations(penalties, size)]
         found.append(2 * q * sum(halves) / len(halves) - sum(penalties) / sp.Integer(batch))
     return found
 
 
-def robustness_bound() -> Identities:
+def bound_identities(slope_squared: Callable) -> Identities:
     """S6, as a sum of squares: 2 ||J||_F^2 - ||J_0 - J_1||^2 = ||J_0 + J_1||^2 + 2 sum_{k > 1} ||J_k||^2 >= 0."""
     found = []
     for classes in CLASSES:
         rows = [_vector(f"J{k}", 3) for k in range(classes)]
-        slack = formulas.slope_squared(sum(map(_squared, rows))) - _squared(rows[0] - rows[1])
+        slack = slope_squared(sum(map(_squared, rows))) - _squared(rows[0] - rows[1])
         found.append(slack - _squared(rows[0] + rows[1]) - 2 * sum(map(_squared, rows[2:])))
     return found
 
 
-def boundary_distance() -> Identities:
+def distance_identities(distance: Callable) -> Identities:
     """S7, three pixels, by Lagrange's multiplier: the stationary point d of ||d||^2 with gap + <a, d> = 0 lies on the
     plane, is as long as the formula says, and any other point of the plane is longer by its squared offset."""
     a, d, step = _vector("a", 3), _vector("d", 3), _vector("s", 3)
@@ -137,22 +140,22 @@ def boundary_distance() -> Identities:
     along = step - a * (a.dot(step) / _squared(a))  # any step within the plane
     return [
         plane.subs(nearest),
-        _squared(point) - formulas.distance(gap**2, _squared(a)),
+        _squared(point) - distance(gap**2, _squared(a)),
         _squared(point + along) - _squared(point) - _squared(along),
     ]
 
 
-def alignment() -> Identities:
+def alignment_identities(alignment_gap: Callable) -> Identities:
     """S8, with s = <x, grad>, slope = ||grad||, gap = s + beta: for each sign of s and of the gap, the slack
     bound^2 - (rho~ - alpha)^2, times slope^2, less 2 (|s| |gap| - s gap), which is at least 0."""
     s, offset = sp.symbols("s beta", real=True)
     slope = sp.Symbol("slope", positive=True)
     gap = s + offset
-    slack = formulas.alignment_gap(offset, slope) ** 2 - (abs(gap) / slope - abs(s) / slope) ** 2
+    slack = alignment_gap(offset, slope) ** 2 - (abs(gap) / slope - abs(s) / slope) ** 2
     return [slack * slope**2 - 2 * (abs(s * gap) - s * gap)]
 
 
-def remainder() -> Identities:
+def remainder_identities(remainder: Callable) -> Identities:
     """S9, phi(t) = z(x + t d) any C^2 function: (1 - t) phi'' is a derivative, of (1 - t) phi' + phi, hence
     phi(1) - phi(0) - phi'(0) = integral of (1 - t) phi''; and with |phi''| = M ||d||^2 that integral is the bound. For
     an affine phi it is 0."""
@@ -162,6 +165,6 @@ def remainder() -> Identities:
     affine = level + slope * t
     return [
         sp.diff(inner, t) - (1 - t) * sp.diff(phi, t, 2),
-        sp.integrate((1 - t) * curvature * length**2, (t, 0, 1)) - formulas.remainder(curvature, length),
+        sp.integrate((1 - t) * curvature * length**2, (t, 0, 1)) - remainder(curvature, length),
         affine.subs(t, 1) - affine.subs(t, 0) - sp.diff(affine, t),
     ]

@@ -4,8 +4,8 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from jsigr_lib.estimators import best_coin, predicted_spread
 from jsigr_lib.figures import Described, bars, name_bars
+from jsigr_lib.measure_estimators import best_coin, predicted_spread
 from jsigr_lib.plotting import figure, looks, panels
 from jsigr_lib.study import Study
 

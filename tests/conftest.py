@@ -15,11 +15,11 @@ from jsigr_lib import (
     estimators,
     interpretability,
     keys,
+    linearised_tables,
     pipeline,
     robustness,
     search,
     statistics,
-    theory,
     threats,
 )
 from jsigr_lib.study import Study
@@ -202,7 +202,7 @@ def table(study):
         "curves": lambda: interpretability.curves_table(study),
         "questions": lambda: interpretability.questions_table(study),
         "cascade": lambda: interpretability.cascade_table(study),
-        "linearised": lambda: theory.linearised_table(study),
+        "linearised": lambda: linearised_tables.linearised_table(study),
         "scatter": lambda: estimators.scatter_table(study),
         "trade-offs": lambda: claims.trade_offs(study),
         "contrasts": lambda: claims.contrasts(study, claims.load_claims()),

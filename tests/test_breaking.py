@@ -8,12 +8,12 @@ import pytest
 from PIL import Image
 
 from jsigr_lib import breaking
-from jsigr_lib.breaking import PROJECTIONS, STRAIGHT, Scenes, Sides, panel, picture, static
+from jsigr_lib.breaking import IMAGES, PROJECTIONS, STRAIGHT, Scenes, Sides, panel, picture, specimens, static
 
 
 @pytest.fixture(scope="module")
 def scenes(study) -> Scenes:
-    return Scenes(study, ["standard", "jsigr"])
+    return Scenes(study, specimens(study, IMAGES, ["standard", "jsigr"]))
 
 
 def test_spread_follows_the_formula_until_the_vectors_are_not_uniform(scenes):

@@ -28,14 +28,16 @@ from jsigr_lib.cli import parse_settings
 from jsigr_lib.config import Profile, load_profile
 from jsigr_lib.controls import Settings
 from jsigr_lib.deviations import load_deviations
-from jsigr_lib.equations import load_equations
 from jsigr_lib.errors import InputError
 from jsigr_lib.explorer import Explorer
 from jsigr_lib.paper_values import load_paper_values
-from jsigr_lib.paths import CLAIMS, DEVIATIONS, EQUATIONS, PRETRAINED, PROFILES
+from jsigr_lib.paths import CLAIMS, DEVIATIONS, EQUATIONS, PRETRAINED, PROFILES, ROOT
 from jsigr_lib.saliency import Selection
 from jsigr_lib.tensor_files import read, write
 from jsigr_lib.widgets import SaliencyExplorer
+
+sys.path.insert(0, str(ROOT / "tools"))
+from equations import load_equations
 
 EXAMPLES = 60
 MOST_MEMORY = 300_000_000  # bytes more than before

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from jsigr_lib import interpretability, statistics, theory
+from jsigr_lib import interpretability, linearised_tables, statistics
 from jsigr_lib.explanations import CONTROL, Explained, Sanity
 from jsigr_lib.interpretability import (
     INPUTS,
@@ -18,6 +18,7 @@ from jsigr_lib.interpretability import (
     sanity,
     specs,
 )
+from jsigr_lib.linearised import linearised_robustness
 from jsigr_lib.measures import CURVE_STEPS
 from jsigr_lib.threats import headline_attack
 
@@ -37,7 +38,7 @@ def test_specs_are_every_network_and_all_maps_of_the_featured(study):
         )
     checked = [spec for spec in every if isinstance(spec, Sanity)]
     assert [spec.target for spec in checked] == [study.training(name) for name in study.featured]
-    linearised = [spec for spec in every if isinstance(spec, theory.Linearised)]
+    linearised = [spec for spec in every if isinstance(spec, linearised_tables.Linearised)]
     assert len(linearised) == 2 * len(p.defences)
     assert len(every) == len(kept) + len(checked) + len(linearised)
 
@@ -72,7 +73,7 @@ def test_alignment_is_that_of_the_margin_clean_and_attacked(study, table):
     x, _ = study.batch("test", 8)
     x_adv = study.get(headline_attack(study, "small-cnn")).tensors["images"][:8]
     for given, images in (("clean", x), ("attacked", x_adv)):
-        expected = theory.linearised_robustness(study.model(network), images)["alignment"]
+        expected = linearised_robustness(study.model(network), images)["alignment"]
         assert_allclose(values["alignment", "network", given], expected, rtol=1e-4)
 
 

@@ -21,10 +21,11 @@ from jsigr_lib import (
     figures,
     gallery,
     interpretability,
+    linearised_tables,
+    measure_estimators,
     plotting,
     robustness,
     saliency_figures,
-    theory,
     theory_figures,
 )
 from jsigr_lib.attributions import MAPS
@@ -303,7 +304,7 @@ def tangent_figure(study, table):
 
 
 def linearised_figure(study, table):
-    values = {name: theory.linearised_values(study, study.training(name)) for name in study.profile.defences}
+    values = {name: linearised_tables.linearised_values(study, study.training(name)) for name in study.profile.defences}
     return theory_figures.linearised_robustness(study, values, table("linearised"))
 
 
@@ -604,13 +605,13 @@ def test_spread_has_measured_dots_on_predicted_curves(study, table):
     for (name, sums), curve, dots in zip(moments.items(), lines[::2], lines[1::2], strict=True):
         assert curve.get_color() == dots.get_color() == looks(study)[name]["color"]
         coins = curve.get_xdata()
-        assert_allclose(curve.get_ydata(), [estimators.predicted_spread(sums, coin) for coin in coins])
+        assert_allclose(curve.get_ydata(), [measure_estimators.predicted_spread(sums, coin) for coin in coins])
         own = rows[(rows.defence == name) & rows.predicted.notna()]
         assert dots.get_linestyle() == "None"
         assert dots.get_xdata().tolist() == own.coin.tolist() == list(estimators.COINS)
         assert dots.get_ydata().tolist() == own.spread.tolist()
         assert coins.min() <= min(estimators.COINS) and coins.max() >= max(estimators.COINS)
-        assert f"{study.labels[name]} {estimators.best_coin(sums):.2f}" in alt
+        assert f"{study.labels[name]} {measure_estimators.best_coin(sums):.2f}" in alt
 
 
 def test_linearised_bars_are_the_means(study, table):
@@ -619,7 +620,7 @@ def test_linearised_bars_are_the_means(study, table):
     assert [patch.get_width() for patch in fig.axes[1].patches] == means[list(study.profile.defences)].tolist()
     for name, value in means.items():
         assert f"{study.labels[name]} {value:.2f}" in alt
-    values = theory.linearised_values(study, study.training("standard"))
+    values = linearised_tables.linearised_values(study, study.training("standard"))
     shown = fig.axes[0].collections[0].get_offsets()
     right = values["robustness"] > 0
     assert_allclose(shown, np.stack([values["bound"][right], values["robustness"][right]], 1))

@@ -1,7 +1,7 @@
 """The equation index: a thread from every equation to the function that computes it, the test that checks it, the
-notebook cell that shows it and the figure that draws it. `python -m jsigr_lib.equations` writes EQUATIONS.md anew.
+notebook cell that shows it and the figure that draws it. `python tools/equations.py` writes EQUATIONS.md anew.
 
-Lines of code move with every edit, so EQUATIONS.md names files and functions, and `table` looks the lines up.
+EQUATIONS.md names files and functions, and no lines, which move with every edit.
 """
 
 import ast
@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from jsigr_lib import toml
@@ -23,7 +22,10 @@ from jsigr_lib.paths import EQUATIONS, NOTEBOOKS, ROOT
 TAG = re.compile(r"abs|derived|ours|(code|cited): \S.*")
 FORMULA = re.compile(r"\|\||\^[T2]|\[derived\]|\bsum_|\bmean_i|<=|E\[|\bsqrt\b|[)\w] = [^=]*[*/^]")
 """What a docstring or a comment has that states a formula."""
-INDEXED = ("formulas", "jacobian", "saliency", "objectives", "estimators", "theory", "boundary", "regions", "measures")
+INDEXED = (
+    *("jacobian", "saliency", "objectives", "measure_estimators", "linearised", "measure_boundary", "regions"),
+    *("statements", "measures"),
+)
 """Modules whose formulas have to be in the index."""
 
 
@@ -77,9 +79,9 @@ def load_equations(path: Path = EQUATIONS) -> list[Equation]:
 
 def _check_ends(equation: Equation) -> None:
     for name in equation.functions:
-        place(name)
+        file_of(name)
     for name in equation.tests:
-        test_line(name)
+        check_test(name)
     if equation.cell:
         source = cell_source(equation.cell)
         wanted = [equation.mentions] if equation.mentions else [_short(name) for name in equation.functions]
@@ -96,46 +98,36 @@ def _short(function: str) -> str:
     return function.partition(":")[2].partition(".")[0]
 
 
-def place(function: str) -> tuple[str, int]:
-    """File (below the repository) and line of "jsigr_lib.module:name". Raises InputError if there is no such code."""
+def file_of(function: str) -> str:
+    """The file, below the repository, of "jsigr_lib.module:name". Raises InputError if there is no such code."""
     module, _, name = function.partition(":")
     path = f"{module.replace('.', '/')}.py"
-    lines = _defined(ROOT / path) if re.fullmatch(r"jsigr_lib\.\w{1,64}", module) else {}
-    if name not in lines:
+    if not re.fullmatch(r"jsigr_lib(\.\w{1,64}){1,2}", module) or name not in _defined(ROOT / path):
         raise InputError(
             f"no function {function!r}; accepted: jsigr_lib.<module>:<function>, <class> or <class>.<method>"
         )
-    return path, lines[name]
+    return path
 
 
-def test_line(test: str) -> int:
-    """Line of "tests/test_x.py::test_y". Raises InputError if there is no such test."""
+def check_test(test: str) -> None:
+    """Raises InputError if there is no test "tests/test_x.py::test_y"."""
     path, _, name = test.partition("::")
-    lines = _defined(ROOT / path) if re.fullmatch(r"tests/test_\w{1,64}\.py", path) and name.startswith("test_") else {}
-    if name not in lines:
+    known = re.fullmatch(r"tests/(\w{1,64}/)?test_\w{1,64}\.py", path) and name.startswith("test_")
+    if not known or name not in _defined(ROOT / path):
         raise InputError(f"no test {test!r}; accepted: tests/<file>.py::<test>, without parameters")
-    return lines[name]
-
-
-test_line.__test__ = False  # no test case of pytest's
-
-
-def _defined(path: Path) -> dict[str, int]:
-    """Line of every function, class, method and partial that a file defines."""
-    return _lines(path, path.stat().st_mtime_ns) if path.is_file() else {}
 
 
 @lru_cache
-def _lines(path: Path, changed: int) -> dict[str, int]:
-    found = {}
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+def _defined(path: Path) -> set[str]:
+    """Every function, class, method and partial that a file defines."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else []:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            found[node.name] = node.lineno
+            found.add(node.name)
         if isinstance(node, ast.ClassDef):
-            methods = (one for one in node.body if isinstance(one, ast.FunctionDef))
-            found |= {f"{node.name}.{one.name}": one.lineno for one in methods}
+            found |= {f"{node.name}.{one.name}" for one in node.body if isinstance(one, ast.FunctionDef)}
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
-            found |= {target.id: node.lineno for target in node.targets if isinstance(target, ast.Name)}
+            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
     return found
 
 
@@ -157,13 +149,9 @@ def figures() -> dict[str, str]:
     }
 
 
-def _notebooks() -> dict[str, dict]:
-    return {path.stem: _read(path, path.stat().st_mtime_ns) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
-
-
 @lru_cache
-def _read(path: Path, changed: int) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
+def _notebooks() -> dict[str, dict]:
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
 
 
 def unindexed(equations: list[Equation]) -> list[str]:
@@ -186,33 +174,12 @@ def stating(module: ModuleType) -> list[str]:
     return found
 
 
-def table(equations: list[Equation] | None = None) -> pd.DataFrame:
-    """The index with the lines as they are now, its equations as LaTeX between dollar signs."""
-    rows = []
-    for equation in load_equations() if equations is None else equations:
-        code = [f"{'{}:{}'.format(*place(name))} {name.partition(':')[2]}" for name in equation.functions]
-        tests = [f"{name.partition('::')[0]}:{test_line(name)} {name.partition('::')[2]}" for name in equation.tests]
-        rows.append(
-            {
-                "": equation.id,
-                "name": equation.name,
-                "equation": f"${equation.latex}$",
-                "tag": _tagged(equation),
-                "code": ", ".join(code),
-                "test": ", ".join(tests),
-                "cell": equation.cell or equation.reason,
-                "figure": equation.figure,
-            }
-        )
-    return pd.DataFrame(rows)
-
-
 def markdown(equations: list[Equation]) -> str:
-    """EQUATIONS.md: the index with links, and without lines, which any edit would move."""
+    """EQUATIONS.md: the index with links."""
     lines = [
         "# The equations: from the formula to code, test, notebook and figure",
         "",
-        "Written by `python -m jsigr_lib.equations` from `equations.toml`; a test fails if an end of a thread is",
+        "Written by `python tools/equations.py` from `equations.toml`; a test fails if an end of a thread is",
         "missing or this file is stale. Tags: [abs] said by the abstract; [code: ...] read in the cited code;",
         "[cited: ...] defined in the cited work; [derived] follows by algebra, and the test checks it; [ours] our",
         "choice, a row of [DEVIATIONS.md](DEVIATIONS.md).",
@@ -223,20 +190,25 @@ def markdown(equations: list[Equation]) -> str:
     drawn = figures()
     for one in equations:
         code = ", ".join(
-            _link(f"`{name.partition(':')[0].partition('.')[2]}.{name.partition(':')[2]}`", place(name)[0])
+            _link(f"`{name.partition(':')[0].partition('.')[2]}.{name.partition(':')[2]}`", file_of(name))
             for name in one.functions
         )
         tests = ", ".join(_link(f"`{name.partition('::')[2]}`", name.partition("::")[0]) for name in one.tests)
         notebook, _, cell = one.cell.partition("#")
         shown = _link(f"{notebook}, cell {cell}", f"notebooks/{notebook}.ipynb") if one.cell else one.reason
         figure = _link(one.figure, f"notebooks/{drawn[one.figure]}.ipynb") if one.figure else ""
-        cells = [one.id, one.name, f"${one.latex}$", _tagged(one), code, tests, shown, figure]
+        cells = [
+            one.id,
+            one.name,
+            f"${one.latex}$",
+            " ".join(f"[{tag}]" for tag in one.tags),
+            code,
+            tests,
+            shown,
+            figure,
+        ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _tagged(equation: Equation) -> str:
-    return " ".join(f"[{tag}]" for tag in equation.tags)
 
 
 def _link(text: str, target: str) -> str:
