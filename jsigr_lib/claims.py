@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from jsigr_lib import flags, interpretability, robustness, statistics, theory, threats, toml
+from jsigr_lib import flags, map_tables, robustness, statistics, theory, toml
 from jsigr_lib.artefacts import Spec
+from jsigr_lib.attacked import Outcomes, correct_of, transferred, white_box
+from jsigr_lib.cells import headline_cells, sources_of
 from jsigr_lib.errors import InputError, within
-from jsigr_lib.outcomes import Outcomes, correct_of, transferred, white_box
 from jsigr_lib.paths import CLAIMS
 from jsigr_lib.study import Study
-from jsigr_lib.threats import sources_of
 
 OUTCOMES = ("holds", "fails", "undecided")
 UNTESTED = {True: "this run lacks what the test needs", False: "no published run has what the test needs"}
@@ -65,10 +65,10 @@ def specs(study: Study) -> list[Spec]:
     """The artefacts that `contrasts` reads."""
     networks = [network for networks in study.targets().values() for network in networks]
     return [
-        *robustness.specs(study, threats.headline_cells(study)),
+        *robustness.specs(study, headline_cells(study)),
         *(white_box(study, network, study.profile.eps) for network in networks),
         *theory.linearised_specs(study),
-        *interpretability.specs(study),
+        *map_tables.specs(study),
     ]
 
 
@@ -81,7 +81,7 @@ def values_per_image(study: Study, architecture: str, defence: str) -> dict[tupl
     for source in sources_of(study, architecture):
         outcomes = [transferred(study, network, study.surrogate(source), p.eps) for network in networks]
         values["transfer accuracy", f"from {source}"] = correct_of(study, outcomes)
-    for (measure, name, given), value in interpretability.stacked(study, architecture, defence).items():
+    for (measure, name, given), value in map_tables.stacked(study, architecture, defence).items():
         of = "" if name == "network" else f" of the {name} map"
         values[f"{measure}{of}{'' if given == 'both' else f', {given}'}", ""] = value
     linearised = [theory.linearised_values(study, network)["robustness"] for network in networks]
@@ -163,7 +163,7 @@ def _trust(study: Study, test: Test, architecture: str, key: tuple[str, str]) ->
         return flags.shown(set())
     cells = [
         cell
-        for cell in threats.headline_cells(study)
+        for cell in headline_cells(study)
         if cell.row["architecture"] == architecture
         and cell.row["defence"] in (test.a, test.b)
         and cell.row["source"] in ("", sources[key[0]])

@@ -23,8 +23,9 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from jsigr_lib import boundary, claims, estimators, interpretability, provenance, robustness, search, theory, threats
+from jsigr_lib import boundary, claims, estimators, map_tables, provenance, robustness, theory, weights
 from jsigr_lib.artefacts import Progress, Spec, machine
+from jsigr_lib.cells import robustness_cells
 from jsigr_lib.comparison import against_published
 from jsigr_lib.errors import InputError, between, one_line, one_of
 from jsigr_lib.memory import PeakMemory
@@ -84,12 +85,11 @@ def check_settings(notebooks: list[str], settings: dict[str, Any]) -> None:
 def specs(study: Study, notebook: str) -> list[Spec]:
     """The artefacts that a notebook shows."""
     networks: list[Spec] = [network for networks in study.targets().values() for network in networks]
-    every = robustness.specs(study, threats.robustness_cells(study))
-    searched = [one for split in search.SPLITS for one in robustness.specs(study, search.cells(study, split))]
-    linearised, maps = theory.linearised_specs(study), interpretability.specs(study)
+    every = robustness.specs(study, robustness_cells(study))
+    linearised, maps = theory.linearised_specs(study), map_tables.specs(study)
     needed = {
         "01_theory": [*linearised, *boundary.boundary_specs(study), *estimators.scatter_specs(study).values()],
-        "02_training": [*networks, *searched],
+        "02_training": [*networks, *weights.specs(study)],
         "03_transfer_attacks": every,
         "04_saliency": [*maps, snapshot(study)],
         "05_claims": claims.specs(study),

@@ -6,9 +6,9 @@ import pandas as pd
 
 from jsigr_lib import flags, statistics
 from jsigr_lib.artefacts import Spec
-from jsigr_lib.outcomes import Outcomes, Probe, correct_of
+from jsigr_lib.attacked import Outcomes, Probe, correct_of
+from jsigr_lib.cells import Cell, headline_cells, sources, sources_of
 from jsigr_lib.study import DIGITS, Study
-from jsigr_lib.threats import Cell, headline_cells, sources, sources_of
 from jsigr_lib.zoo import Training
 
 

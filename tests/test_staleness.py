@@ -5,8 +5,8 @@ import json
 import pytest
 
 from jsigr_lib import artefacts, staleness
+from jsigr_lib.attacked import Attacked, Outcomes
 from jsigr_lib.data import DataSpec
-from jsigr_lib.outcomes import Attacked, Outcomes
 from jsigr_lib.zoo import Training
 
 DATA = DataSpec(

@@ -23,7 +23,7 @@ class Attacked(Spec):
     """The first test (or validation) images attacked through one source network, or several with averaged logits."""
 
     kind: ClassVar[str] = "attacked"
-    code: ClassVar[tuple[str, ...]] = ("attacks", "autoattack", "balls", "jacobian", "outcomes", "saliency")
+    code: ClassVar[tuple[str, ...]] = ("attacks", "autoattack", "balls", "jacobian", "attacked", "saliency")
     sources: tuple[Training, ...]
     attack: str
     eps: float
@@ -72,7 +72,7 @@ class Outcomes(Spec):
     large, need not be kept."""
 
     kind: ClassVar[str] = "outcomes"
-    code: ClassVar[tuple[str, ...]] = ("balls", "outcomes", "training")
+    code: ClassVar[tuple[str, ...]] = ("balls", "attacked", "training")
     target: Training
     attacked: Attacked | None = None
     split: Literal["validation", "test"] = "test"
@@ -110,7 +110,7 @@ class Probe(Spec):
     """The evidence of `flags.probe` about a network, on its first test images."""
 
     kind: ClassVar[str] = "probe"
-    code: ClassVar[tuple[str, ...]] = ("attacks", "balls", "flags", "jacobian", "outcomes")
+    code: ClassVar[tuple[str, ...]] = ("attacks", "balls", "flags", "jacobian", "attacked")
     network: Training
     images: int
 

@@ -8,9 +8,9 @@ import pandas as pd
 
 from jsigr_lib import statistics, theory
 from jsigr_lib.artefacts import Spec
-from jsigr_lib.explanations import REFERENCE, Explained, Sanity
+from jsigr_lib.cells import headline_attack
+from jsigr_lib.maps import REFERENCE, Explained, Sanity
 from jsigr_lib.study import Study
-from jsigr_lib.threats import headline_attack
 from jsigr_lib.zoo import Training
 
 PAIR = ("gradient", REFERENCE)  # the two maps that every network has
