@@ -171,7 +171,7 @@ def measured(study: Study, target: Training) -> Distance:
 
 
 def boundary_specs(study: Study) -> list[Distance]:
-    return [measured(study, network) for networks in study.targets().values() for network in networks]
+    return [measured(study, network) for network in study.networks]
 
 
 def boundary_values(study: Study, networks: list[Training]) -> dict[str, np.ndarray]:

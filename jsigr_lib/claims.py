@@ -63,10 +63,9 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
 
 def specs(study: Study) -> list[Spec]:
     """The artefacts that `contrasts` reads."""
-    networks = [network for networks in study.targets().values() for network in networks]
     return [
         *robustness.specs(study, headline_cells(study)),
-        *(white_box(study, network, study.profile.eps) for network in networks),
+        *(white_box(study, network, study.profile.eps) for network in study.networks),
         *theory.linearised_specs(study),
         *map_tables.specs(study),
     ]

@@ -140,7 +140,7 @@ def linearised(study: Study, target: Training, *, attacked: bool = False) -> Lin
 
 
 def linearised_specs(study: Study) -> list[Linearised]:
-    return [linearised(study, network) for networks in study.targets().values() for network in networks]
+    return [linearised(study, network) for network in study.networks]
 
 
 def linearised_values(study: Study, target: Training, *, attacked: bool = False) -> dict[str, np.ndarray]:

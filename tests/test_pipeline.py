@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import threading
+import time
 
 import nbformat
 import pandas as pd
@@ -251,3 +253,11 @@ def test_paper_profile_at_tiny_scale_on_an_image_folder(tmp_path, image_folder, 
     table = robustness.accuracy_table(study, cells)
     assert table.seeds.eq(2).all()
     assert table.accuracy.between(0, 1).all()
+
+
+def test_peak_memory_counts_children():
+    with pipeline.PeakMemory(interval=0.05) as memory:
+        block = bytearray(200_000_000)
+        time.sleep(0.3)
+    assert memory.peak > len(block)
+    assert threading.active_count() >= 1
