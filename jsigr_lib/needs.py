@@ -3,7 +3,7 @@ needs to know nothing of the science in them."""
 
 from collections.abc import Callable
 
-from jsigr_lib import boundary, claims, estimators, map_tables, robustness, theory, weights
+from jsigr_lib import boundary, estimators, map_tables, robustness, theory, verdicts, weights
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.cells import robustness_cells
 from jsigr_lib.study import Study
@@ -19,6 +19,6 @@ NEEDS: dict[str, Callable[[Study], list[Spec]]] = {
     "02_training": lambda study: [*study.networks, *weights.specs(study)],
     "03_transfer_attacks": lambda study: robustness.specs(study, robustness_cells(study)),
     "04_saliency": map_tables.specs,
-    "05_claims": claims.specs,
+    "05_claims": verdicts.specs,
 }
 """Notebook -> its artefacts, of a study."""

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from jsigr_lib import claims, estimators, map_tables, pipeline, robustness, statistics, theory, weights
+from jsigr_lib import estimators, map_tables, pipeline, robustness, statistics, theory, verdicts, weights
 from jsigr_lib.cells import robustness_cells
+from jsigr_lib.claims import load_claims
 from jsigr_lib.study import Study
 
 torch.set_num_threads(1)
@@ -177,8 +178,8 @@ def table(study):
         "cascade": lambda: map_tables.cascade_table(study),
         "linearised": lambda: theory.linearised_table(study),
         "scatter": lambda: estimators.scatter_table(study),
-        "trade-offs": lambda: claims.trade_offs(study),
-        "contrasts": lambda: claims.contrasts(study, claims.load_claims()),
+        "trade-offs": lambda: verdicts.trade_offs(study),
+        "contrasts": lambda: verdicts.contrasts(study, load_claims()),
     }
 
     @cache

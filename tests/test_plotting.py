@@ -16,7 +16,6 @@ from PIL import Image
 import jsigr_lib
 from jsigr_lib import (
     attack_figures,
-    claims,
     estimators,
     figures,
     gallery,
@@ -26,10 +25,12 @@ from jsigr_lib import (
     saliency_figures,
     theory,
     theory_figures,
+    verdicts,
 )
 from jsigr_lib.attacked import Outcomes
 from jsigr_lib.attributions import MAPS
 from jsigr_lib.cells import headline_attack
+from jsigr_lib.claims import load_claims
 from jsigr_lib.errors import InputError
 from jsigr_lib.plotting import (
     MARKERS,
@@ -325,7 +326,7 @@ FIGURES = {
     "deletion and insertion": lambda study, table: saliency_figures.probability_curves(study, table("curves")),
     "forest": lambda study, table: figures.forest(study, table("contrasts")),
     "verdicts": lambda study, table: figures.verdicts(
-        study, claims.scorecard(study, claims.load_claims(), table("contrasts"))
+        study, verdicts.scorecard(study, load_claims(), table("contrasts"))
     ),
     "agreement": lambda study, table: saliency_figures.agreement_bars(study, table("measures")),
     "faithfulness": lambda study, table: saliency_figures.map_measures(
@@ -554,7 +555,7 @@ def test_forest_has_a_row_per_test_and_a_panel_per_data_set(study, table):
 
 
 def test_verdicts_are_those_of_the_scorecard(study, table):
-    card = claims.scorecard(study, claims.load_claims(), table("contrasts"))
+    card = verdicts.scorecard(study, load_claims(), table("contrasts"))
     card = pd.concat([card, card.assign(data="other data", verdict="supported")])
     fig, alt = figures.verdicts(study, card)
     (axes,) = fig.axes
