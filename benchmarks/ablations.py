@@ -16,13 +16,13 @@ from torch.nn import functional as F
 from benchmarks import frontier
 from jsigr_lib import statistics
 from jsigr_lib.artefacts import Spec
+from jsigr_lib.attacked import Outcomes, correct_of, transferred, white_box
+from jsigr_lib.cells import sources_of
 from jsigr_lib.defences import regulariser
 from jsigr_lib.jacobian import Images, sphere, vjp
 from jsigr_lib.objectives import JSIGR, residual
-from jsigr_lib.outcomes import Outcomes, correct_of, transferred, white_box
 from jsigr_lib.saliency import Selection, linearised_saliency, perturbation_saliency, selection_mask
 from jsigr_lib.study import Study
-from jsigr_lib.threats import sources_of
 from jsigr_lib.zoo import Bank, Training
 
 

@@ -11,13 +11,13 @@ from matplotlib.figure import Figure
 
 from benchmarks import tables
 from benchmarks.steps import BASELINE, training_step
-from jsigr_lib import interpretability, statistics
+from jsigr_lib import map_tables, statistics
 from jsigr_lib.artefacts import Spec
-from jsigr_lib.outcomes import Outcomes, correct_of, transferred, white_box
+from jsigr_lib.attacked import Outcomes, correct_of, transferred, white_box
+from jsigr_lib.cells import sources_of
 from jsigr_lib.plotting import PALETTE, figure, panels
 from jsigr_lib.saliency import selection_mask
 from jsigr_lib.study import Study
-from jsigr_lib.threats import sources_of
 from jsigr_lib.zoo import Training
 
 PROFILE = Path(__file__).parent / "variants.toml"
@@ -52,7 +52,7 @@ def outcomes(study: Study, networks: list[Training]) -> dict[str, list[Outcomes]
 
 
 def maps(study: Study, network: Training) -> Spec:
-    return interpretability.explained(study, network, interpretability.PAIR, attacked=False)
+    return map_tables.explained(study, network, map_tables.PAIR, attacked=False)
 
 
 def specs(study: Study) -> list[Spec]:

@@ -30,7 +30,7 @@ def table(*, threads: int, rounds: int, **scale) -> pd.DataFrame:
 
 
 def trainings(study: Study) -> list[Spec]:
-    return [network for networks in study.targets().values() for network in networks]
+    return study.networks
 
 
 def one_process(study: Study, specs: list[Spec]) -> float:

@@ -50,7 +50,7 @@ def distance_spec(study: Study, target: Training) -> Distance:
 
 
 def boundary_specs(study: Study) -> list[Distance]:
-    return [distance_spec(study, network) for networks in study.targets().values() for network in networks]
+    return [distance_spec(study, network) for network in study.networks]
 
 
 def boundary_values(study: Study, networks: list[Training]) -> dict[str, np.ndarray]:

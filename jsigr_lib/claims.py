@@ -1,55 +1,48 @@
-"""Results and claims.toml -> verdicts. Nothing here knows what the answers should be."""
+"""What is claimed, and what the paper reports: the two files that people type, checked. Nothing here is a result.
 
-from collections.abc import Mapping
+claims.toml holds the claims and the tests that decide them; paper_values.toml the paper's own numbers, as typed in by
+whoever has the paper. Nothing else is ever shown as the paper's.
+"""
+
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
-from jsigr_lib import flags, interpretability, linearised_tables, robustness, statistics, threats, toml
-from jsigr_lib.artefacts import Spec
-from jsigr_lib.errors import InputError, within
-from jsigr_lib.outcomes import Outcomes, correct_of, transferred, white_box
-from jsigr_lib.paths import CLAIMS
-from jsigr_lib.study import Study
-from jsigr_lib.threats import sources_of
+from jsigr_lib import toml
+from jsigr_lib.data import DATASETS
+from jsigr_lib.errors import InputError, between, one_of, within
+from jsigr_lib.paths import CLAIMS, PAPER_VALUES
 
-OUTCOMES = ("holds", "fails", "undecided")
-UNTESTED = {True: "this run lacks what the test needs", False: "no published run has what the test needs"}
 NOT_ENTERED = "not entered"  # by anyone, as the paper's own number
-TRADED = {
-    "transferred": "transfer accuracy",
-    "white_box": "white-box accuracy",
-    "clean": "clean accuracy",
-    "agreement": "agreement of the gradient map, attacked",
-}
-"""Column of `trade_offs` -> the measure in it, from the headline source where there are several."""
 
 
-class Test(BaseModel):
-    """difference = measure(a) - measure(b) has to be above `margin`."""
+class Difference(BaseModel):
+    """A test of a claim: measure(a) - measure(b) has to be above `margin`, for the defences a and b."""
 
-    __test__ = False  # no test case of pytest's
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     measure: str
     a: str
     b: str
     margin: float
 
-    @property
-    def defences(self) -> tuple[str, str]:
-        return self.a, self.b
-
 
 class Claim(BaseModel):
+    """A sentence of the paper, the differences that decide it, and the figure that shows them; tested only by runs with
+    so many `architectures`."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
     id: str
     statement: str
     figure: str
     caveat: str = ""
     architectures: int = 1
-    tests: list[Test] = Field(min_length=1)
+    tests: list[Difference] = Field(min_length=1)
+
+    @property
+    def measured(self) -> list[tuple[str, str]]:
+        """Every (measure, defence) that one of its tests is about."""
+        return list(dict.fromkeys((test.measure, name) for test in self.tests for name in (test.a, test.b)))
 
 
 def load_claims(path: Path = CLAIMS) -> list[Claim]:
@@ -61,208 +54,53 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     return found
 
 
-def specs(study: Study) -> list[Spec]:
-    """The artefacts that `contrasts` reads."""
-    networks = [network for networks in study.targets().values() for network in networks]
-    return [
-        *robustness.specs(study, threats.headline_cells(study)),
-        *(white_box(study, network, study.profile.eps) for network in networks),
-        *linearised_tables.linearised_specs(study),
-        *interpretability.specs(study),
-    ]
+class PaperValue(BaseModel):
+    """`value` is what the paper reports of a defence for a measure of a claim, `where` the place it stands at."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, str_strip_whitespace=True)
+    claim: str
+    measure: str
+    defence: str
+    dataset: str
+    value: float
+    where: str = Field(min_length=1)
 
 
-def values_per_image(study: Study, architecture: str, defence: str) -> dict[tuple[str, str], np.ndarray]:
-    """(measure, context) -> one value per seed and test image, for one defence; what the tests compare."""
-    networks = study.targets()[architecture, defence]
-    p = study.profile
-    values = {("clean accuracy", ""): correct_of(study, [Outcomes(target=network) for network in networks])}
-    values["white-box accuracy", ""] = correct_of(study, [white_box(study, network, p.eps) for network in networks])
-    for source in sources_of(study, architecture):
-        outcomes = [transferred(study, network, study.surrogate(source), p.eps) for network in networks]
-        values["transfer accuracy", f"from {source}"] = correct_of(study, outcomes)
-    for (measure, name, given), value in interpretability.stacked(study, architecture, defence).items():
-        of = "" if name == "network" else f" of the {name} map"
-        values[f"{measure}{of}{'' if given == 'both' else f', {given}'}", ""] = value
-    linearised = [linearised_tables.linearised_values(study, network)["robustness"] for network in networks]
-    values["linearised robustness", ""] = np.stack(linearised)
-    return values
+def load_paper_values(ledger: Sequence[Claim], path: Path = PAPER_VALUES) -> list[PaperValue]:
+    """The numbers entered, each about something that a claim of `ledger` tests. Raises InputError in one line, with
+    the entry that is wrong, if the file is anything else."""
+    found: list[PaperValue] = []
+    for i, entry in enumerate(toml.entries(path, "value", "list of values", least=0), 1):
+        with within(f"{path}, value {i}"):
+            found.append(_checked(entry, ledger, found))
+    return found
 
 
-def trade_offs(study: Study) -> pd.DataFrame:
-    """One row per defence, on the first architecture: what a training step costs in counted operations, standard = 1,
-    and what it buys, each with its interval. `map_images` are those of the agreement."""
-    rows = []
-    for name, cost in robustness.relative_costs(study).items():
-        values = values_per_image(study, study.architecture, name)
-        found = {column: next(values[key] for key in values if key[0] == of) for column, of in TRADED.items()}
-        seeds, images = found["clean"].shape
-        row = {
-            "defence": name,
-            "seeds": seeds,
-            "images": images,
-            "map_images": found["agreement"].shape[1],
-            "cost": cost,
-        }
-        for column, of in found.items():
-            interval = statistics.mean if column == "agreement" else statistics.proportion
-            row[column], row[f"{column}_low"], row[f"{column}_high"] = interval(of)
-        rows.append(row)
-    return pd.DataFrame(rows)
+def _checked(entry: object, ledger: Sequence[Claim], before: list[PaperValue]) -> PaperValue:
+    value = toml.checked(PaperValue, entry)
+    by_id = {claim.id: claim for claim in ledger}
+    one_of("claim", value.claim, by_id)
+    tested = by_id[value.claim].measured
+    one_of(f"measure of claim {value.claim!r},", value.measure, dict.fromkeys(measure for measure, _ in tested))
+    defences = [name for measure, name in tested if measure == value.measure]
+    one_of(f"defence of claim {value.claim!r},", value.defence, defences)
+    one_of("dataset", value.dataset, DATASETS)
+    if value.measure.endswith("accuracy"):
+        between("accuracy", value.value, 0, 1)
+    if any(value.model_copy(update={"value": other.value}) == other for other in before):
+        raise InputError(f"a second value for {value.defence}, {value.measure}, {value.where!r}; accepted: one")
+    return value
 
 
-def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
-    """One row per data set, test, architecture and context: the paired difference, its interval, the margin, the
-    outcome. The data sets are the study's own and those of its replications, as their published runs found them."""
-    own = _contrasts(study, claims)
-    own.insert(0, "data", study.data_name)
-    others = {profile: study.published(profile, "contrasts") for profile in study.replications}
-    for profile, other in others.items():
-        if other is not None and len(own) and list(other) != list(own):
-            raise InputError(
-                f"the published contrasts of {profile} have the columns {', '.join(other)}; accepted: those of this "
-                f"version, {', '.join(own)}, which `jsigr run --profile {profile}` writes"
-            )
-    return pd.concat([own, *(other for other in others.values() if other is not None)], ignore_index=True)
-
-
-def _contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
-    p = study.profile
-    values: dict[tuple[str, str], dict] = {}
-    rows = []
-    for claim in claims:
-        if len(p.architectures) < claim.architectures:
-            continue
-        for test in claim.tests:
-            if not {test.a, test.b} <= set(p.defences):
-                continue
-            for architecture in p.architectures:
-                if not {(architecture, test.a), (architecture, test.b)} <= set(study.targets()):
-                    continue
-                for name in (test.a, test.b):
-                    if (architecture, name) not in values:
-                        values[architecture, name] = values_per_image(study, architecture, name)
-                a, b = values[architecture, test.a], values[architecture, test.b]
-                for key in (key for key in a if key[0] == test.measure):
-                    row = _contrast(claim, test, architecture, key, a[key], b[key], study)
-                    rows.append({**row, "flags": _trust(study, test, architecture, key)})
-    return pd.DataFrame(rows)
-
-
-def at(rows: pd.DataFrame, test: Test) -> pd.DataFrame:
-    """The contrasts of one test of a claim."""
-    if not len(rows):
-        return rows
-    return rows[(rows.measure == test.measure) & (rows.a == test.a) & (rows.b == test.b) & (rows.margin == test.margin)]
-
-
-def _trust(study: Study, test: Test, architecture: str, key: tuple[str, str]) -> str:
-    """The flags of the two accuracies that a difference comes from; none where it is no accuracy."""
-    sources = {"clean accuracy": "", "transfer accuracy": key[1].removeprefix("from ")}
-    if key[0] not in sources:
-        return flags.shown(set())
-    cells = [
-        cell
-        for cell in threats.headline_cells(study)
-        if cell.row["architecture"] == architecture
-        and cell.row["defence"] in (test.a, test.b)
-        and cell.row["source"] in ("", sources[key[0]])
-    ]
-    table = robustness.accuracy_table(study, cells)
-    own = table[table.source == sources[key[0]]]["flags"]
-    return flags.shown({flag for cell in own for flag in cell.split("; ")})
-
-
-def _contrast(claim: Claim, test: Test, architecture: str, key: tuple[str, str], a, b, study: Study) -> dict:
-    differences = statistics.differences(a, b)
-    difference, low, high = statistics.mean(differences)
-    outcome = "holds" if low > test.margin else "fails" if high <= test.margin else "undecided"
-    context = f" {key[1]}" if key[1] else ""
-    context += f" ({architecture})" if len(study.profile.architectures) > 1 else ""
-    label = f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}{context}"
+def paper_by_claim(ledger: Sequence[Claim], values: Sequence[PaperValue]) -> dict[str, str]:
+    """Claim -> what the scorecard says: the numbers entered with their places, or that there are none."""
+    said = {claim.id: [one for one in values if one.claim == claim.id] for claim in ledger}
     return {
-        "claim": claim.id,
-        "test": label,
-        "architecture": architecture,
-        "measure": test.measure,
-        "context": key[1],
-        "a": test.a,
-        "b": test.b,
-        "images": differences.shape[1],
-        "seeds": len(differences),
-        "difference": difference,
-        "low": low,
-        "high": high,
-        "margin": test.margin,
-        "outcome": outcome,
+        claim: "; ".join(f"{one.defence}, {one.measure}: {cited(one)}" for one in own) or NOT_ENTERED
+        for claim, own in said.items()
     }
 
 
-def verdict(claim: Claim, rows: pd.DataFrame) -> str:
-    """supported, partly supported, not supported or not tested, from the claim's contrasts. Tests against several
-    rivals, alike but for b, count as one that has to hold for each: more rivals make no claim easier."""
-    if any(not len(at(rows, test)) for test in claim.tests):
-        return "not tested"
-    questions: dict[tuple, bool] = {}
-    for test in claim.tests:
-        question = (test.measure, test.a, test.margin)
-        questions[question] = questions.get(question, True) and (at(rows, test).outcome == "holds").all()
-    holding = sum(questions.values())
-    return "supported" if holding == len(questions) else "partly supported" if holding else "not supported"
-
-
-def scorecard(
-    study: Study, claims: list[Claim], table: pd.DataFrame, paper: Mapping[str, str] | None = None
-) -> pd.DataFrame:
-    """One row per claim and data set: verdict, the differences it rests on, the paper's values, n, caveat, figure.
-
-    `paper` gives, by the claim's id, the numbers that someone entered as the paper's; see `paper_values.by_claim`.
-    """
-    rows = []
-    for claim in claims:
-        for data in [study.data_name, *study.replications.values()]:
-            own = table[(table.claim == claim.id) & (table.data == data)] if len(table) else table
-            rows.append(
-                {
-                    "claim": claim.id,
-                    "statement": claim.statement,
-                    "data": data,
-                    "verdict": verdict(claim, own),
-                    "evidence": "; ".join(evidence(study, claim, own)) or UNTESTED[data == study.data_name],
-                    "paper": (paper or {}).get(claim.id, NOT_ENTERED),
-                    "n": _n(own),
-                    "caveat": claim.caveat,
-                    "figure": claim.figure,
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def evidence(study: Study, claim: Claim, rows: pd.DataFrame) -> list[str]:
-    """Each test of a claim in words: its difference and interval, the smallest where each of several has to hold."""
-    said = []
-    for test in claim.tests:
-        own = at(rows, test)
-        if not len(own):
-            continue
-        least = own.loc[own.difference.idxmin()]
-        counts = own.outcome.value_counts()
-        outcomes = ", ".join(f"{counts[one]} {one}" for one in OUTCOMES if one in counts)
-        shown = f"{least.difference:+.3f} [{least.low:+.3f}, {least.high:+.3f}]"
-        if len(own) > 1:
-            where = f"{least.context} to {least.architecture}" if least.context else f"on {least.architecture}"
-            shown += f" {where}, the smallest of {len(own)}: {outcomes}"
-        else:
-            shown += f", {least.outcome}"
-        flagged = f" (flags: {least['flags'].replace('; ', ', ')})" if least["flags"] != "none" else ""
-        said.append(f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}: {shown}{flagged}")
-    return said
-
-
-def _n(rows: pd.DataFrame) -> str:
-    """ "5,000 images, 3 to 5 seeds", or "none"."""
-    if not len(rows):
-        return "none"
-    spans = [sorted({rows[of].min(), rows[of].max()}) for of in ("images", "seeds")]
-    words = [" to ".join(f"{n:,}" for n in span) for span in spans]
-    return ", ".join(f"{n} {of if n != '1' else of[:-1]}" for n, of in zip(words, ("images", "seeds"), strict=False))
+def cited(value: PaperValue) -> str:
+    """A number of the paper with its place."""
+    return f"{value.value:g} ({value.dataset}; {value.where})"

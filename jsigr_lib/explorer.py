@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from jsigr_lib import attacks, pretrained, statistics
 from jsigr_lib.artefacts import one_thread
 from jsigr_lib.attributions import MAPS, saliency_map
+from jsigr_lib.cells import sources_of
 from jsigr_lib.controls import ATTACKS, STEPS, Settings, choice, several, share, slider, steps
 from jsigr_lib.errors import InputError, between, one_of
-from jsigr_lib.explanations import REFERENCE, pixels
-from jsigr_lib.interpretability import MEASURES
+from jsigr_lib.map_tables import MEASURES
+from jsigr_lib.maps import REFERENCE, pixels
 from jsigr_lib.measures import area, gini, probability_curve, ssim
 from jsigr_lib.saliency import Selection
 from jsigr_lib.study import Study
-from jsigr_lib.threats import sources_of
 
 SHOWN = ("agreement", "stability", "SSIM", "deletion AUC", "insertion AUC", "sparseness")  # of the measures
 REMEMBERED = 64  # attacked images

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jsigr_lib import search
 from jsigr_lib.errors import InputError
 from jsigr_lib.plotting import figure, heat_map, looks, panels
 from jsigr_lib.study import Study
+from jsigr_lib.weights import candidates, said
 
 Described = tuple[Figure, str]
 OUTCOMES = {"holds": "#007a5a", "fails": "#c2410c", "undecided": "#6b6b6b"}
@@ -56,7 +56,7 @@ def training_curves(study: Study, history: pd.DataFrame) -> Described:
 
 def lambda_grid(study: Study, table: pd.DataFrame) -> Described:
     """J-SIGR's validation accuracy over lambda_J x lambda_S: clean, and under transferred attack."""
-    weights = pd.DataFrame([{"weights": search.said(one), **one} for one in search.candidates(study, "jsigr")])
+    weights = pd.DataFrame([{"weights": said(one), **one} for one in candidates(study, "jsigr")])
     if weights.empty:
         raise InputError("tried of defence 'jsigr' = {}; accepted: values of lambda_j and lambda_s, for a grid of them")
     table = table[(table.defence == "jsigr") & (table.split == "validation")].merge(weights, on="weights")

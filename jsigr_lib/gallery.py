@@ -3,13 +3,13 @@
 import numpy as np
 from matplotlib.figure import Figure
 
+from jsigr_lib.attacked import attacked_split
 from jsigr_lib.attributions import MAPS
+from jsigr_lib.cells import headline_attack
 from jsigr_lib.data import Split
-from jsigr_lib.interpretability import INPUTS, PAIR, explained_in, specs
-from jsigr_lib.outcomes import attacked_split
+from jsigr_lib.map_tables import INPUTS, PAIR, explained_in, specs
 from jsigr_lib.plotting import map_grid
 from jsigr_lib.study import Study
-from jsigr_lib.threats import headline_attack
 from jsigr_lib.training import predict
 
 IMAGES_IN_FULL = 2  # the gallery shows this many images with all their maps

@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -23,28 +24,18 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from jsigr_lib import (
-    boundary,
-    claims,
-    estimators,
-    interpretability,
-    linearised_tables,
-    provenance,
-    robustness,
-    search,
-    threats,
-)
+from jsigr_lib import provenance
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.comparison import against_published
 from jsigr_lib.errors import InputError, between, one_line, one_of
-from jsigr_lib.memory import PeakMemory
+from jsigr_lib.needs import NEEDS
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
 from jsigr_lib.publishing import places, replacing, sole_run, writable
 from jsigr_lib.snapshot import snapshot
 from jsigr_lib.speed import Speed, read_headers, record, stopwatch
 from jsigr_lib.study import Study
 
-NAMES = ("01_theory", "02_training", "03_transfer_attacks", "04_saliency", "05_claims")
+NAMES = tuple(NEEDS)
 OWN_PARAMETERS = ("profile", "device", "out", "download")  # of every notebook, with options of their own
 
 
@@ -72,6 +63,35 @@ class Summary:
         }
 
 
+class PeakMemory:
+    """Samples the memory of this process and its children, each shared page counted once where the system tells."""
+
+    def __init__(self, interval: float = 1.0):
+        self.peak, self._interval, self._done = 0, interval, threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        me = psutil.Process()
+        while not self._done.wait(self._interval):
+            self.peak = max(self.peak, sum(map(_memory, [me, *me.children(recursive=True)])))
+
+
+def _memory(process: psutil.Process) -> int:
+    try:
+        memory = process.memory_full_info()
+        return getattr(memory, "pss", 0) or memory.rss
+    except psutil.Error:
+        return 0  # it has just ended
+
+
 def select(names: list[str] | None) -> list[str]:
     """Notebooks by number ("03") or name; all of them for None. Raises InputError for an unknown one."""
     numbers = {name[:2]: name for name in NAMES}
@@ -93,18 +113,7 @@ def check_settings(notebooks: list[str], settings: dict[str, Any]) -> None:
 
 def specs(study: Study, notebook: str) -> list[Spec]:
     """The artefacts that a notebook shows."""
-    networks: list[Spec] = [network for networks in study.targets().values() for network in networks]
-    every = robustness.specs(study, threats.robustness_cells(study))
-    searched = [one for split in search.SPLITS for one in robustness.specs(study, search.cells(study, split))]
-    linearised, maps = linearised_tables.linearised_specs(study), interpretability.specs(study)
-    needed = {
-        "01_theory": [*linearised, *boundary.boundary_specs(study), *estimators.scatter_specs(study).values()],
-        "02_training": [*networks, *searched],
-        "03_transfer_attacks": every,
-        "04_saliency": [*maps, snapshot(study)],
-        "05_claims": claims.specs(study),
-    }
-    return needed[notebook]
+    return [*NEEDS[notebook](study), *([snapshot(study)] if notebook == "04_saliency" else [])]
 
 
 @contextmanager

@@ -16,16 +16,16 @@ from torch import Tensor, nn
 
 from jsigr_lib import __version__, attacks, models
 from jsigr_lib.artefacts import one_thread
+from jsigr_lib.attacked import ATTACK_BATCH, Attacked, attacked_split
+from jsigr_lib.cells import headline_attack
 from jsigr_lib.data import Split
 from jsigr_lib.errors import NAME, InputError, between, one_of
 from jsigr_lib.model_card import accuracy, card, interval
-from jsigr_lib.outcomes import ATTACK_BATCH, Attacked, attacked_split
 from jsigr_lib.paths import PRETRAINED
 from jsigr_lib.publishing import replacing
 from jsigr_lib.statistics import proportion
 from jsigr_lib.study import Study
 from jsigr_lib.tensor_files import read, write
-from jsigr_lib.threats import headline_attack
 from jsigr_lib.training import predict
 from jsigr_lib.zoo import Training
 

@@ -6,14 +6,14 @@ import pandas as pd
 
 from jsigr_lib import flags, statistics
 from jsigr_lib.artefacts import Spec
-from jsigr_lib.outcomes import Outcomes, Probe, correct_of
+from jsigr_lib.attacked import Outcomes, Probe, correct_of
+from jsigr_lib.cells import Cell, headline_cells, sources, sources_of
 from jsigr_lib.study import DIGITS, Study
-from jsigr_lib.threats import Cell, headline_cells, sources, sources_of
 from jsigr_lib.zoo import Training
 
 
 def specs(study: Study, cells: list[Cell]) -> list[Spec]:
-    """What a table of these cells shows: outcomes, the evidence about every network, and which clean images all of
+    """What a table of these cells reads: outcomes, the evidence about every network, and which clean images all of
     them get right."""
     networks = _networks(cells)
     split = cells[0].outcomes[0].split
@@ -27,10 +27,8 @@ def specs(study: Study, cells: list[Cell]) -> list[Spec]:
 def _networks(cells: list[Cell]) -> list[Training]:
     """All targets and sources."""
     outcomes = [outcome for cell in cells for outcome in cell.outcomes]
-    found = [one.target for one in outcomes] + [
-        source for one in outcomes if one.attacked for source in one.attacked.sources
-    ]
-    return list(dict.fromkeys(found))
+    attacked_from = [source for one in outcomes if one.attacked for source in one.attacked.sources]
+    return list(dict.fromkeys([*(one.target for one in outcomes), *attacked_from]))
 
 
 def _probe(study: Study, network: Training) -> Probe:
@@ -48,21 +46,15 @@ def accuracy_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
     evidence = {network: study.get(_probe(study, network)).facts["evidence"] for network in _networks(cells)}
     rows = []
     for cell, right, compared in zip(cells, correct, raised, strict=True):
-        n = right.shape[1]
-        accuracy, low, high = statistics.proportion(right)
-        where = common[:n]
+        row = {**cell.row, **statistics.columns("accuracy", right, statistics.proportion)}
+        row["eight_bit"] = correct_of(study, cell.outcomes, "correct_8bit").mean()
+        where = common[: right.shape[1]]
+        row["common_images"] = int(where.sum())
         among = statistics.proportion(right[:, where]) if where.any() else (float("nan"),) * 3
-        numbers = {"images": n, "seeds": len(right), "accuracy": accuracy, "low": low, "high": high}
-        rounded = {"eight_bit": correct_of(study, cell.outcomes, "correct_8bit").mean()}
-        names = ("common_images", "common_accuracy", "common_low", "common_high")
-        own = _flags(study, cell, evidence) | flags.of_number(low, high, _excess(study, cell)) | compared
-        rows.append(
-            cell.row
-            | numbers
-            | rounded
-            | dict(zip(names, (int(where.sum()), *among), strict=True))
-            | {"flags": flags.shown(own)}
-        )
+        row["common_accuracy"], row["common_low"], row["common_high"] = among
+        own = flags.of_number(row["low"], row["high"], _excess(study, cell))
+        row["flags"] = flags.shown(own | _flags(study, cell, evidence) | compared)
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -136,10 +128,9 @@ def judges_table(study: Study, cells: list[Cell], table: pd.DataFrame) -> pd.Dat
         for judge, asks in asked.items():
             if asks.items() <= what.items():
                 correct = correct_of(study, cell.outcomes[:1])[:, : p.autoattack_images]
-                accuracy, low, high = statistics.proportion(correct)
-                row = {"defence": what["defence"], "judge": judge, "images": correct.shape[1], "seeds": len(correct)}
-                own = set(raised.split("; ")) | flags.of_number(low, high, 0.0)
-                rows.append({**row, "accuracy": accuracy, "low": low, "high": high, "flags": flags.shown(own)})
+                numbers = statistics.columns("accuracy", correct, statistics.proportion)
+                own = set(raised.split("; ")) | flags.of_number(numbers["low"], numbers["high"], 0.0)
+                rows.append({"defence": what["defence"], "judge": judge, **numbers, "flags": flags.shown(own)})
     return pd.DataFrame(rows)
 
 

@@ -6,9 +6,9 @@ import pandas as pd
 from matplotlib.patches import Rectangle
 
 from jsigr_lib.attributions import MAPS
-from jsigr_lib.explanations import REFERENCE
 from jsigr_lib.figures import Described, bars, name_bars
-from jsigr_lib.interpretability import MEASURES
+from jsigr_lib.map_tables import MEASURES
+from jsigr_lib.maps import REFERENCE
 from jsigr_lib.plotting import MARKERS, PALETTE, figure, heat_map, looks, panels
 from jsigr_lib.study import Study
 

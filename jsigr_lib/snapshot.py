@@ -12,13 +12,13 @@ from torch import Tensor
 
 from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.attributions import MAPS, PASSES
+from jsigr_lib.cells import sources_of
 from jsigr_lib.controls import ATTACKS, Settings, choice, several, slider
 from jsigr_lib.data import load
 from jsigr_lib.explorer import Explorer, Parcel
 from jsigr_lib.paths import FRONT
 from jsigr_lib.saliency import Selection
 from jsigr_lib.study import Study
-from jsigr_lib.threats import sources_of
 from jsigr_lib.zoo import Training, trained
 
 IMAGES = 6  # the first test images, not chosen

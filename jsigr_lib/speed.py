@@ -2,9 +2,9 @@
 
     header of an artefact           its work and its seconds
     runs/speed/<profile>.json       seconds of notebooks in the last run, of artefacts by family, of a fixed calculation
-    jsigr_lib/profiles/speed/      such files of the authors'
+    jsigr_lib/profiles/speed/       the same files, of the authors'
 
-Seconds are the processor's where the clock counted more: whatever else the machine was busy with does not count.
+Seconds are the processor's where the clock counted more, so that whatever else kept the machine busy does not count.
 """
 
 import json
@@ -25,9 +25,8 @@ from jsigr_lib.errors import InputError
 from jsigr_lib.paths import PROFILES
 from jsigr_lib.tensor_files import read_facts
 
-CLOSE = 4  # times more or less work; beyond, seconds per work differ, since small computations are mostly overhead
+CLOSE = math.log(4)  # work that differs by a larger factor says less: small computations are mostly overhead
 NEAREST = 5
-ENOUGH = 20  # seconds of artefacts made here that say more of this machine than a calibration does
 GUESS = 5e-11  # calculations per work, where nothing of a kind was ever timed
 NOTEBOOK = 5e11  # work of a notebook, for the same case
 
@@ -62,7 +61,7 @@ def read_headers(root: Path) -> tuple[Headers, list[Path]]:
 
 
 class Speed:
-    """What is known of speed: `here` of this machine, and `published`, in units of what the fixed calculation took."""
+    """What was timed: `here` on this machine, in seconds, and as `published`, in units of the fixed calculation."""
 
     def __init__(self, here: list[Timed], published: list[Timed], profile: str, device: torch.device):
         self.here, self.published, self.profile, self.device = here, published, profile, device
@@ -79,38 +78,38 @@ class Speed:
 
     @cached_property
     def unit(self) -> float:
-        """Seconds that the fixed calculation takes here, by what artefacts took or, if there are few, by doing it."""
-        pairs = [(timed.seconds, _near(self.published, timed, same=True, limit=CLOSE)) for timed in self.here]
-        known = [(seconds, units) for seconds, units in pairs if units is not None]
-        if sum(seconds for seconds, _ in known) > ENOUGH:
-            return sum(seconds for seconds, _ in known) / sum(units for _, units in known)
+        """Seconds that the fixed calculation takes here."""
         return calibrate(self.device)
 
     @property
     def basis(self) -> str:
-        """In words."""
+        """What the predictions rest on, in words."""
         if self.here:
             return f"by {len(self.here)} artefacts that this machine made"
         return "by a published run, scaled to this machine" if self.published else "a guess, as nothing was timed yet"
 
     def seconds(self, spec: Spec) -> float:
-        """Of computing one artefact."""
-        wanted = Timed(_family(spec.kind, spec.model_dump(mode="json")), max(spec.work(), 1.0), math.nan)
-        if wanted[:2] not in self._known:
-            self._known[wanted[:2]] = self._predict(wanted)
-        return self._known[wanted[:2]]
+        """How long it takes to compute one artefact."""
+        return self._predict(_family(spec.kind, spec.model_dump(mode="json")), max(spec.work(), 1.0))
 
     def notebook(self, name: str) -> float:
-        """Seconds of executing a notebook whose artefacts exist."""
-        return self._predict(Timed(("notebook", self.profile, name), NOTEBOOK, math.nan))
+        """How long it takes to execute a notebook whose artefacts exist."""
+        return self._predict(("notebook", self.profile, name), NOTEBOOK)
 
-    def _predict(self, wanted: Timed) -> float:
-        for same, limit in ((True, CLOSE), (False, CLOSE), (False, math.inf)):
-            if (seconds := _near(self.here, wanted, same=same, limit=limit)) is not None:
-                return seconds
-            if (units := _near(self.published, wanted, same=same, limit=limit)) is not None:
-                return units * self.unit
-        return wanted.work * GUESS * self.unit
+    def _predict(self, family: tuple[str, ...], work: float) -> float:
+        """In proportion to the nearest in work of those that are most alike: of the same family before the same kind,
+        of about as much work before others, made here before published."""
+        if (family, work) not in self._known:
+            alike = defaultdict(list)
+            for published, rows in enumerate((self.here, self.published)):
+                for row in (row for row in rows if row.family[0] == family[0]):
+                    distance = abs(math.log(row.work / work))
+                    alike[row.family != family, distance > CLOSE, published].append((distance, row))
+            best = min(alike, default=(True, True, 1))
+            nearest = [row for _, row in sorted(alike[best])[:NEAREST]]
+            rate = sum(row.seconds for row in nearest) / sum(row.work for row in nearest) if nearest else GUESS
+            self._known[family, work] = work * rate * (self.unit if best[2] else 1)
+        return self._known[family, work]
 
     def makespan(self, waves: list[list[Spec]], store: Store) -> float:
         """Seconds from the first artefact to the last: within a wave, whichever process is free takes the next."""
@@ -127,18 +126,8 @@ def _family(kind: str, fields: dict[str, Any]) -> tuple[str, ...]:
     return (kind, *(value for _, value in sorted(fields.items()) if isinstance(value, str)))
 
 
-def _near(known: list[Timed], wanted: Timed, *, same: bool, limit: float) -> float | None:
-    """Seconds by those of its family, or of its kind unless it has to be the `same`, that are nearest in work; None if
-    their work is more than `limit` times more or less."""
-    family = [timed for timed in known if timed.family == wanted.family]
-    kind = [timed for timed in known if timed.family[0] == wanted.family[0] and not same]
-    near = sorted((abs(math.log(timed.work / wanted.work)), *timed[1:]) for timed in family or kind)[:NEAREST]
-    near = [timed for timed in near if timed[0] <= math.log(limit)]
-    return wanted.work * sum(s for *_, s in near) / sum(work for _, work, _ in near) if near else None
-
-
 def calibrate(device: torch.device) -> float:
-    """Seconds of a fixed calculation, the least of several: steps of a small convolutional network."""
+    """Seconds of a fixed calculation, the least of several tries: steps of a small convolutional network."""
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(128, 8, 28, 28, generator=generator).to(device)
     kernel = torch.rand(32, 8, 3, 3, generator=generator).to(device).requires_grad_()
@@ -172,7 +161,7 @@ def _files(root: Path) -> list[Path]:
 
 
 def _rows(path: Path, *, calibrated: bool = False) -> list[Timed]:
-    """What a file says, if it can be read; in seconds, or in units of its calibration."""
+    """The rows of a file, if it can be read; in seconds, or in units of its calibration."""
     try:
         content = json.loads(path.read_text())
         unit = content["calibration"] if calibrated else 1

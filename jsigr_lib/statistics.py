@@ -1,10 +1,13 @@
 """Intervals, so that no number is shown without how sure it is. All are at 95 percent."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 
 DRAWS = 2000
 SEED = 0
+Interval = Callable[[np.ndarray], tuple[float, float, float]]
 
 
 def proportion(outcomes: np.ndarray) -> tuple[float, float, float]:
@@ -38,6 +41,12 @@ def mean(values: np.ndarray) -> tuple[float, float, float]:
         draws = np.take_along_axis(over_seeds, chosen, axis=1).mean(1)
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(values.mean()), float(low), float(high)
+
+
+def columns(name: str, values: np.ndarray, interval: Interval = mean) -> dict[str, float]:
+    """What a row of a table says of values [seeds, images]: how many they are, their mean as `name`, its interval."""
+    average, low, high = interval(values)
+    return {"images": values.shape[1], "seeds": len(values), name: average, "low": low, "high": high}
 
 
 def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -186,6 +186,11 @@ class Study:
                     found[architecture, name] = networks
         return found
 
+    @property
+    def networks(self) -> list[Training]:
+        """All networks of `targets`."""
+        return [network for networks in self.targets().values() for network in networks]
+
     def make(self, specs: list[Spec]) -> None:
         """Make what is missing of `specs`."""
         self.store.make(specs, self.progress)

@@ -14,6 +14,9 @@ from jsigr_lib.explorer import Explorer
 from jsigr_lib.paths import FRONT
 from jsigr_lib.study import Study
 
+PARAMETERS = ("profile", "device", "out", "download", "dataset", "data_root", "train_images", "epochs", "seeds", "eps")
+"""What every notebook can be asked to change."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -32,6 +35,12 @@ def progress_display() -> Progress:
             handle.update({"text/plain": line}, raw=True)
 
     return progress
+
+
+def open_study(parameters: dict[str, Any]) -> Study:
+    """The study that a notebook's cell of parameters describes; `parameters` are its globals(). What is missing is made
+    under a progress line. Raises InputError, in one line, for whatever is wrong with one of them."""
+    return Study(progress=progress_display(), **{name: parameters[name] for name in PARAMETERS})
 
 
 class SaliencyExplorer(anywidget.AnyWidget):

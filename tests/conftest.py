@@ -11,17 +11,18 @@ from torch import Tensor, nn
 
 from jsigr_lib import (
     artefacts,
-    claims,
     estimators,
-    interpretability,
     keys,
     linearised_tables,
+    map_tables,
     pipeline,
     robustness,
-    search,
     statistics,
-    threats,
+    verdicts,
+    weights,
 )
+from jsigr_lib.cells import robustness_cells
+from jsigr_lib.claims import load_claims
 from jsigr_lib.study import Study
 
 torch.set_num_threads(1)
@@ -194,18 +195,18 @@ def table(study):
     """table(name): a table of the tiny study, made once, with few bootstrap draws."""
     makers = {
         "history": lambda: robustness.history_table(study),
-        "accuracy": lambda: robustness.accuracy_table(study, threats.robustness_cells(study)),
-        "search": lambda: search.table(study),
-        "judges": lambda: robustness.judges_table(study, threats.robustness_cells(study), made("accuracy")),
+        "accuracy": lambda: robustness.accuracy_table(study, robustness_cells(study)),
+        "search": lambda: weights.table(study),
+        "judges": lambda: robustness.judges_table(study, robustness_cells(study), made("accuracy")),
         "cost": lambda: robustness.cost_table(study),
-        "measures": lambda: interpretability.measures_table(study),
-        "curves": lambda: interpretability.curves_table(study),
-        "questions": lambda: interpretability.questions_table(study),
-        "cascade": lambda: interpretability.cascade_table(study),
+        "measures": lambda: map_tables.measures_table(study),
+        "curves": lambda: map_tables.curves_table(study),
+        "questions": lambda: map_tables.questions_table(study),
+        "cascade": lambda: map_tables.cascade_table(study),
         "linearised": lambda: linearised_tables.linearised_table(study),
         "scatter": lambda: estimators.scatter_table(study),
-        "trade-offs": lambda: claims.trade_offs(study),
-        "contrasts": lambda: claims.contrasts(study, claims.load_claims()),
+        "trade-offs": lambda: verdicts.trade_offs(study),
+        "contrasts": lambda: verdicts.contrasts(study, load_claims()),
     }
 
     @cache

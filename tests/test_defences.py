@@ -7,7 +7,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from jsigr_lib import outcomes
+from jsigr_lib.attacked import Outcomes, transferred, white_box
 from jsigr_lib.attacks import attack, pgd
 from jsigr_lib.defences import (
     OBJECTIVES,
@@ -522,9 +522,9 @@ def test_a_defence_is_one_class_and_one_line(tiny, study, monkeypatch):
     assert ours.training("pgd") == study.training("pgd")
     assert spec.step_flops == ours.training("standard").step_flops
 
-    target = outcomes.white_box(ours, spec, 0.2)
-    clean, source = outcomes.Outcomes(target=spec), ours.surrogate("mlp", "smooth")
-    there = outcomes.transferred(ours, ours.training("standard"), source, 0.1)
+    target = white_box(ours, spec, 0.2)
+    clean, source = Outcomes(target=spec), ours.surrogate("mlp", "smooth")
+    there = transferred(ours, ours.training("standard"), source, 0.1)
     ours.make([target, clean, there])
     assert [*ours.get(spec).facts["history"][0]][1:2] == ["smoothed"]
     right = {name: ours.get(one).tensors["correct"].sum() for name, one in (("attacked", target), ("clean", clean))}

@@ -14,9 +14,9 @@ from jsigr_lib import attacks, pretrained, statistics
 from jsigr_lib.attributions import MAPS, saliency_map
 from jsigr_lib.controls import ATTACKS, Settings
 from jsigr_lib.errors import InputError
-from jsigr_lib.explanations import REFERENCE, pixels
 from jsigr_lib.explorer import SHOWN, Explorer, Parcel
-from jsigr_lib.interpretability import MEASURES
+from jsigr_lib.map_tables import MEASURES
+from jsigr_lib.maps import REFERENCE, pixels
 from jsigr_lib.measures import area, gini, probability_curve, ssim
 from jsigr_lib.saliency import Selection
 

@@ -23,14 +23,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from jsigr_lib import models, pictures, pretrained, sources
-from jsigr_lib.claims import load_claims
+from jsigr_lib.claims import load_claims, load_paper_values
 from jsigr_lib.cli import parse_settings
 from jsigr_lib.config import Profile, load_profile
 from jsigr_lib.controls import Settings
 from jsigr_lib.deviations import load_deviations
 from jsigr_lib.errors import InputError
 from jsigr_lib.explorer import Explorer
-from jsigr_lib.paper_values import load_paper_values
 from jsigr_lib.paths import CLAIMS, DEVIATIONS, EQUATIONS, PRETRAINED, PROFILES, ROOT
 from jsigr_lib.saliency import Selection
 from jsigr_lib.tensor_files import read, write

@@ -10,6 +10,7 @@ import pytest
 from jsigr_lib import pipeline
 from jsigr_lib.config import Profile
 from jsigr_lib.paths import NOTEBOOKS, ROOT
+from jsigr_lib.widgets import PARAMETERS
 
 SOURCES = [NOTEBOOKS / f"{name}.ipynb" for name in pipeline.NAMES]
 each_notebook = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
@@ -56,6 +57,12 @@ def test_parameters_are_the_same_everywhere(path):
         [line for line in parameters(one).splitlines() if not line.startswith("live")] for one in (path, SOURCES[0])
     )
     assert own == first
+
+
+@each_notebook
+def test_every_parameter_counts(path):
+    assert set(papermill.inspect_notebook(str(path))) - {"live"} == set(PARAMETERS)
+    assert any("open_study(globals())" in cell.source for cell in code_cells(path))
 
 
 @each_notebook

@@ -2,12 +2,15 @@
 
 import json
 import shutil
+import threading
+import time
 
 import nbformat
 import pandas as pd
 import pytest
 
-from jsigr_lib import origins, pipeline, provenance, robustness, threats
+from jsigr_lib import origins, pipeline, provenance, robustness
+from jsigr_lib.cells import robustness_cells
 from jsigr_lib.errors import InputError
 from jsigr_lib.study import Study
 
@@ -246,7 +249,15 @@ def test_paper_profile_at_tiny_scale_on_an_image_folder(tmp_path, image_folder, 
     )
     networks = [study.training("jsigr", seed=seed) for seed in study.profile.seeds]
     study.make(networks)
-    cells = [cell for cell in threats.robustness_cells(study) if cell.row["defence"] == "jsigr"][:3]
+    cells = [cell for cell in robustness_cells(study) if cell.row["defence"] == "jsigr"][:3]
     table = robustness.accuracy_table(study, cells)
     assert table.seeds.eq(2).all()
     assert table.accuracy.between(0, 1).all()
+
+
+def test_peak_memory_counts_children():
+    with pipeline.PeakMemory(interval=0.05) as memory:
+        block = bytearray(200_000_000)
+        time.sleep(0.3)
+    assert memory.peak > len(block)
+    assert threading.active_count() >= 1

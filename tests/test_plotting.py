@@ -16,21 +16,23 @@ from PIL import Image
 import jsigr_lib
 from jsigr_lib import (
     attack_figures,
-    claims,
     estimators,
     figures,
     gallery,
-    interpretability,
     linearised_tables,
+    map_tables,
     measure_estimators,
     plotting,
     robustness,
     saliency_figures,
     theory_figures,
+    verdicts,
 )
+from jsigr_lib.attacked import Outcomes
 from jsigr_lib.attributions import MAPS
+from jsigr_lib.cells import headline_attack
+from jsigr_lib.claims import load_claims
 from jsigr_lib.errors import InputError
-from jsigr_lib.outcomes import Outcomes
 from jsigr_lib.plotting import (
     MARKERS,
     PALETTE,
@@ -44,7 +46,6 @@ from jsigr_lib.plotting import (
     show_map,
     write,
 )
-from jsigr_lib.threats import headline_attack
 
 ALT = "Three dots; the last is the highest, at 9."
 
@@ -326,7 +327,7 @@ FIGURES = {
     "deletion and insertion": lambda study, table: saliency_figures.probability_curves(study, table("curves")),
     "forest": lambda study, table: figures.forest(study, table("contrasts")),
     "verdicts": lambda study, table: figures.verdicts(
-        study, claims.scorecard(study, claims.load_claims(), table("contrasts"))
+        study, verdicts.scorecard(study, load_claims(), table("contrasts"))
     ),
     "agreement": lambda study, table: saliency_figures.agreement_bars(study, table("measures")),
     "faithfulness": lambda study, table: saliency_figures.map_measures(
@@ -528,7 +529,7 @@ def test_probability_curves_plot_both_maps(study, table):
     assert len(lines) == 2 * len(study.featured)
     last = curves.query("curve == 'insertion' and input == 'attacked'")
     name = study.featured[-1]
-    for line, kind in zip(lines[-2:], interpretability.PAIR, strict=True):
+    for line, kind in zip(lines[-2:], map_tables.PAIR, strict=True):
         expected = last[(last.defence == name) & (last["map"] == kind)]
         assert_allclose(line.get_ydata(), expected.probability)
     assert lines[-2].get_linestyle() == "-" and lines[-1].get_linestyle() == "--"
@@ -555,7 +556,7 @@ def test_forest_has_a_row_per_test_and_a_panel_per_data_set(study, table):
 
 
 def test_verdicts_are_those_of_the_scorecard(study, table):
-    card = claims.scorecard(study, claims.load_claims(), table("contrasts"))
+    card = verdicts.scorecard(study, load_claims(), table("contrasts"))
     card = pd.concat([card, card.assign(data="other data", verdict="supported")])
     fig, alt = figures.verdicts(study, card)
     (axes,) = fig.axes
@@ -673,7 +674,7 @@ def test_glance_shows_images_attacked_images_and_gradient_maps(study, galleries)
         assert_allclose(changed, study.get(attacked).tensors["images"][i, 0])
         for axes, name in zip(row[2:], defences, strict=True):
             network = study.training(name)
-            maps = study.get(interpretability.explained_in(study, name, network)).tensors
+            maps = study.get(map_tables.explained_in(study, name, network)).tensors
             assert_allclose(axes.images[0].get_array(), maps["map|gradient|attacked"][i, 0])
             outcome = study.get(Outcomes(target=network, attacked=attacked)).tensors["correct"][i]
             assert (axes.get_xlabel() == label) == bool(outcome)
@@ -687,9 +688,9 @@ def test_full_gallery_has_four_rows_per_image(study, galleries):
     names = ["gradient,\nclean", "perturbation,\nclean", "gradient,\nattacked", "perturbation,\nattacked"]
     assert [row[0].get_ylabel() for row in grid] == names * gallery.IMAGES_IN_FULL
     for i, row in enumerate(grid):
-        given, name = ("clean", "attacked")[i % 4 // 2], interpretability.PAIR[i % 2]
+        given, name = ("clean", "attacked")[i % 4 // 2], map_tables.PAIR[i % 2]
         for axes, defence in zip(row[1:], defences, strict=True):
-            maps = study.get(interpretability.explained_in(study, defence, study.training(defence))).tensors
+            maps = study.get(map_tables.explained_in(study, defence, study.training(defence))).tensors
             assert_allclose(axes.images[0].get_array(), maps[f"map|{name}|{given}"][i // 4, 0])
 
 
@@ -700,7 +701,7 @@ def test_every_map_is_a_row(study, galleries):
     for row, name in zip(grid, study.profile.saliency_maps, strict=True):
         assert row[0].get_ylabel().replace("\n", " ") == MAPS[name] and MAPS[name] in alt
         for axes, defence in zip(row[1:], study.featured, strict=True):
-            maps = study.get(interpretability.explained_in(study, defence, study.training(defence))).tensors
+            maps = study.get(map_tables.explained_in(study, defence, study.training(defence))).tensors
             assert_allclose(axes.images[0].get_array(), maps[f"map|{name}|clean"][1, 0])
 
 
@@ -713,7 +714,7 @@ def test_map_measures_are_the_means_and_frame_the_best(study, table):
         means = means.loc[study.profile.saliency_maps, study.featured].to_numpy(copy=True)
         assert_allclose(axes.images[0].get_array(), means)
         framed = {round(patch.get_x() + 0.47): round(patch.get_y() + 0.46) for patch in axes.patches}
-        better = interpretability.MEASURES[measure].better
+        better = map_tables.MEASURES[measure].better
         if not better:
             assert not framed
             continue

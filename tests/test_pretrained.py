@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from jsigr_lib import attacks, cli, model_card, pretrained
+from jsigr_lib.cells import headline_attack
 from jsigr_lib.config import load_profile
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import DATA, PRETRAINED
 from jsigr_lib.statistics import proportion
 from jsigr_lib.study import Study
 from jsigr_lib.tensor_files import read
-from jsigr_lib.threats import headline_attack
 from jsigr_lib.training import predict
 
 NAMES = ["standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast", "mlp"]

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from jsigr_lib import robustness
+from jsigr_lib.attacked import Attacked, Outcomes, Probe, correct_of
+from jsigr_lib.cells import Cell, headline_cells, robustness_cells
 from jsigr_lib.flags import FLAGS
-from jsigr_lib.outcomes import Attacked, Outcomes, Probe, correct_of
 from jsigr_lib.robustness import accuracy_table, flags_table
-from jsigr_lib.threats import Cell, headline_cells, robustness_cells
 
 CLEAN = {"threat": "clean", "source": "", "attack": "", "eps": 0.0}
 

@@ -76,14 +76,6 @@ def test_other_kinds_and_other_machines_say_nothing(tmp_path):
     assert [row.family for row in Speed.of(store, headers, "smoke").here] == [("other", "a")]
 
 
-def test_unit_is_what_artefacts_took_here_if_they_are_enough(monkeypatch):
-    monkeypatch.setattr(speed, "calibrate", lambda device: 7.0)
-    published = known(("a", 10, 2), ("b", 10, 2))
-    assert Speed(known(("a", 10, 30), ("b", 20, 90)), published, "smoke", CPU).unit == pytest.approx(120 / 6)
-    assert Speed(known(("a", 10, speed.ENOUGH / 2)), published, "smoke", CPU).unit == 7
-    assert Speed(known(("a", 1000, 30), ("c", 10, 30)), published, "smoke", CPU).unit == 7  # nothing comparable
-
-
 @pytest.mark.parametrize(
     ("jobs", "sizes", "seconds"),
     [

@@ -5,9 +5,10 @@ from importlib.metadata import version
 
 import pytest
 
-from jsigr_lib import artefacts, staleness
+from jsigr_lib import artefacts
+from jsigr_lib.attacked import Attacked, Outcomes
 from jsigr_lib.data import DataSpec
-from jsigr_lib.outcomes import Attacked, Outcomes
+from jsigr_lib.plan import explain
 from jsigr_lib.zoo import Training
 
 DATA = DataSpec(
@@ -37,7 +38,7 @@ def changed(spec, **fields):
 
 
 def reason(spec, *orphans) -> str:
-    return staleness.explain([spec], [header(orphan) for orphan in orphans])[0]
+    return explain([spec], [header(orphan) for orphan in orphans])[0]
 
 
 def test_never_made():
@@ -78,9 +79,10 @@ def test_the_nearest_explains_and_the_latest_of_equals():
     far, near = changed(NETWORK, epochs=3, seed=1), changed(NETWORK, seed=2)
     assert reason(NETWORK, far, near) == "seed 2 -> 0"
     assert reason(NETWORK, changed(NETWORK, seed=3), near) == "seed 3 -> 0"
-    assert staleness.explain(
-        [NETWORK, changed(NETWORK, epochs=4)], [header(near), header(changed(NETWORK, epochs=5))]
-    ) == ["seed 2 -> 0", "epochs 5 -> 4"]
+    assert explain([NETWORK, changed(NETWORK, epochs=4)], [header(near), header(changed(NETWORK, epochs=5))]) == [
+        "seed 2 -> 0",
+        "epochs 5 -> 4",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -99,26 +101,26 @@ def test_the_nearest_explains_and_the_latest_of_equals():
 def test_code_that_changed(edited, spec, modules, said):
     old = header(spec)
     edited(*modules)
-    assert staleness.explain([type(spec)(**spec.model_dump())], [old]) == [said]
+    assert explain([type(spec)(**spec.model_dump())], [old]) == [said]
 
 
 def test_a_library_that_changed():
     old = header(NETWORK)
     old["libraries"]["torch"] = "2.13.0"
-    assert staleness.explain([NETWORK], [old]) == [f"torch 2.13.0 -> {version('torch')}"]
+    assert explain([NETWORK], [old]) == [f"torch 2.13.0 -> {version('torch')}"]
 
 
 def test_headers_of_older_versions_say_less():
     old = header(NETWORK)
     del old["code"], old["libraries"]
-    assert staleness.explain([NETWORK], [old]) == ["made by an older version"]
-    assert staleness.explain([changed(NETWORK, epochs=3)], [old]) == ["epochs 2 -> 3"]
+    assert explain([NETWORK], [old]) == ["made by an older version"]
+    assert explain([changed(NETWORK, epochs=3)], [old]) == ["epochs 2 -> 3"]
 
 
 def test_many_at_once_find_their_own():
     specs = [changed(NETWORK, seed=i) for i in range(50)]
     orphans = [header(changed(NETWORK, seed=i, epochs=3)) for i in reversed(range(50))]
-    assert staleness.explain(specs, orphans) == ["epochs 3 -> 2"] * 50
+    assert explain(specs, orphans) == ["epochs 3 -> 2"] * 50
 
 
 def test_nested_specs_have_paths():

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from jsigr_lib import attacks, outcomes
+from jsigr_lib import attacks
+from jsigr_lib.attacked import Attacked, Outcomes, Probe, attacked_split, correct_of, transferred, white_box
 from jsigr_lib.balls import distance, quantise
 from jsigr_lib.data import Split
 from jsigr_lib.models import Ensemble
-from jsigr_lib.outcomes import Attacked, Outcomes, Probe, attacked_split, correct_of, transferred, white_box
 from jsigr_lib.training import predict
 
 ROUNDING = 1e-6
@@ -40,7 +40,7 @@ def test_attack_goes_through_the_source(study):
 def test_batches_of_an_attack_are_a_detail(study, monkeypatch):
     spec = Attacked(sources=study.surrogate("mlp"), attack="mi-fgsm", eps=0.1)
     whole = study.get(spec).tensors["images"]
-    monkeypatch.setattr(outcomes, "ATTACK_BATCH", 7)
+    monkeypatch.setattr("jsigr_lib.attacked.ATTACK_BATCH", 7)
     parts = spec.compute(study.store, study.store.device)[0]["images"]
     assert (parts != whole).float().mean() < 1e-3
 

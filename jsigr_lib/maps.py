@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib.artefacts import Spec, Store
+from jsigr_lib.attacked import Attacked, attacked_split
 from jsigr_lib.attributions import PASSES, saliency_map
 from jsigr_lib.data import load
 from jsigr_lib.jacobian import Images
@@ -28,7 +29,6 @@ from jsigr_lib.measures import (
     ssim,
     top_overlap,
 )
-from jsigr_lib.outcomes import Attacked, attacked_split
 from jsigr_lib.statistics import rank_correlation
 from jsigr_lib.zoo import Training, trained
 

@@ -6,11 +6,11 @@ import torch
 from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
-from jsigr_lib import explanations
 from jsigr_lib.attributions import MAPS, saliency_map
+from jsigr_lib.cells import headline_attack
 from jsigr_lib.data import Split
-from jsigr_lib.explanations import CONTROL, REFERENCE, Explained, Sanity, pixels
-from jsigr_lib.interpretability import explained, sanity
+from jsigr_lib.map_tables import explained, sanity
+from jsigr_lib.maps import CONTROL, REFERENCE, Explained, Sanity, pixels
 from jsigr_lib.measures import (
     CURVE_STEPS,
     area,
@@ -24,7 +24,7 @@ from jsigr_lib.measures import (
     top_overlap,
 )
 from jsigr_lib.statistics import rank_correlation
-from jsigr_lib.threats import headline_attack
+from jsigr_lib.zoo import trained
 
 SHOWN = ("gradient", "grad-cam", "perturbation")
 
@@ -129,12 +129,12 @@ def test_without_an_attack_only_the_clean_half_is_made(study, kept):
 
 def test_batches_are_a_detail_and_only_the_first_maps_are_kept(study, spec, kept, monkeypatch):
     """In float64: in float32, two pixels almost alike change places in a curve on some processors."""
-    batch, network = Split.batch, explanations.trained
+    batch, network = Split.batch, trained
     monkeypatch.setattr(Split, "batch", lambda *args: (batch(*args)[0].double(), batch(*args)[1]))
-    monkeypatch.setattr(explanations, "trained", lambda *args: network(*args).double())
+    monkeypatch.setattr("jsigr_lib.maps.trained", lambda *args: network(*args).double())
     whole = spec.compute(study.store, study.store.device)[0]
-    monkeypatch.setattr(explanations, "BATCH", 3)
-    monkeypatch.setattr(explanations, "KEPT", 5)
+    monkeypatch.setattr("jsigr_lib.maps.BATCH", 3)
+    monkeypatch.setattr("jsigr_lib.maps.KEPT", 5)
     parts = spec.compute(study.store, study.store.device)[0]
     assert parts.keys() == whole.keys() == kept.keys()
     for name, value in parts.items():

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from jsigr_lib.outcomes import Attacked, Outcomes, transferred
+from jsigr_lib.attacked import Attacked, Outcomes, transferred
 from jsigr_lib.study import Study
 from jsigr_lib.zoo import Training
 

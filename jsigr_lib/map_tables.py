@@ -8,10 +8,10 @@ import pandas as pd
 
 from jsigr_lib import statistics
 from jsigr_lib.artefacts import Spec
-from jsigr_lib.explanations import REFERENCE, Explained, Sanity
+from jsigr_lib.cells import headline_attack
 from jsigr_lib.linearised_tables import linearised_spec, linearised_values
+from jsigr_lib.maps import REFERENCE, Explained, Sanity
 from jsigr_lib.study import Study
-from jsigr_lib.threats import headline_attack
 from jsigr_lib.zoo import Training
 
 PAIR = ("gradient", REFERENCE)  # the two maps that every network has
@@ -125,12 +125,8 @@ def measures_table(study: Study) -> pd.DataFrame:
     for architecture, defence in study.targets():
         found = stacked(study, architecture, defence)
         for measure, name, given in sorted(found, key=lambda key: list(MEASURES).index(key[0])):
-            values = found[measure, name, given]
-            average, low, high = statistics.mean(values)
             row = {"architecture": architecture, "defence": defence, "measure": measure, "map": name, "input": given}
-            rows.append(
-                {**row, "images": values.shape[1], "seeds": len(values), "mean": average, "low": low, "high": high}
-            )
+            rows.append({**row, **statistics.columns("mean", found[measure, name, given])})
     return pd.DataFrame(rows)
 
 
@@ -148,7 +144,9 @@ def questions_table(study: Study) -> pd.DataFrame:
             if name == map_a and _comparable(measure, map_b):
                 a, b = found[defence_a][measure, map_a, given], found[defence_b][measure, map_b, given]
                 what = {"question": question.text, "a": ", ".join(question.a), "b": ", ".join(question.b)}
-                rows.append({**what, "measure": measure, "input": given, **_test(statistics.differences(a, b))})
+                differences = statistics.differences(a, b)
+                found_out = {**statistics.columns("difference", differences), "p": statistics.signed_rank(differences)}
+                rows.append({**what, "measure": measure, "input": given, **found_out})
     table = pd.DataFrame(rows, columns=ANSWER)  # none, if no question is about featured networks alone
     table["p"] = statistics.holm(table.p.to_numpy(float))
     return table.assign(better=[_better(row) for row in table.itertuples()])
@@ -161,12 +159,6 @@ def _comparable(measure: str, other: str) -> bool:
         and "AUC" not in measure
         and not (other == REFERENCE and measure in ("agreement", "top overlap"))
     )
-
-
-def _test(differences: np.ndarray) -> dict:
-    average, low, high = statistics.mean(differences)
-    n = {"images": differences.shape[1], "seeds": len(differences)}
-    return {**n, "difference": average, "low": low, "high": high, "p": statistics.signed_rank(differences)}
 
 
 def _better(row) -> str:
@@ -203,8 +195,6 @@ def cascade_table(study: Study) -> pd.DataFrame:
         for name in study.profile.saliency_maps:
             values = np.stack([one[f"cascade|{name}|clean"].numpy() for one in seeds])
             for layers in range(values.shape[2]):
-                average, low, high = statistics.mean(values[:, :, layers])
-                n = {"images": values.shape[1], "seeds": len(values)}
-                row = {"defence": defence, "map": name, "layers": layers + 1, **n}
-                rows.append({**row, "correlation": average, "low": low, "high": high})
+                row = {"defence": defence, "map": name, "layers": layers + 1}
+                rows.append({**row, **statistics.columns("correlation", values[:, :, layers])})
     return pd.DataFrame(rows)

@@ -1,8 +1,8 @@
 import pandas as pd
 import pytest
 
-from jsigr_lib.outcomes import Outcomes
-from jsigr_lib.threats import attack_grid, headline_cells, robustness_cells, sources, sources_of
+from jsigr_lib.attacked import Outcomes
+from jsigr_lib.cells import attack_grid, headline_cells, robustness_cells, sources, sources_of
 
 
 @pytest.fixture(scope="module")

@@ -3,9 +3,10 @@ import pandas as pd
 import pytest
 from numpy.testing import assert_allclose
 
-from jsigr_lib import interpretability, linearised_tables, statistics
-from jsigr_lib.explanations import CONTROL, Explained, Sanity
-from jsigr_lib.interpretability import (
+from jsigr_lib import linearised_tables, map_tables, statistics
+from jsigr_lib.cells import headline_attack
+from jsigr_lib.linearised import linearised_robustness
+from jsigr_lib.map_tables import (
     INPUTS,
     MEASURES,
     PAIR,
@@ -18,9 +19,8 @@ from jsigr_lib.interpretability import (
     sanity,
     specs,
 )
-from jsigr_lib.linearised import linearised_robustness
+from jsigr_lib.maps import CONTROL, Explained, Sanity
 from jsigr_lib.measures import CURVE_STEPS
-from jsigr_lib.threats import headline_attack
 
 
 def test_specs_are_every_network_and_all_maps_of_the_featured(study):
@@ -98,9 +98,9 @@ def test_measures_table(study, table):
 
 
 def test_seeds_are_stacked(study, monkeypatch):
-    monkeypatch.setattr(interpretability, "measures", lambda study, defence, network: {("m", "g", "clean"): network})
+    monkeypatch.setattr(map_tables, "measures", lambda study, defence, network: {("m", "g", "clean"): network})
     monkeypatch.setattr(study, "targets", lambda: {("small-cnn", "jsigr"): [np.arange(3), np.ones(3)]})
-    assert interpretability.stacked(study, "small-cnn", "jsigr")["m", "g", "clean"].tolist() == [[0, 1, 2], [1, 1, 1]]
+    assert map_tables.stacked(study, "small-cnn", "jsigr")["m", "g", "clean"].tolist() == [[0, 1, 2], [1, 1, 1]]
 
 
 def test_curves_table(study, table):
@@ -159,10 +159,10 @@ def test_questions_table(study, table):
 
 def planted(monkeypatch, study, **values: dict) -> pd.DataFrame:
     """The answer to one question where the maps of `jsigr` and `pgd` measure what is given."""
-    monkeypatch.setattr(interpretability, "QUESTIONS", (Question("?", ("jsigr", "gradient"), ("pgd", "gradient")),))
-    monkeypatch.setattr(interpretability, "specs", lambda study: [])
+    monkeypatch.setattr(map_tables, "QUESTIONS", (Question("?", ("jsigr", "gradient"), ("pgd", "gradient")),))
+    monkeypatch.setattr(map_tables, "specs", lambda study: [])
     found = {name: {key: np.atleast_2d(value) for key, value in one.items()} for name, one in values.items()}
-    monkeypatch.setattr(interpretability, "stacked", lambda study, architecture, name: found.get(name, {}))
+    monkeypatch.setattr(map_tables, "stacked", lambda study, architecture, name: found.get(name, {}))
     return questions_table(study).set_index("measure")
 
 

@@ -10,11 +10,12 @@ from itertools import product
 import pandas as pd
 
 from jsigr_lib import robustness
+from jsigr_lib.artefacts import Spec
+from jsigr_lib.attacked import Outcomes, transferred, white_box
+from jsigr_lib.cells import Cell, sources_of
 from jsigr_lib.config import budget
 from jsigr_lib.data import DataSpec
-from jsigr_lib.outcomes import Outcomes, transferred, white_box
 from jsigr_lib.study import Study
-from jsigr_lib.threats import Cell, sources_of
 from jsigr_lib.zoo import Training
 
 RULES = {"best": 0.06, "matched": 0.03}
@@ -57,7 +58,7 @@ def said(options: dict[str, float]) -> str:
     return ", ".join(f"{name} {budget(value) if name == 'eps' else f'{value:g}'}" for name, value in options.items())
 
 
-def cells(study: Study, split: str) -> list[Cell]:
+def candidate_cells(study: Study, split: str) -> list[Cell]:
     """Of every candidate: clean, and the headline attack from the headline source; on the test images, PGD as well."""
     eps, source = study.profile.eps, study.surrogate(sources_of(study, study.architecture)[0])
     found = []
@@ -73,10 +74,15 @@ def cells(study: Study, split: str) -> list[Cell]:
     return found
 
 
+def specs(study: Study) -> list[Spec]:
+    """Everything that the table reads."""
+    return [spec for split in SPLITS for spec in robustness.specs(study, candidate_cells(study, split))]
+
+
 def table(study: Study) -> pd.DataFrame:
     """One row per candidate, threat and split: n, accuracy, interval, flags (see `robustness.accuracy_table`), and the
     choices that the rule makes of it on the validation images."""
-    both = {split: robustness.accuracy_table(study, cells(study, split)) for split in SPLITS}
+    both = {split: robustness.accuracy_table(study, candidate_cells(study, split)) for split in SPLITS}
     choices = choose(both["validation"])
     whole = pd.concat([one.assign(split=split) for split, one in both.items()], ignore_index=True)
     chosen = [

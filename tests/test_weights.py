@@ -3,8 +3,17 @@
 import pandas as pd
 import pytest
 
-from jsigr_lib import search
-from jsigr_lib.search import candidates, cells, choose, matched_table, network, said, searched, unlike_profile
+from jsigr_lib.weights import (
+    RULES,
+    candidate_cells,
+    candidates,
+    choose,
+    matched_table,
+    network,
+    said,
+    searched,
+    unlike_profile,
+)
 
 
 def validation(*rows: tuple[str, str, float, float]) -> pd.DataFrame:
@@ -41,7 +50,7 @@ def test_search_has_a_scale_of_its_own(tiny, study):
 
 @pytest.mark.parametrize("split", ["validation", "test"])
 def test_cells_read_one_split(study, split):
-    found = cells(study, split)
+    found = candidate_cells(study, split)
     threats = ["clean", "transfer"] + ["white-box"] * (split == "test")
     assert [cell.row["threat"] for cell in found] == threats * (1 + len(candidates(study, "jsigr")))
     for cell in found:
@@ -72,7 +81,7 @@ def test_table_marks_the_choices_on_both_splits(study, table):
     found = table("search")
     assert set(found[found.split == "validation"].images) == {64}
     assert set(found[found.split == "test"].images) == {32}
-    for rule in search.RULES:
+    for rule in RULES:
         marked = found[found.chosen.str.contains(rule)].groupby(["defence", "split"]).weights.nunique()
         assert (marked == 1).all() and len(marked) == 4
     choices = choose(found[found.split == "validation"])
