@@ -22,6 +22,7 @@ from jsigr_lib.data import load
 from jsigr_lib.jacobian import Images, evaluation_mode
 from jsigr_lib.study import Study
 from jsigr_lib.theory import linearised, linearised_values
+from jsigr_lib.tolerances import EXACT, MEAN, SHARE, Tolerance, declare
 from jsigr_lib.zoo import Training, trained
 
 IMAGE = (0.0, 1.0)
@@ -29,6 +30,7 @@ ROOM = (-4.0, 5.0)  # walls that no search reaches: the tangent's distance knows
 TARGETS = 3  # classes that a search aims at, those with the largest logits
 FAB_STEPS, DDN_STEPS, HALVINGS = 8, 50, 15
 BATCH = 50
+NETWORK = ("architecture", "defence")  # what a row of the tables is about
 
 Logits = Callable[[Images], Tensor]
 
@@ -206,7 +208,8 @@ def boundary_table(study: Study) -> pd.DataFrame:
         row |= _interval("ratio", np.exp(statistics.mean(np.log(rho / length))))
         return {**row, **_interval("correlation", correlation(rho, length)), "overestimates": (rho > length).mean()}
 
-    return _table(study, measures)
+    means = (f"{name}_{of}" for name in ("rho", "distance", "boxed") for of in ("mean", "median"))
+    return declare(_table(study, measures), *NETWORK, **dict.fromkeys(means, MEAN), overestimates=SHARE)
 
 
 def contrast_table(study: Study) -> pd.DataFrame:
@@ -226,7 +229,7 @@ def contrast_table(study: Study) -> pd.DataFrame:
             row = {"a": "jsigr", "b": name, "measure": measure, **n}
             rows.append({**row, "difference": difference, "low": low, "high": high})
     columns = ("a", "b", "measure", "images", "seeds", "difference", "low", "high")
-    return pd.DataFrame(rows, columns=columns)
+    return declare(pd.DataFrame(rows, columns=columns), "a", "b", "measure")
 
 
 def region_table(study: Study) -> pd.DataFrame:
@@ -242,7 +245,8 @@ def region_table(study: Study) -> pd.DataFrame:
         flips = (_interval(name, statistics.mean(values[name])) for name in ("flipped", "flipped_random"))
         return {**row, **next(flips), **next(flips)}
 
-    return _table(study, measures)
+    wide = dict.fromkeys(("reach_random", "reach_towards", "share_of_rho"), Tolerance(absolute=0.003, relative=0.5))
+    return declare(_table(study, measures), *NETWORK, **wide, robustness=MEAN, distance=MEAN, attack=EXACT)
 
 
 def _table(study: Study, measures: Callable[[dict[str, np.ndarray]], dict[str, float]]) -> pd.DataFrame:

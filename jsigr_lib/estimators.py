@@ -14,6 +14,7 @@ from jsigr_lib.jacobian import Images
 from jsigr_lib.objectives import JSIGR
 from jsigr_lib.saliency import Selection, perturbation_saliency, selection_mask
 from jsigr_lib.study import Study
+from jsigr_lib.tolerances import Tolerance, declare
 from jsigr_lib.zoo import Options, Training, trained
 
 EXACT = {"estimator": "exact", "fraction": 1.0}
@@ -151,7 +152,10 @@ def scatter_table(study: Study) -> pd.DataFrame:
     study.make(list(specs.values()))
     tables = [pd.DataFrame(study.get(spec).facts["rows"]).assign(draws=spec.draws) for spec in specs.values()]
     table = pd.concat(tables, keys=specs, names=["defence", None]).reset_index("defence")
-    return table[["defence", "estimator", "mask", "coin", "draws", "deviation", "spread", "predicted"]]
+    keys, spread = ("defence", "estimator", "mask", "coin", "draws"), Tolerance(absolute=0.02, relative=0.15)
+    standard_errors = Tolerance(absolute=4)
+    table = table[[*keys, "deviation", "spread", "predicted"]]
+    return declare(table, *keys, deviation=standard_errors, spread=spread, predicted=spread)
 
 
 def coin_moments(study: Study) -> dict[str, dict[str, float]]:

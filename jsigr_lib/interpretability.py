@@ -11,6 +11,7 @@ from jsigr_lib.artefacts import Spec
 from jsigr_lib.explanations import REFERENCE, Explained, Sanity
 from jsigr_lib.study import Study
 from jsigr_lib.threats import headline_attack
+from jsigr_lib.tolerances import RETOLD, Tolerance, declare
 from jsigr_lib.zoo import Training
 
 PAIR = ("gradient", REFERENCE)  # the two maps that every network has
@@ -130,7 +131,7 @@ def measures_table(study: Study) -> pd.DataFrame:
             rows.append(
                 {**row, "images": values.shape[1], "seeds": len(values), "mean": average, "low": low, "high": high}
             )
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), "architecture", "defence", "measure", "map", "input")
 
 
 def questions_table(study: Study) -> pd.DataFrame:
@@ -150,7 +151,8 @@ def questions_table(study: Study) -> pd.DataFrame:
                 rows.append({**what, "measure": measure, "input": given, **_test(statistics.differences(a, b))})
     table = pd.DataFrame(rows, columns=ANSWER)  # none, if no question is about featured networks alone
     table["p"] = statistics.holm(table.p.to_numpy(float))
-    return table.assign(better=[_better(row) for row in table.itertuples()])
+    table = table.assign(better=[_better(row) for row in table.itertuples()])
+    return declare(table, "question", "a", "b", "measure", "input", p=RETOLD)
 
 
 def _comparable(measure: str, other: str) -> bool:
@@ -190,7 +192,8 @@ def curves_table(study: Study) -> pd.DataFrame:
                         {**what, "share": step / (len(curve) - 1), "probability": value}
                         for step, value in enumerate(curve)
                     ]
-    return pd.DataFrame(rows)
+    keys = ("defence", "input", "curve", "map", "share")
+    return declare(pd.DataFrame(rows), *keys, probability=Tolerance(absolute=0.1))
 
 
 def cascade_table(study: Study) -> pd.DataFrame:
@@ -206,4 +209,4 @@ def cascade_table(study: Study) -> pd.DataFrame:
                 n = {"images": values.shape[1], "seeds": len(values)}
                 row = {"defence": defence, "map": name, "layers": layers + 1, **n}
                 rows.append({**row, "correlation": average, "low": low, "high": high})
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), "defence", "map", "layers")

@@ -9,6 +9,7 @@ from jsigr_lib.artefacts import Spec
 from jsigr_lib.outcomes import Outcomes, Probe, correct_of
 from jsigr_lib.study import DIGITS, Study
 from jsigr_lib.threats import Cell, headline_cells, sources, sources_of
+from jsigr_lib.tolerances import COUNT, EXACT, RETOLD, SHARE, TRAINED, Tolerance, declare
 from jsigr_lib.zoo import Training
 
 
@@ -63,7 +64,7 @@ def accuracy_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
             | dict(zip(names, (int(where.sum()), *among), strict=True))
             | {"flags": flags.shown(own)}
         )
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), *cells[0].row, eight_bit=SHARE, common_images=COUNT)
 
 
 def _common(study: Study, cells: list[Cell]) -> np.ndarray:
@@ -140,7 +141,7 @@ def judges_table(study: Study, cells: list[Cell], table: pd.DataFrame) -> pd.Dat
                 row = {"defence": what["defence"], "judge": judge, "images": correct.shape[1], "seeds": len(correct)}
                 own = set(raised.split("; ")) | flags.of_number(low, high, 0.0)
                 rows.append({**row, "accuracy": accuracy, "low": low, "high": high, "flags": flags.shown(own)})
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), "defence", "judge")
 
 
 def flags_table(study: Study, table: pd.DataFrame) -> pd.DataFrame:
@@ -153,7 +154,8 @@ def flags_table(study: Study, table: pd.DataFrame) -> pd.DataFrame:
         threats = ", ".join(dict.fromkeys(raising.threat)) or "none"
         row = {"number": number, "flag": name, "raised if": flag.raised_if, "means": flag.means}
         rows.append(row | {"raised by": len(raising), "of": len(table), "threats": threats, "defences": where})
-    return pd.DataFrame(rows)
+    counts = {"raised by": RETOLD, "threats": RETOLD, "defences": RETOLD}
+    return declare(pd.DataFrame(rows), "number", "flag", of=EXACT, **counts)
 
 
 def history_table(study: Study) -> pd.DataFrame:
@@ -162,7 +164,9 @@ def history_table(study: Study) -> pd.DataFrame:
     study.make(list(networks.values()))
     tables = [pd.DataFrame(study.get(spec).facts["history"]).assign(defence=name) for name, spec in networks.items()]
     table = pd.concat(tables, ignore_index=True)
-    return table[["defence", *table.columns.drop("defence")]]
+    table = table[["defence", *table.columns.drop("defence")]]
+    accuracies = dict.fromkeys(("validation_accuracy", "robust_accuracy"), Tolerance(absolute=0.1))
+    return declare(table, "defence", "epoch", **{**dict.fromkeys(table.columns[2:], TRAINED), **accuracies})
 
 
 def relative_costs(study: Study) -> dict[str, float]:
@@ -180,7 +184,7 @@ def cost_table(study: Study) -> pd.DataFrame:
     rows = table[table.source == sources_of(study, study.architecture)[0]].set_index("defence")
     numbers = rows[["accuracy", "low", "high", "images", "seeds", "flags"]]
     table = pd.DataFrame({"cost": relative_costs(study), "clean": clean}).join(numbers)
-    return table.loc[list(rows.index)].reset_index(names="defence")
+    return declare(table.loc[list(rows.index)].reset_index(names="defence"), "defence", cost=EXACT, clean=SHARE)
 
 
 def training_seconds(study: Study) -> dict[str, float]:

@@ -11,6 +11,7 @@ from jsigr_lib import estimators, network_checks, searches, symbolic, theory
 from jsigr_lib.findings import Finding
 from jsigr_lib.specimens import Specimen, specimens
 from jsigr_lib.study import Study
+from jsigr_lib.tolerances import EXACT, RETOLD, Tolerance, declare
 
 KINDS = ("symbolic", "trained networks, float64", "search", "random draws")
 DRAWS = 20_000
@@ -177,7 +178,9 @@ def checks_table(study: Study, networks: dict[str, Specimen] | None = None) -> p
                 numbers = {"deviation": size, "tolerance": f"{found.tolerance:g}"}
                 measure = f"{found.measure}{f' ({found.worst})' if found.worst else ''}"
                 rows.append({**row, "n": found.n, **numbers, "holds": found.holds, "measure": measure})
-    return pd.DataFrame(rows)
+    size = Tolerance(absolute=4)  # in standard errors, or far below 1 and judged by `holds`
+    columns = {"n": EXACT, "deviation": size, "tolerance": EXACT, "measure": RETOLD}  # of which network came out worst
+    return declare(pd.DataFrame(rows), "statement", "source", "check", **columns)
 
 
 def failing(table: pd.DataFrame) -> list[str]:

@@ -16,6 +16,7 @@ from jsigr_lib.objectives import residual
 from jsigr_lib.outcomes import Attacked, attacked_split
 from jsigr_lib.study import Study
 from jsigr_lib.threats import headline_attack
+from jsigr_lib.tolerances import Tolerance, declare
 from jsigr_lib.zoo import Training, trained
 
 
@@ -164,4 +165,15 @@ def linearised_table(study: Study) -> pd.DataFrame:
             rows.append(
                 {**row, "images": values.shape[1], "seeds": len(values), "mean": average, "low": low, "high": high}
             )
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), "architecture", "defence", "quantity")
+
+
+def error_table(radii: list[float], errors: dict[str, list[np.ndarray]]) -> pd.DataFrame:
+    """The median over images of both errors of `linearisation_error`, per radius and network."""
+    medians = {
+        f"{name}, relative to the {what}": np.median(error, axis=1)
+        for name, both in errors.items()
+        for what, error in zip(("change", "margin"), both, strict=True)
+    }
+    wide = dict.fromkeys(medians, Tolerance(absolute=0.05, relative=0.25))
+    return declare(pd.DataFrame({"radius": radii, **medians}), "radius", **wide)

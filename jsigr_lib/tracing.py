@@ -12,11 +12,21 @@ from typing import Any
 
 from rich.text import Text
 
-from jsigr_lib import embedding, origins, provenance
+from jsigr_lib import embedding
 from jsigr_lib.embedding import Drawing
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import ROOT, RUNS
-from jsigr_lib.provenance import Manifest, Part, Record
+from jsigr_lib.record import (
+    Manifest,
+    Part,
+    Record,
+    artefact_sha256,
+    load_manifest,
+    parts,
+    root_hash,
+    sha256,
+    sources_sha256,
+)
 
 LARGEST = 20_000_000  # bytes of a file
 LONGEST, LINES = 2000, 40  # characters of a value and lines of a cell, as shown
@@ -46,9 +56,9 @@ class Trace:
     def artefacts(self) -> dict[str, int | None]:
         """How many of the artefacts are here, and how many of those are others by now, None if nothing tells."""
         names = [(kind, digest) for kind, digests in self.record.artefacts.items() for digest in digests]
-        now = {digest: provenance.artefact_sha256(RUNS, kind, digest) for kind, digest in names}
+        now = {digest: artefact_sha256(RUNS, kind, digest) for kind, digest in names}
         here = {digest: sha for digest, sha in now.items() if sha}
-        then = now if provenance.root(now) == self.record.root else self.manifest.artefacts
+        then = now if root_hash(now) == self.record.root else self.manifest.artefacts
         others = sum(sha != then[digest] for digest, sha in here.items()) if here.keys() <= then.keys() else None
         return {"all": len(names), "here": len(here), "others": others}
 
@@ -68,8 +78,8 @@ def trace(file: Path) -> Trace:
     """What made a figure or table. Raises InputError if there is no such file, it is damaged, or of unknown origin."""
     content = _content(file)
     drawing, record = _carried(file, content)
-    sha, beside = provenance.sha256(content), file.with_suffix(".json")
-    kept = [(path, part) for path in _sidecars(beside) for part in provenance.parts(path).values()]
+    sha, beside = sha256(content), file.with_suffix(".json")
+    kept = [(path, part) for path in _sidecars(beside) for part in parts(path).values()]
     twin, manifest = _twin(sha, kept)
     if record:
         changed = f"its {drawing.altered} is not the one that was saved" if drawing.altered else ""
@@ -118,7 +128,7 @@ def _twin(sha: str, kept: list[tuple[Path, Part]]) -> tuple[Path | None, Manifes
     for sidecar, part in kept:
         for suffix, known in part.sha256.items():
             if known == sha:
-                manifest = provenance.load_manifest(sidecar.parent)
+                manifest = load_manifest(sidecar.parent)
                 name = f"{sidecar.stem}.{suffix}"
                 return sidecar.with_name(name), manifest if manifest.sha256.get(name) == sha else Manifest()
     return None, Manifest()
@@ -182,7 +192,7 @@ def _settings(found: Trace) -> Rows:
 def _software(found: Trace) -> Rows:
     code, where = found.record.code, found.record.environment
     tree = {None: "", True: ", tree modified", False: ", tree clean"}[code.modified]
-    same = "the same as here" if code.sources == origins.sources() else "another than here"
+    same = "the same as here" if code.sources == sources_sha256() else "another than here"
     shown = {name: where.packages[name] for name in SHOWN if name in where.packages}
     times = " to ".join(time.replace("T", " ").removesuffix("+00:00") for time in found.times)
     return [
