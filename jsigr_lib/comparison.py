@@ -9,13 +9,14 @@ older runs, the columns of text that lead a table are its keys, and numbers with
 import math
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from jsigr_lib.errors import printable
+from jsigr_lib.errors import InputError, printable
 from jsigr_lib.record import parts
-from jsigr_lib.results import TextTable, files, look_the_same, made_of, read_table, reference
+from jsigr_lib.results import TextTable, files, look_the_same, made_of, published_run, read_table
 from jsigr_lib.tolerances import COMMON, DEFAULT, RETOLD, Columns, Row, intervals, judged, number, same
 
 DECISIONS = ("verdict", "holds", "outcome", "better")  # columns of what a reader looks for first
@@ -129,13 +130,9 @@ def _declared(*paths: Path) -> Columns | None:
 
 def _guessed(a: TextTable, b: TextTable) -> Columns:
     """What tables are taken to say if they declare nothing."""
-
-    def is_key(column: str) -> bool:
-        texts = (row.get(column, "") for row in (*a.rows, *b.rows))
-        return column not in DECISIONS and all(math.isnan(number(text)) for text in texts)
-
-    leading = [list(takewhile(is_key, table.columns)) for table in (a, b)]
-    return Columns(keys=[column for column in leading[0] if column in leading[1]], tolerances=UNDECLARED)
+    numbers = {column for row in (*a.rows, *b.rows) for column in row if not math.isnan(number(row[column]))}
+    one, other = (takewhile(lambda column: column not in {*numbers, *DECISIONS}, table.columns) for table in (a, b))
+    return Columns(keys=sorted({*one} & {*other}, key=a.columns.index), tolerances=UNDECLARED)
 
 
 def lines(found: Comparison, a: str, b: str, *, limit: int = 20) -> list[str]:
@@ -172,23 +169,28 @@ def conclusion(found: Comparison, a: str, b: str) -> str:
     if found.agrees:
         return f"{a} agrees with {b}: {len(found.differences):,} values of {found.values:,} differ, within tolerance"
     verdicts = [one for one in found.beyond if one.column == "verdict"]
-    parts = [f"verdict of {one.row}: {one.a} in A, {one.b} in B" for one in verdicts]
-    if other := len(found.beyond) - len(verdicts):
-        parts.append(
-            f"{other:,} other values of {found.values:,} beyond tolerance"
-            if verdicts
-            else f"{other:,} of {found.values:,} values beyond tolerance, none of them a claim's verdict"
-        )
+    reasons = [f"verdict of {one.row}: {one.a} in A, {one.b} in B" for one in verdicts]
+    other = len(found.beyond) - len(verdicts)
+    if other and verdicts:
+        reasons.append(f"{other:,} other values of {found.values:,} beyond tolerance")
+    elif other:
+        reasons.append(f"{other:,} of {found.values:,} values beyond tolerance, none of them a claim's verdict")
     if found.unpaired:
-        parts.append("results that only one has")
-    return f"{a} does not agree with {b}: {'; '.join(parts)}"
+        reasons.append("results that only one has")
+    return f"{a} does not agree with {b}: {'; '.join(reasons)}"
 
 
 def against_published(figures: Path, profile: str, *, replaced: Path, only: Iterable[str] | None = None) -> list[str]:
     """What a run says at its end: whether it agrees with the published one or, where none is known, with the one that
     it replaces. Whatever these hold, the run stands: nothing is raised."""
     try:
-        with reference(profile, replaced) as (folder, name):
+        with ExitStack() as stack:
+            try:
+                folder, name = stack.enter_context(published_run(profile))
+            except InputError:
+                if not files(replaced, "csv"):
+                    raise
+                folder, name = replaced, f"the {profile} run before it"
             return lines(compare(figures, folder, only=only), "this run", name)
     except Exception as error:
         return [printable(f"not compared with another run: {error}")]

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -77,19 +77,6 @@ def published_run(profile: str, root: Path = ROOT) -> Iterator[tuple[Path, str]]
         with zipfile.ZipFile(BytesIO(content)) as archive:
             archive.extractall(copy)
         yield Path(copy) / folder, f"the published {profile} run (commit {commit})"
-
-
-@contextmanager
-def reference(profile: str, replaced: Path) -> Iterator[tuple[Path, str]]:
-    """What a new run is compared with: the published one or, where none is known, the one that it replaces."""
-    with ExitStack() as stack:
-        try:
-            known = stack.enter_context(published_run(profile))
-        except InputError:
-            if not files(replaced, "csv"):
-                raise
-            known = replaced, f"the {profile} run before it"
-        yield known
 
 
 def _git(root: Path, *arguments: str) -> bytes:

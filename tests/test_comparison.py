@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -360,6 +361,21 @@ def test_comparison_never_fails_a_run(tmp_path, runs, monkeypatch):
     assert "division by zero" in comparison.against_published(runs[0], "no-such", replaced=runs[1])[0]
 
 
+def test_new_run_is_compared_with_the_published_one_or_else_the_one_before(runs, monkeypatch):
+    """Also where git knows of no published run; without either, or if that is damaged, it says so."""
+    published = nullcontext((runs[1], "the published run"))
+    monkeypatch.setattr(comparison, "published_run", lambda profile: published if profile == "quick" else no_git())
+    for profile, replaced, last in (
+        ("quick", runs[0], "this run and the published run are the same: equal bytes in every table"),
+        ("smoke", runs[1], "this run and the smoke run before it are the same: equal bytes in every table"),
+        ("smoke", runs[1] / "nowhere", "not compared with another run: no git"),
+    ):
+        assert comparison.against_published(runs[0], profile, replaced=replaced)[-1] == last
+    (runs[1] / "curves.csv").write_text("a,b\n1\n")
+    (said,) = comparison.against_published(runs[0], "quick", replaced=runs[0])
+    assert said.startswith("not compared with another run: ") and "curves.csv is no table" in said
+
+
 def test_run_in_the_repository_ends_with_the_comparison(tmp_path, monkeypatch):
     """Of all that it made, or of the tables of the chosen notebooks; not with other settings, and not elsewhere."""
     accuracy = "0.5"
@@ -374,7 +390,7 @@ def test_run_in_the_repository_ends_with_the_comparison(tmp_path, monkeypatch):
     for name in ("verify", "tidy"):
         monkeypatch.setattr(pipeline, name, lambda *_: None)
     monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
-    monkeypatch.setattr(results, "published_run", no_git)
+    monkeypatch.setattr(comparison, "published_run", no_git)
     assert pipeline.run(profile="smoke").agreement == ["not compared with another run: no git"]
     assert pipeline.run(profile="smoke").agreement[-1].startswith("this run and the smoke run before it are the same")
     accuracy = "0.9"

@@ -118,24 +118,6 @@ def test_without_git_there_is_no_published_run(repository, tmp_path, monkeypatch
     assert "\n" not in str(error.value)
 
 
-def test_reference_is_the_published_run_or_else_the_one_before(repository, monkeypatch, tmp_path):
-    before = tmp_path / "before"
-    before.mkdir()
-    monkeypatch.setattr(results, "published_run", lambda profile, root=repository: published(profile, root))
-    with results.reference("quick", before) as (_, name):
-        assert name.startswith("the published quick run")
-    with pytest.raises(InputError, match="'smoke' is published"), results.reference("smoke", before):
-        pass
-    (before / "judges.csv").write_text("defence\n")
-    with results.reference("smoke", before) as known:
-        assert known == (before, "the smoke run before it")
-    with pytest.raises(InputError, match="inside"), results.reference("quick", before):
-        raise InputError("inside")
-
-
-published = results.published_run
-
-
 def test_repository_is_where_results_are_published():
     with results.published_run("quick") as (folder, name):
         assert results.files(folder, "csv").keys() == results.files(ROOT / "figures" / "quick", "csv").keys()
