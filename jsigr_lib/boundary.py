@@ -15,9 +15,11 @@ from jsigr_lib.data import load
 from jsigr_lib.linearised_tables import linearised_spec, linearised_values
 from jsigr_lib.measure_boundary import DDN_STEPS, FAB_STEPS, TARGETS, correlation, measured_distance
 from jsigr_lib.study import Study
+from jsigr_lib.tolerances import EXACT, MEAN, SHARE, Tolerance, declare
 from jsigr_lib.zoo import Training, trained
 
 BATCH = 50
+NETWORK = ("architecture", "defence")  # what a row of the tables is about
 
 
 class Distance(Spec):
@@ -85,7 +87,8 @@ def boundary_table(study: Study) -> pd.DataFrame:
         row |= _interval("ratio", np.exp(statistics.mean(np.log(rho / length))))
         return {**row, **_interval("correlation", correlation(rho, length)), "overestimates": (rho > length).mean()}
 
-    return _table(study, measures)
+    means = (f"{name}_{of}" for name in ("rho", "distance", "boxed") for of in ("mean", "median"))
+    return declare(_table(study, measures), *NETWORK, **dict.fromkeys(means, MEAN), overestimates=SHARE)
 
 
 def contrast_table(study: Study) -> pd.DataFrame:
@@ -105,7 +108,7 @@ def contrast_table(study: Study) -> pd.DataFrame:
             row = {"a": "jsigr", "b": name, "measure": measure, **n}
             rows.append({**row, "difference": difference, "low": low, "high": high})
     columns = ("a", "b", "measure", "images", "seeds", "difference", "low", "high")
-    return pd.DataFrame(rows, columns=columns)
+    return declare(pd.DataFrame(rows, columns=columns), "a", "b", "measure")
 
 
 def region_table(study: Study) -> pd.DataFrame:
@@ -121,7 +124,8 @@ def region_table(study: Study) -> pd.DataFrame:
         flips = (_interval(name, statistics.mean(values[name])) for name in ("flipped", "flipped_random"))
         return {**row, **next(flips), **next(flips)}
 
-    return _table(study, measures)
+    wide = dict.fromkeys(("reach_random", "reach_towards", "share_of_rho"), Tolerance(absolute=0.003, relative=0.5))
+    return declare(_table(study, measures), *NETWORK, **wide, robustness=MEAN, distance=MEAN, attack=EXACT)
 
 
 def _table(study: Study, measures: Callable[[dict[str, np.ndarray]], dict[str, float]]) -> pd.DataFrame:

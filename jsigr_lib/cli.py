@@ -90,10 +90,10 @@ def diff(
     as_json: Annotated[bool, typer.Option("--json", help="every difference, for programs")] = False,
 ) -> None:
     """Compare two runs, table by table: exit code 0 if they agree within tolerance, 1 if they do not."""
-    folder = results.find(a, profile)
-    reference = results.published(profile or folder.resolve().name) if b is None else nullcontext((b, str(b)))
-    with reference as (other, name):
-        found = comparison.compare(folder, results.find(other, profile))
+    folder = results.find_results(a, profile)
+    known = results.published_run(profile or folder.resolve().name) if b is None else nullcontext((b, str(b)))
+    with known as (other, name):
+        found = comparison.compare(folder, results.find_results(other, profile))
     if as_json:
         typer.echo(json.dumps({"a": str(a), "b": name, "agrees": found.agrees, "exact": found.exact, **asdict(found)}))
     else:

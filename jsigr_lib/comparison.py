@@ -2,47 +2,26 @@
 
 On one machine a run repeats itself to the byte. On another one sums round differently, training carries that on, and no
 digit is safe: there, two numbers agree if they differ by no more than `tolerances` allows. Text, such as a verdict,
-agrees if it is the same.
+agrees if it is the same. What a table's columns mean stands in its record. If neither run has one, as the tables of
+older runs, the columns of text that lead a table are its keys, and numbers without interval may differ by a tenth.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 
-from jsigr_lib.errors import printable
-from jsigr_lib.results import Row, Table, files, look_the_same, made_of, read, reference
-from jsigr_lib.tolerances import intervals, judged, number, same
+from jsigr_lib.errors import InputError, printable
+from jsigr_lib.record import parts
+from jsigr_lib.results import TextTable, files, look_the_same, made_of, published_run, read_table
+from jsigr_lib.tolerances import COMMON, DEFAULT, RETOLD, Columns, Row, intervals, judged, number, same
 
-KEYS = frozenset(
-    {
-        *("architecture", "defence", "threat", "source", "source_defence", "attack", "norm", "eps", "judge"),
-        *(
-            "lambda_j",
-            "lambda_s",
-            "data",
-            "claim",
-            "test",
-            "context",
-            "a",
-            "b",
-            "statement",
-            "check",
-            "question",
-            "measure",
-        ),
-        *("map", "input", "curve", "share", "layers", "quantity", "radius", "estimator", "mask", "coin", "draws"),
-        *("epoch", "number", "flag", "weights", "split"),
-    }
-)
-"""What a row is about: the columns of these names that lead a table."""
-
-RETOLD = frozenset({"evidence", "measure", "p", "raised by", "threats", "defences"})
-"""Not compared where they are no keys, as they retell or count what is: the scorecard's evidence the contrasts, a
-p-value its difference, the table of flags those of robustness.csv, a check's measure which network came out worst."""
-
+DECISIONS = ("verdict", "holds", "outcome", "better")  # columns of what a reader looks for first
+UNDECLARED = dict.fromkeys(("evidence", "measure", "p", "raised by", "threats", "defences"), RETOLD)
+"""What is not compared in the tables of older runs, unless it leads them."""
 WIDTHS = (22, 60, 28, 20, 20, 10, 10)  # of the columns that `lines` shows
 
 
@@ -81,7 +60,7 @@ class Comparison:
     @property
     def beyond(self) -> list[Difference]:
         """The differences that are not allowed: verdicts, other text, and then numbers, the largest first."""
-        order = {column: place for place, column in enumerate(("verdict", "holds", "outcome", "better"))}
+        order = {column: place for place, column in enumerate(DECISIONS)}
         found = [one for one in self.differences if not one.within]
         return sorted(found, key=lambda one: (order.get(one.column, len(order)), -one.ratio))
 
@@ -103,7 +82,8 @@ def compare(a: Path, b: Path, *, only: Iterable[str] | None = None) -> Compariso
     missing, drawn = _paired("figure", *pictures)
     differences, values = [], 0
     for name in both:
-        found, lacking, compared = compare_tables(name, *(read(side[name]) for side in sides))
+        paths = [side[name] for side in sides]
+        found, lacking, compared = compare_tables(name, *map(read_table, paths), columns=_declared(*paths))
         differences, unpaired, values = differences + found, unpaired + lacking, values + compared
     one, other = made_of(a), made_of(b)
     return Comparison(
@@ -117,25 +97,42 @@ def compare(a: Path, b: Path, *, only: Iterable[str] | None = None) -> Compariso
     )
 
 
-def compare_tables(name: str, a: Table, b: Table) -> tuple[list[Difference], list[str], int]:
+def compare_tables(
+    name: str, a: TextTable, b: TextTable, *, columns: Columns | None = None
+) -> tuple[list[Difference], list[str], int]:
     """The differences of two tables, what only one has, and how many values both have.
 
     Rows are paired by their keys, in any order; those of equal keys, or of none, in the order they stand in.
     """
-    extra, columns = _paired(f"{name}: column", a.columns, b.columns)
-    keys = [column for column in _keys(a) if column in _keys(b)]
-    values = [column for column in columns if column not in keys and column not in RETOLD]
+    extra, shared = _paired(f"{name}: column", a.columns, b.columns)
+    columns = columns or _guessed(a, b)
+    keys, tolerances = [key for key in columns.keys if key in shared], {**COMMON, **columns.tolerances}
+    values = [column for column in shared if column not in keys and tolerances.get(column, DEFAULT) is not RETOLD]
     rows = _by(keys, a), _by(keys, b)
     labels = _labels(rows[0] | rows[1], len(keys))
-    unpaired, shared = _paired(f"{name}: row", *rows, labels=labels)
-    bounds, found = intervals(columns), []
-    for key in shared:
+    unpaired, both = _paired(f"{name}: row", *rows, labels=labels)
+    bounds, found = intervals(shared), []
+    for key in both:
         pair = rows[0][key], rows[1][key]
         for column in values:
             texts = pair[0][column], pair[1][column]
             if not same(*texts):
-                found.append(Difference(name, labels[key], column, *texts, *judged(column, pair, bounds)))
-    return found, extra + unpaired, len(shared) * len(values)
+                verdict = judged(column, pair, bounds, tolerances.get(column, DEFAULT))
+                found.append(Difference(name, labels[key], column, *texts, *verdict))
+    return found, extra + unpaired, len(both) * len(values)
+
+
+def _declared(*paths: Path) -> Columns | None:
+    """What the record of the first of these tables that has one says of its columns."""
+    records = (parts(path.with_suffix(".json")).get("table") for path in paths)
+    return next((record.columns for record in records if record and record.columns), None)
+
+
+def _guessed(a: TextTable, b: TextTable) -> Columns:
+    """What tables are taken to say if they declare nothing."""
+    numbers = {column for row in (*a.rows, *b.rows) for column in row if not math.isnan(number(row[column]))}
+    one, other = (takewhile(lambda column: column not in {*numbers, *DECISIONS}, table.columns) for table in (a, b))
+    return Columns(keys=sorted({*one} & {*other}, key=a.columns.index), tolerances=UNDECLARED)
 
 
 def lines(found: Comparison, a: str, b: str, *, limit: int = 20) -> list[str]:
@@ -172,23 +169,28 @@ def conclusion(found: Comparison, a: str, b: str) -> str:
     if found.agrees:
         return f"{a} agrees with {b}: {len(found.differences):,} values of {found.values:,} differ, within tolerance"
     verdicts = [one for one in found.beyond if one.column == "verdict"]
-    parts = [f"verdict of {one.row}: {one.a} in A, {one.b} in B" for one in verdicts]
-    if other := len(found.beyond) - len(verdicts):
-        parts.append(
-            f"{other:,} other values of {found.values:,} beyond tolerance"
-            if verdicts
-            else f"{other:,} of {found.values:,} values beyond tolerance, none of them a claim's verdict"
-        )
+    reasons = [f"verdict of {one.row}: {one.a} in A, {one.b} in B" for one in verdicts]
+    other = len(found.beyond) - len(verdicts)
+    if other and verdicts:
+        reasons.append(f"{other:,} other values of {found.values:,} beyond tolerance")
+    elif other:
+        reasons.append(f"{other:,} of {found.values:,} values beyond tolerance, none of them a claim's verdict")
     if found.unpaired:
-        parts.append("results that only one has")
-    return f"{a} does not agree with {b}: {'; '.join(parts)}"
+        reasons.append("results that only one has")
+    return f"{a} does not agree with {b}: {'; '.join(reasons)}"
 
 
 def against_published(figures: Path, profile: str, *, replaced: Path, only: Iterable[str] | None = None) -> list[str]:
     """What a run says at its end: whether it agrees with the published one or, where none is known, with the one that
     it replaces. Whatever these hold, the run stands: nothing is raised."""
     try:
-        with reference(profile, replaced) as (folder, name):
+        with ExitStack() as stack:
+            try:
+                folder, name = stack.enter_context(published_run(profile))
+            except InputError:
+                if not files(replaced, "csv"):
+                    raise
+                folder, name = replaced, f"the {profile} run before it"
             return lines(compare(figures, folder, only=only), "this run", name)
     except Exception as error:
         return [printable(f"not compared with another run: {error}")]
@@ -209,14 +211,10 @@ def _cells(one: Difference) -> tuple[str, ...]:
     numbers = one.allowed is not None
     apart = f"{abs(number(one.a) - number(one.b)):.4g}" if numbers else ""
     cells = (one.table, one.row, one.column, one.a, one.b, apart, f"{one.allowed:.2g}" if numbers else "equal")
-    return tuple(map(_short, cells, WIDTHS))
+    return tuple(map(_shortened, cells, WIDTHS))
 
 
-def _keys(table: Table) -> list[str]:
-    return list(takewhile(KEYS.__contains__, table.columns))
-
-
-def _by(keys: list[str], table: Table) -> dict[tuple, Row]:
+def _by(keys: list[str], table: TextTable) -> dict[tuple, Row]:
     """Rows by their keys and, as these may be equal, a count."""
     seen: Counter[tuple] = Counter()
     found = {}
@@ -243,10 +241,10 @@ def _paired(what: str, a: Iterable, b: Iterable, labels: dict | None = None) -> 
         lone = [labels[name] if labels else name for name in one if name not in other]
         if lone:
             more = f" and {len(lone) - 3} more" if len(lone) > 3 else ""
-            said.append(f"{what} only in {side}: {'; '.join(_short(name, 60) for name in lone[:3])}{more}")
+            said.append(f"{what} only in {side}: {'; '.join(_shortened(name, 60) for name in lone[:3])}{more}")
     return said, [name for name in sides[0] if name in sides[1]]
 
 
-def _short(text: str, width: int) -> str:
+def _shortened(text: str, width: int) -> str:
     """Both ends, as rows often differ in the last of their keys."""
     return text if len(text) <= width else f"{text[: width // 2]}…{text[width // 2 + 1 - width :]}"

@@ -1,28 +1,32 @@
 """A record inside a picture: PNG carries it in a compressed text chunk, SVG in its <metadata>.
 
-The record travels with the hash of what is drawn, so that a picture which was edited, but kept its record, is noticed;
-lossless compression changes no pixel and does not count. It is no signature: whoever forges both is found out only by
-the hashes that the repository keeps. What is read here may come from anywhere, so sizes are bounded before anything is
-decoded, and nothing but InputError is raised.
+The record travels with the hash of what is drawn. A picture that was edited, but kept its record, is noticed by it.
+Another lossless compression changes no pixel and is no edit. The hash is no signature: whoever forges both is found out
+only by the hashes that the repository keeps. What is read here may come from anywhere: sizes are checked before
+anything is decoded, and nothing but InputError is raised.
 """
 
 import hashlib
 import io
 import json
+import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from jsigr_lib.errors import InputError
 
 PNG = b"\x89PNG\r\n\x1a\n"
 HEADER = len(PNG) + 25  # IHDR is always the first chunk, of this length
-KEY = b"jsigr"
+END = b"\0\0\0\0IEND\xaeB`\x82"  # the last chunk, always the same
+KEY = "jsigr"
 OPEN, CLOSE = b'<jsigr:record xmlns:jsigr="urn:jsigr:record">', b"</jsigr:record>"
-DRAWN = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")  # the chunks that decide the pixels
-LONGEST = 2**20  # bytes of a record: more, and Pillow would refuse to open the picture
+DAMAGED = "it is a truncated, animated or damaged PNG, or its texts are too large"
+LONGEST = 2**20  # bytes of a record, as Pillow unpacks no longer text
 LARGEST = 20_000_000  # pixels
 DEEPEST = 20  # levels of JSON
 
@@ -42,7 +46,9 @@ def embed(picture: bytes, record: dict[str, Any]) -> bytes:
     content = extract(picture).content
     text = _text({"record": record, "content": content, "seal": _seal(record, content)})
     if picture.startswith(PNG):
-        return picture[:HEADER] + _chunk(b"zTXt", KEY + b"\0\0" + zlib.compress(text, 9)) + picture[HEADER:]
+        chunk = b"zTXt" + KEY.encode() + b"\0\0" + zlib.compress(text, 9)
+        framed = (len(chunk) - 4).to_bytes(4) + chunk + zlib.crc32(chunk).to_bytes(4)
+        return picture[:HEADER] + framed + picture[HEADER:]
     before, after = picture.split(b"</metadata>", 1)
     return before + OPEN + text + CLOSE + b"\n </metadata>" + after
 
@@ -116,63 +122,26 @@ def _from_svg(svg: bytes) -> tuple[bytes | None, str]:
 
 
 def _from_png(png: bytes) -> tuple[bytes | None, str]:
-    chunks = _chunks(png)
-    texts = [text for kind, body in chunks if (text := _record_chunk(kind, body)) is not None]
-    return (texts[0] if texts else None), _pixels(chunks)
-
-
-def _chunks(png: bytes) -> list[tuple[bytes, bytes]]:
-    """Type and body of every chunk, checksums verified."""
-    found, at = [], len(PNG)
-    while at < len(png) and (not found or found[-1][0] != b"IEND"):
-        end = at + 8 + int.from_bytes(png[at : at + 4])
-        kind, body, checksum = png[at + 4 : at + 8], png[at + 8 : end], png[end : end + 4]
-        if len(checksum) < 4 or zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(checksum):
-            raise InputError("it is a truncated or damaged PNG")
-        found.append((kind, body))
-        at = end + 4
-    if not found or (found[0][0], len(found[0][1]), found[-1][0]) != (b"IHDR", 13, b"IEND"):
-        raise InputError("it is a truncated or damaged PNG")
-    return found
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return len(body).to_bytes(4) + kind + body + zlib.crc32(body, zlib.crc32(kind)).to_bytes(4)
-
-
-def _record_chunk(kind: bytes, body: bytes) -> bytes | None:
-    """The record's text from a text chunk of any type: programs that save a PNG again choose their own."""
-    key, _, rest = body.partition(b"\0")
-    if key != KEY or kind not in (b"tEXt", b"zTXt", b"iTXt"):
-        return None
-    if kind == b"tEXt":
-        return rest
-    if kind == b"zTXt":
-        return _inflate(rest[1:])
-    packed, text = rest[:1] == b"\1", rest[2:].split(b"\0", 2)[-1]  # after flag, method, language and translated key
-    return _inflate(text) if packed else text
-
-
-def _inflate(packed: bytes) -> bytes:
-    try:
-        stream = zlib.decompressobj()
-        text = stream.decompress(packed, LONGEST)
-    except zlib.error:
-        raise InputError("its record is damaged") from None
-    if not stream.eof:
-        raise InputError("its record is damaged or too large")
-    return text
-
-
-def _pixels(chunks: list[tuple[bytes, bytes]]) -> str:
-    """SHA-256 of size and colours, whatever they are compressed by. Pillow sees only what decides them."""
-    width, height = (int.from_bytes(chunks[0][1][at : at + 4]) for at in (0, 4))
+    """The record's text, and SHA-256 of size and colours, whatever they are compressed by."""
+    with _opened(png) as image:
+        (width, height), animated = image.size, image.is_animated
+        image.verify()  # the checksums of all chunks
     if width * height > LARGEST:
         raise InputError(f"it is a PNG of {width} x {height} pixels; accepted: at most {LARGEST:,} pixels")
-    drawn = PNG + b"".join(_chunk(kind, body) for kind, body in chunks if kind in DRAWN)
+    if animated or END not in png:
+        raise InputError(DAMAGED)
+    with _opened(png) as image:
+        colours, text = image.convert("RGBA").tobytes(), image.text.get(KEY)
+    content = hashlib.sha256(f"{width} x {height} ".encode() + colours).hexdigest()
+    return None if text is None else text.encode(), content
+
+
+@contextmanager
+def _opened(png: bytes) -> Iterator[PngImageFile]:
+    """The picture, not decoded yet. Pillow bounds what it unpacks of texts, and raises or warns of whatever a damaged
+    file leads it to."""
     try:
-        with Image.open(io.BytesIO(drawn)) as image:
-            colours = image.convert("RGBA").tobytes()
-    except Exception:  # Pillow's readers raise whatever a damaged file leads them to
-        raise InputError("it is a truncated or damaged PNG") from None
-    return hashlib.sha256(f"{width} x {height} ".encode() + colours).hexdigest()
+        with warnings.catch_warnings(action="error"), PngImageFile(io.BytesIO(png)) as image:
+            yield image
+    except Exception:
+        raise InputError(DAMAGED) from None

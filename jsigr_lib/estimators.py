@@ -11,6 +11,7 @@ from jsigr_lib.data import load
 from jsigr_lib.measure_estimators import ESTIMATORS, gradient_scatter, predicted_spread, single_pass_moments
 from jsigr_lib.saliency import Selection, perturbation_saliency, selection_mask
 from jsigr_lib.study import Study
+from jsigr_lib.tolerances import Tolerance, declare
 from jsigr_lib.zoo import Options, Training, trained
 
 COINS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8)
@@ -73,7 +74,10 @@ def scatter_table(study: Study) -> pd.DataFrame:
     study.make(list(specs.values()))
     tables = [pd.DataFrame(study.get(spec).facts["rows"]).assign(draws=spec.draws) for spec in specs.values()]
     table = pd.concat(tables, keys=specs, names=["defence", None]).reset_index("defence")
-    return table[["defence", "estimator", "mask", "coin", "draws", "deviation", "spread", "predicted"]]
+    keys, spread = ("defence", "estimator", "mask", "coin", "draws"), Tolerance(absolute=0.02, relative=0.15)
+    standard_errors = Tolerance(absolute=4)
+    table = table[[*keys, "deviation", "spread", "predicted"]]
+    return declare(table, *keys, deviation=standard_errors, spread=spread, predicted=spread)
 
 
 def coin_moments(study: Study) -> dict[str, dict[str, float]]:

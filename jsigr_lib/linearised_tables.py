@@ -9,11 +9,12 @@ from torch import Tensor
 
 from jsigr_lib import statistics
 from jsigr_lib.artefacts import Spec, Store
+from jsigr_lib.attacked import Attacked, attacked_split
+from jsigr_lib.cells import headline_attack
 from jsigr_lib.data import load
 from jsigr_lib.linearised import linearised_robustness
-from jsigr_lib.outcomes import Attacked, attacked_split
 from jsigr_lib.study import Study
-from jsigr_lib.threats import headline_attack
+from jsigr_lib.tolerances import Tolerance, declare
 from jsigr_lib.zoo import Training, trained
 
 QUANTITIES = ("margin", "jacobian", "robustness", "bound", "alignment")
@@ -76,4 +77,15 @@ def linearised_table(study: Study) -> pd.DataFrame:
             row = {"architecture": architecture, "defence": defence, "quantity": name}
             row |= {"images": values.shape[1], "seeds": len(values), "mean": average, "low": low, "high": high}
             rows.append(row)
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), "architecture", "defence", "quantity")
+
+
+def error_table(radii: list[float], errors: dict[str, list[np.ndarray]]) -> pd.DataFrame:
+    """The median over images of both errors of `linearisation_error`, per radius and network."""
+    medians = {
+        f"{name}, relative to the {what}": np.median(error, axis=1)
+        for name, both in errors.items()
+        for what, error in zip(("change", "margin"), both, strict=True)
+    }
+    wide = dict.fromkeys(medians, Tolerance(absolute=0.05, relative=0.25))
+    return declare(pd.DataFrame({"radius": radii, **medians}), "radius", **wide)

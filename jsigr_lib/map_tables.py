@@ -12,6 +12,7 @@ from jsigr_lib.cells import headline_attack
 from jsigr_lib.linearised_tables import linearised_spec, linearised_values
 from jsigr_lib.maps import REFERENCE, Explained, Sanity
 from jsigr_lib.study import Study
+from jsigr_lib.tolerances import RETOLD, Tolerance, declare
 from jsigr_lib.zoo import Training
 
 PAIR = ("gradient", REFERENCE)  # the two maps that every network has
@@ -127,7 +128,7 @@ def measures_table(study: Study) -> pd.DataFrame:
         for measure, name, given in sorted(found, key=lambda key: list(MEASURES).index(key[0])):
             row = {"architecture": architecture, "defence": defence, "measure": measure, "map": name, "input": given}
             rows.append({**row, **statistics.columns("mean", found[measure, name, given])})
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), "architecture", "defence", "measure", "map", "input")
 
 
 def questions_table(study: Study) -> pd.DataFrame:
@@ -149,7 +150,8 @@ def questions_table(study: Study) -> pd.DataFrame:
                 rows.append({**what, "measure": measure, "input": given, **found_out})
     table = pd.DataFrame(rows, columns=ANSWER)  # none, if no question is about featured networks alone
     table["p"] = statistics.holm(table.p.to_numpy(float))
-    return table.assign(better=[_better(row) for row in table.itertuples()])
+    table = table.assign(better=[_better(row) for row in table.itertuples()])
+    return declare(table, "question", "a", "b", "measure", "input", p=RETOLD)
 
 
 def _comparable(measure: str, other: str) -> bool:
@@ -183,7 +185,8 @@ def curves_table(study: Study) -> pd.DataFrame:
                         {**what, "share": step / (len(curve) - 1), "probability": value}
                         for step, value in enumerate(curve)
                     ]
-    return pd.DataFrame(rows)
+    keys = ("defence", "input", "curve", "map", "share")
+    return declare(pd.DataFrame(rows), *keys, probability=Tolerance(absolute=0.1))
 
 
 def cascade_table(study: Study) -> pd.DataFrame:
@@ -197,4 +200,4 @@ def cascade_table(study: Study) -> pd.DataFrame:
             for layers in range(values.shape[2]):
                 row = {"defence": defence, "map": name, "layers": layers + 1}
                 rows.append({**row, **statistics.columns("correlation", values[:, :, layers])})
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), "defence", "map", "layers")

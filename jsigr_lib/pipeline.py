@@ -24,13 +24,13 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from jsigr_lib import provenance
 from jsigr_lib.artefacts import Progress, Spec, machine
 from jsigr_lib.comparison import against_published
 from jsigr_lib.errors import InputError, between, one_line, one_of
 from jsigr_lib.needs import NEEDS
 from jsigr_lib.paths import NOTEBOOKS, ROOT, RUNS
 from jsigr_lib.publishing import places, replacing, sole_run, writable
+from jsigr_lib.record import now, vouched, write_manifest
 from jsigr_lib.snapshot import snapshot
 from jsigr_lib.speed import Speed, read_headers, record, stopwatch
 from jsigr_lib.study import Study
@@ -168,15 +168,15 @@ def run(
             static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
             for i, name in enumerate(chosen, 1):
                 report(f"notebook {i} of {len(chosen)}: {name}")
-                path, started = executed / f"{name}.ipynb", provenance.now()
+                path, started = executed / f"{name}.ipynb", now()
                 with stopwatch(children=True) as watch:
                     execute(name, path, {**parameters, **static.get(name, {})}, timeout=timeout)
-                took[name], times[name] = watch["seconds"], [started, provenance.now()]
+                took[name], times[name] = watch["seconds"], [started, now()]
                 verify(path, figures)
                 tidy(path, _from_root(figures), _from_root(targets[0]))
             outputs, seconds, peak = len(list(figures.iterdir())), time.perf_counter() - start, memory.peak / 1e9
             summary = Summary(*targets, outputs, seconds, made, peak, machine(study.store.device))
-            provenance.write_manifest(figures, executed, summary.account, times, study.store)
+            write_manifest(figures, executed, summary.account, times, study.store)
             if out.resolve() == ROOT and not settings:
                 summary = replace(summary, agreement=_agreement(figures, executed, targets[0], chosen))
         if not settings:
@@ -266,7 +266,7 @@ def verify(executed: Path, figures: Path) -> None:
         path = figures / name
         if not path.is_file() or not path.stat().st_size:
             raise RuntimeError(f"{executed.name} did not make {name}, which it declares")
-        if path.suffix != ".json" and not provenance.vouched(path):
+        if path.suffix != ".json" and not vouched(path):
             raise RuntimeError(f"{name} differs from what {path.stem}.json says of it")
 
 

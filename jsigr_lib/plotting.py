@@ -10,7 +10,7 @@ from IPython.display import display
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jsigr_lib import deviations, provenance
+from jsigr_lib import deviations
 from jsigr_lib.study import Study
 
 PALETTE = (
@@ -84,7 +84,7 @@ def write(study: Study, name: str, fig: Figure, alt: str) -> bytes:
         buffer = io.BytesIO()
         fig.savefig(buffer, format=kind, metadata=metadata)
         files[kind] = buffer.getvalue()
-    return provenance.save(study, name, files, kind="figure", alt=alt)["png"]
+    return study.save_files(name, files, kind="figure", alt=alt)["png"]
 
 
 def _width(fig: Figure) -> int:

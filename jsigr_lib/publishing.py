@@ -1,7 +1,7 @@
 """Folders that are replaced together or not at all, by one process at a time.
 
-They are filled beside their places. Then one small file, the journal, appears by a rename: that is the moment of
-publication. What follows, a rename for each folder, is finished by whoever comes next if this process is killed.
+They are filled beside their places. Then one empty file appears, the journal: that is the moment of publication. What
+follows, two renames for each folder, is finished by whoever comes next if this process is killed.
 """
 
 import os
@@ -17,6 +17,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jsigr_lib.errors import InputError
+
+LEFT = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.(staged|old|journal)")
+"""Names of what a publication leaves beside its targets while it lasts."""
 
 
 def places(out: Path, profile: str) -> tuple[Path, Path]:
@@ -36,8 +39,9 @@ def writable(folder: Path) -> None:
 
 @contextmanager
 def sole_run(out: Path) -> Iterator[None]:
-    """No other run publishes below `out` meanwhile, and what a killed one left there is settled. The system gives the
-    lock back when its holder ends, however it ends. Raises InputError at once if another run holds it."""
+    """No other run publishes below `out` meanwhile, and what a killed run had begun to publish there is finished. The
+    system gives the lock back when its holder ends, however it ends. Raises InputError at once if another run holds it.
+    """
     path, holder = out / "figures" / ".lock", ""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
@@ -53,7 +57,7 @@ def sole_run(out: Path) -> Iterator[None]:
         with suppress(OSError):  # Windows locks a file against its own process, too
             path.write_text(f"process {os.getpid()} on {platform.node()} since {time.strftime('%H:%M:%S')}")
         for journal in journals(out):
-            recover(*places(out, journal.name[1 : -len(".journal")]))
+            recover(*places(out, LEFT.fullmatch(journal.name)["name"]))
         yield
     finally:
         lock.release()
@@ -67,7 +71,7 @@ def settle(out: Path) -> None:
 
 
 def journals(out: Path) -> list[Path]:
-    return sorted((out / "figures").glob(".*.journal"))
+    return sorted(path for path in (out / "figures").glob(".*.journal") if LEFT.fullmatch(path.name))
 
 
 @contextmanager
@@ -75,8 +79,9 @@ def replacing(*targets: Path, keep: bool = False) -> Iterator[list[Path]]:
     """Folders to fill, empty or copies of `targets`, that take the places of `targets` when the block ends. If it ends
     with an error they are removed, and `targets` stay what they were."""
     recover(*targets)
-    journal, mark = _journal(targets), str(os.getpid())
-    staged = [_staged(target, mark) for target in targets]
+    process = os.getpid()
+    journal = _beside(targets[0], process, "journal")
+    staged = [_beside(target, process, "staged") for target in targets]
     try:
         for place, target in zip(staged, targets, strict=True):
             if keep and target.exists():
@@ -84,50 +89,37 @@ def replacing(*targets: Path, keep: bool = False) -> Iterator[list[Path]]:
             else:
                 place.mkdir(parents=True)
         yield staged
-        _draft(journal).write_text(mark)
-        os.replace(_draft(journal), journal)
+        journal.touch()
     except BaseException:
-        _draft(journal).unlink(missing_ok=True)
         for place in () if journal.exists() else staged:
             shutil.rmtree(place, ignore_errors=True)
         raise
-    _finish(targets)
+    recover(*targets)
 
 
 def recover(*targets: Path) -> None:
-    """Finish what a killed process had begun to publish, or else remove what it had staged."""
-    journal = _journal(targets)
-    if journal.exists():
-        _finish(targets)
-    _draft(journal).unlink(missing_ok=True)
+    """Finish what a killed process had begun to publish, or else remove what it had staged. Every step may have been
+    taken already."""
+    for journal, process in _left(targets[0], "journal"):
+        for target in targets:
+            if (staged := _beside(target, process, "staged")).exists():
+                if target.exists():
+                    shutil.rmtree(_beside(target, process, "old"), ignore_errors=True)
+                    os.rename(target, _beside(target, process, "old"))
+                os.rename(staged, target)
+        for target in targets:
+            shutil.rmtree(_beside(target, process, "old"), ignore_errors=True)
+        journal.unlink()
     for target in targets:
-        for left in target.parent.glob(".*.staged"):
-            if re.fullmatch(rf"\.{re.escape(target.name)}\.\d+\.staged", left.name):
-                shutil.rmtree(left, ignore_errors=True)
+        for staged, _ in _left(target, "staged"):
+            shutil.rmtree(staged, ignore_errors=True)
 
 
-def _finish(targets: tuple[Path, ...]) -> None:
-    """Every step may have been taken already."""
-    mark = _journal(targets).read_text()
-    old = [target.with_name(f".{target.name}.old") for target in targets]
-    for target, before in zip(targets, old, strict=True):
-        if _staged(target, mark).exists():
-            if target.exists():
-                shutil.rmtree(before, ignore_errors=True)
-                os.rename(target, before)
-            os.rename(_staged(target, mark), target)
-    for before in old:
-        shutil.rmtree(before, ignore_errors=True)
-    _journal(targets).unlink()
+def _beside(target: Path, process: int | str, kind: str) -> Path:
+    return target.with_name(f".{target.name}.{process}.{kind}")
 
 
-def _journal(targets: tuple[Path, ...]) -> Path:
-    return targets[0].with_name(f".{targets[0].name}.journal")
-
-
-def _draft(journal: Path) -> Path:
-    return journal.with_suffix(".draft")
-
-
-def _staged(target: Path, mark: str) -> Path:
-    return target.with_name(f".{target.name}.{mark}.staged")
+def _left(target: Path, kind: str) -> list[tuple[Path, str]]:
+    """What processes left beside `target`, and the number of each."""
+    found = [(path, LEFT.fullmatch(path.name)) for path in target.parent.glob(f".*.{kind}")]
+    return [(path, match["process"]) for path, match in found if match and match["name"] == target.name]

@@ -1,13 +1,12 @@
 """Result folders: figures/<profile> of a run, wherever it lies, and of the run that is published."""
 
 import csv
-import json
 import re
 import subprocess
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -15,24 +14,24 @@ from pathlib import Path
 from jsigr_lib import embedding
 from jsigr_lib.errors import InputError, shown
 from jsigr_lib.paths import ROOT
+from jsigr_lib.record import load_manifest
+from jsigr_lib.tolerances import Row
 
-LARGEST = 50_000_000  # bytes of a table
-
-Row = dict[str, str]
+LARGEST_TABLE = 50_000_000  # bytes
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A CSV file as text: whether two values are the same is not left to how a number is read."""
 
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
 
 
-def read(path: Path) -> Table:
+def read_table(path: Path) -> TextTable:
     """Raises InputError unless the file is a whole table: each row as long as the header."""
     try:
-        if (size := path.stat().st_size) > LARGEST:
+        if (size := path.stat().st_size) > LARGEST_TABLE:
             raise ValueError(f"{size:,} bytes")
         with open(path, encoding="utf-8", newline="") as file:
             header, *lines = list(csv.reader(file, strict=True)) or [[]]
@@ -42,9 +41,9 @@ def read(path: Path) -> Table:
             if len(line) != len(header):
                 raise ValueError(f"row {i} has {len(line)} values, not {len(header)}")
     except (OSError, ValueError, csv.Error) as error:
-        accepted = f"CSV in UTF-8, rows as long as the header, at most {LARGEST:,} bytes"
+        accepted = f"CSV in UTF-8, rows as long as the header, at most {LARGEST_TABLE:,} bytes"
         raise InputError(f"{path} is no table ({error}); accepted: {accepted}") from None
-    return Table(tuple(header), tuple(dict(zip(header, line, strict=True)) for line in lines))
+    return TextTable(tuple(header), tuple(dict(zip(header, line, strict=True)) for line in lines))
 
 
 def files(folder: Path, suffix: str) -> dict[str, Path]:
@@ -52,7 +51,7 @@ def files(folder: Path, suffix: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob(f"*.{suffix}")) if path.is_file()}
 
 
-def find(path: Path, profile: str | None = None) -> Path:
+def find_results(path: Path, profile: str | None = None) -> Path:
     """The folder of tables that `path` is or, as figures/<profile>, holds. Raises InputError unless there is one."""
     if files(path, "csv"):
         return path
@@ -66,7 +65,7 @@ def find(path: Path, profile: str | None = None) -> Path:
 
 
 @contextmanager
-def published(profile: str, root: Path = ROOT) -> Iterator[tuple[Path, str]]:
+def published_run(profile: str, root: Path = ROOT) -> Iterator[tuple[Path, str]]:
     """A copy of a profile's published results, and their name: those of the last commit, as `jsigr run` replaces the
     ones of the working copy. Raises InputError where there are none, or no git."""
     folder = f"figures/{profile}"
@@ -78,19 +77,6 @@ def published(profile: str, root: Path = ROOT) -> Iterator[tuple[Path, str]]:
         with zipfile.ZipFile(BytesIO(content)) as archive:
             archive.extractall(copy)
         yield Path(copy) / folder, f"the published {profile} run (commit {commit})"
-
-
-@contextmanager
-def reference(profile: str, replaced: Path) -> Iterator[tuple[Path, str]]:
-    """What a new run is compared with: the published one or, where none is known, the one that it replaces."""
-    with ExitStack() as stack:
-        try:
-            known = stack.enter_context(published(profile))
-        except InputError:
-            if not files(replaced, "csv"):
-                raise
-            known = replaced, f"the {profile} run before it"
-        yield known
 
 
 def _git(root: Path, *arguments: str) -> bytes:
@@ -105,20 +91,14 @@ def _git(root: Path, *arguments: str) -> bytes:
 def made_of(folder: Path) -> dict[str, object]:
     """The profile that a folder, staged or not, is named after, and what manifest.json says of code, packages and
     machine; None for what is unknown."""
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        manifest = None
-    paths = {"code": ("code", "sources"), "packages": ("environment", "packages"), "machine": ("run", "machine")}
-    place = folder.resolve()
+    manifest, place = load_manifest(folder), folder.resolve()
     profile = re.sub(r"^\.(.+)\.\d+\.staged$", r"\1", place.name) if place.parent.name == "figures" else None
-    return {"profile": profile, **{name: _at(manifest, *path) for name, path in paths.items()}}
-
-
-def _at(record: object, *path: str) -> object:
-    for key in path:
-        record = record.get(key) if isinstance(record, dict) else None
-    return record
+    return {
+        "profile": profile,
+        "code": manifest.code and manifest.code.sources,
+        "packages": manifest.environment and manifest.environment.packages,
+        "machine": manifest.run.get("machine"),
+    }
 
 
 def look_the_same(a: Path, b: Path) -> bool:

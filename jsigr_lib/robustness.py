@@ -9,6 +9,7 @@ from jsigr_lib.artefacts import Spec
 from jsigr_lib.attacked import Outcomes, Probe, correct_of
 from jsigr_lib.cells import Cell, headline_cells, sources, sources_of
 from jsigr_lib.study import DIGITS, Study
+from jsigr_lib.tolerances import COUNT, EXACT, RETOLD, SHARE, TRAINED, Tolerance, declare
 from jsigr_lib.zoo import Training
 
 
@@ -55,7 +56,7 @@ def accuracy_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
         own = flags.of_number(row["low"], row["high"], _excess(study, cell))
         row["flags"] = flags.shown(own | _flags(study, cell, evidence) | compared)
         rows.append(row)
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), *cells[0].row, eight_bit=SHARE, common_images=COUNT)
 
 
 def _common(study: Study, cells: list[Cell]) -> np.ndarray:
@@ -131,7 +132,7 @@ def judges_table(study: Study, cells: list[Cell], table: pd.DataFrame) -> pd.Dat
                 numbers = statistics.columns("accuracy", correct, statistics.proportion)
                 own = set(raised.split("; ")) | flags.of_number(numbers["low"], numbers["high"], 0.0)
                 rows.append({"defence": what["defence"], "judge": judge, **numbers, "flags": flags.shown(own)})
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), "defence", "judge")
 
 
 def flags_table(study: Study, table: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +145,8 @@ def flags_table(study: Study, table: pd.DataFrame) -> pd.DataFrame:
         threats = ", ".join(dict.fromkeys(raising.threat)) or "none"
         row = {"number": number, "flag": name, "raised if": flag.raised_if, "means": flag.means}
         rows.append(row | {"raised by": len(raising), "of": len(table), "threats": threats, "defences": where})
-    return pd.DataFrame(rows)
+    counts = {"raised by": RETOLD, "threats": RETOLD, "defences": RETOLD}
+    return declare(pd.DataFrame(rows), "number", "flag", of=EXACT, **counts)
 
 
 def history_table(study: Study) -> pd.DataFrame:
@@ -153,7 +155,9 @@ def history_table(study: Study) -> pd.DataFrame:
     study.make(list(networks.values()))
     tables = [pd.DataFrame(study.get(spec).facts["history"]).assign(defence=name) for name, spec in networks.items()]
     table = pd.concat(tables, ignore_index=True)
-    return table[["defence", *table.columns.drop("defence")]]
+    table = table[["defence", *table.columns.drop("defence")]]
+    accuracies = dict.fromkeys(("validation_accuracy", "robust_accuracy"), Tolerance(absolute=0.1))
+    return declare(table, "defence", "epoch", **{**dict.fromkeys(table.columns[2:], TRAINED), **accuracies})
 
 
 def relative_costs(study: Study) -> dict[str, float]:
@@ -171,7 +175,7 @@ def cost_table(study: Study) -> pd.DataFrame:
     rows = table[table.source == sources_of(study, study.architecture)[0]].set_index("defence")
     numbers = rows[["accuracy", "low", "high", "images", "seeds", "flags"]]
     table = pd.DataFrame({"cost": relative_costs(study), "clean": clean}).join(numbers)
-    return table.loc[list(rows.index)].reset_index(names="defence")
+    return declare(table.loc[list(rows.index)].reset_index(names="defence"), "defence", cost=EXACT, clean=SHARE)
 
 
 def training_seconds(study: Study) -> dict[str, float]:

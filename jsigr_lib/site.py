@@ -35,10 +35,10 @@ from traitlets.config import Config
 
 from jsigr_lib import summary
 from jsigr_lib.errors import InputError
-from jsigr_lib.origins import sha256
 from jsigr_lib.paths import FRONT, ROOT
 from jsigr_lib.prose import Renderer
 from jsigr_lib.publishing import replacing, settle, writable
+from jsigr_lib.record import sha256
 
 SHOWN = ["text/html", "text/markdown", "image/png", "text/plain"]
 NUMBER = re.compile(r"[-+−\d.,e%×\[\] ]+|nan", re.IGNORECASE)

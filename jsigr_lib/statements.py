@@ -13,6 +13,7 @@ import torch
 from jsigr_lib import counterexamples, estimators, linearised, network_checks, symbolic
 from jsigr_lib.breaking import Specimen, specimens
 from jsigr_lib.study import Study
+from jsigr_lib.tolerances import EXACT, RETOLD, Tolerance, declare
 
 KINDS = ("symbolic", "trained networks, float64", "search", "random draws")
 DRAWS = 20_000
@@ -224,7 +225,9 @@ def checks_table(study: Study, networks: dict[str, Specimen] | None = None) -> p
             row["deviation"] = f"{found.deviation:{'.4f' if found.deviation > 0.01 else '.1e'}}"
             row |= {"tolerance": f"{found.tolerance:g}", "holds": found.holds}
             rows.append({**row, "measure": f"{found.measure}{f' ({found.worst})' if found.worst else ''}"})
-    return pd.DataFrame(rows)
+    size = Tolerance(absolute=4)  # in standard errors, or far below 1 and judged by `holds`
+    columns = {"n": EXACT, "deviation": size, "tolerance": EXACT, "measure": RETOLD}  # of which network came out worst
+    return declare(pd.DataFrame(rows), "statement", "source", "check", **columns)
 
 
 def failing(table: pd.DataFrame) -> list[str]:

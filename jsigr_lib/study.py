@@ -3,19 +3,20 @@
 import json
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from jsigr_lib import provenance, results
+from jsigr_lib import deviations, record, results
 from jsigr_lib.artefacts import Artefact, Progress, Spec, Store
 from jsigr_lib.autoattack import FEWEST_CLASSES
-from jsigr_lib.config import budget, load_profile, resolve_device, resolve_jobs
+from jsigr_lib.config import PROFILE_NAMES, Profile, budget, load_profile, resolve_device, resolve_jobs
 from jsigr_lib.data import SPLIT_SEED, Dataset, DataSpec, Split, load
 from jsigr_lib.errors import InputError, between, file_name, one_of, shown
-from jsigr_lib.origins import sha256
 from jsigr_lib.paths import FIGURES, RUNS
+from jsigr_lib.tolerances import declared
 from jsigr_lib.zoo import Training, trained
 
 DIGITS = 4  # after the point, of what saved tables hold
@@ -106,8 +107,8 @@ class Study:
         path = FIGURES / profile / f"{name}.csv"
         if not path.exists():
             return None
-        results.read(path)
-        self.read[f"{profile}/{path.name}"] = sha256(path.read_bytes())
+        results.read_table(path)
+        self.read[f"{profile}/{path.name}"] = record.sha256(path.read_bytes())
         return pd.read_csv(path, keep_default_na=False)
 
     @property
@@ -211,11 +212,31 @@ class Study:
         return torch.Generator().manual_seed(seed)
 
     def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Write a table as CSV and Markdown, rounded to DIGITS, and what made it as JSON; returns the rounded one."""
-        table = table.round(DIGITS)
+        """Write a table as CSV and Markdown, rounded to DIGITS, and what made it as JSON; returns the rounded one.
+        Raises InputError if it has numbers of which it does not say how far they may lie apart: see `tolerances`."""
+        columns, table = declared(table), table.round(DIGITS)
         csv, markdown = table.to_csv(index=False, lineterminator="\n"), table.to_markdown(index=False) + "\n"
-        provenance.save(self, name, {"csv": csv.encode(), "md": markdown.encode()}, kind="table")
+        self.save_files(name, {"csv": csv.encode(), "md": markdown.encode()}, kind="table", columns=columns)
         return table
+
+    def save_files(self, name: str, files: dict[str, bytes], **about: Any) -> dict[str, bytes]:
+        """Write a figure or table with its record: see `record.save`."""
+        choices = {one.number: one.name for one in deviations.behind(name)}
+        return record.save(self._context(), name, files, choices=choices, **about)
+
+    def _context(self) -> record.Context:
+        """What a record says of this study."""
+        return record.Context(
+            folder=self.out,
+            runs=self.store.root,
+            device=self.store.device,
+            profile=_fields(self.profile),
+            changed=_changed(self.profile),
+            seeds=self.seeds,
+            data={"name": self.data_name, "content": self.data.content},
+            reads={self.data.digest: self.data.kind, **self.store.reads},  # data may be in memory already
+            tables=self.read,
+        )
 
     def save_measured(self, name: str, values: dict) -> None:
         """Write what differs from run to run, such as times: JSON, kept apart from the tables, which do not."""
@@ -229,3 +250,25 @@ class Study:
         p = self.profile
         seeds, epochs = (f"{n} {what}{'s' * (n > 1)}" for n, what in ((len(p.seeds), "seed"), (p.epochs, "epoch")))
         return f"{p.name} profile: {self.data_name}, {p.train_images:,} training images, {epochs}, {seeds}"
+
+
+def _changed(profile: Profile) -> dict[str, dict[str, Any]] | None:
+    """The fields, such as epochs or penalty.grid, that differ from the profile that ships under the name, with both
+    values; None if none does."""
+    if profile.name not in PROFILE_NAMES:
+        return None
+    value, default = _flat(_fields(profile)), _flat(_fields(load_profile(profile.name)))
+    fields = [field for field in {**default, **value} if value.get(field) != default.get(field)]
+    return {field: {"value": value.get(field), "default": default.get(field)} for field in fields}
+
+
+def _fields(profile: Profile) -> dict[str, Any]:
+    """As JSON, without the folder of the data, which says nothing of them."""
+    return profile.model_dump(mode="json", exclude={"data_root"})
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -1,54 +1,88 @@
 """How far two values of one row and column may lie apart if two machines made them.
 
-Most numbers stand beside their interval, which says how sure they are; what has none has a tolerance here.
+Most numbers stand beside their interval, which says how sure they are. For the others, whoever makes a table declares a
+tolerance, column by column, and which columns name its rows. The declaration goes into the table's record, where
+`comparison` finds it.
 """
 
 import math
 
-from jsigr_lib.results import Row
+import pandas as pd
+from pydantic import BaseModel
+
+from jsigr_lib.errors import InputError
+
+Row = dict[str, str]
 
 BORDERLINE = frozenset({"not monotone", "beaten without gradients", "more effort helps", "few images"})
 """Flags that a point of accuracy more or less raises or clears: one that a single run has is no disagreement."""
 
-MEAN, SHARE = (0.0, 1.0), (1.0, 0.0)
-PER_IMAGE = {
-    **dict.fromkeys(("eight_bit", "clean", "overestimates"), SHARE),
-    **dict.fromkeys(("rho_mean", "rho_median", "distance_mean", "distance_median", "boxed_mean", "boxed_median"), MEAN),
-    **dict.fromkeys(("robustness", "distance"), MEAN),
-}
+
+class Tolerance(BaseModel, frozen=True, strict=True):
+    """How far two numbers may lie apart: `absolute`, or `relative` times the larger one, whichever is more. If it is
+    `per_image`, times sqrt(1/n + 1/m) for n and m images."""
+
+    absolute: float = 0.0
+    relative: float = 0.0
+    per_image: bool = False
+
+
+class Columns(BaseModel, frozen=True, strict=True):
+    """What a table says of its columns: `keys`, whose values name a row, and tolerances. A column of tolerance None is
+    not compared, as it retells or counts what other columns or tables hold."""
+
+    keys: list[str] = []
+    tolerances: dict[str, Tolerance | None] = {}
+
+
+EXACT = Tolerance()
+COUNT = Tolerance(absolute=2, relative=0.1)
+TRAINED = Tolerance(absolute=0.02, relative=0.25)
+"""Of what the training itself measures."""
+SHARE, MEAN = Tolerance(absolute=1, per_image=True), Tolerance(relative=1, per_image=True)
 """Shares and means over n images that stand without their interval. Half of it is at most 1 / sqrt(n) for a share, and
 about as much of the mean itself where the images spread by half of it, as they do here."""
+RETOLD = None
 
-EXACT, COUNT, TRAINED = (0.0, 0.0), (2.0, 0.1), (0.02, 0.25)
-TOLERANCES = {
-    **PER_IMAGE,
-    **dict.fromkeys(("seeds", "n", "of", "tolerance", "attack", "cost"), EXACT),
-    **dict.fromkeys(("images", "common_images", "map_images"), COUNT),  # those that networks get right vary
-    **dict.fromkeys(("cross_entropy", "jacobian_norm", "margin", "selective", "jacobian"), TRAINED),
-    **dict.fromkeys(("dissimilarity", "magnitude", "divergence", "transport"), TRAINED),
-    **dict.fromkeys(("validation_accuracy", "robust_accuracy", "probability"), (0.1, 0.0)),
-    **dict.fromkeys(("relative to the change", "relative to the margin"), (0.05, 0.25)),
-    **dict.fromkeys(("reach_random", "reach_towards", "share_of_rho"), (0.003, 0.5)),  # medians of a wide spread
-    **dict.fromkeys(("spread", "predicted"), (0.02, 0.15)),
-    "deviation": (4.0, 0.0),  # in standard errors, or far below 1 and judged by `holds`
-}
-"""Column -> how far its numbers may lie apart, in units of their own and as a part of the larger one."""
-DEFAULT = (0.0, 0.1)
+COMMON = {"images": COUNT, "seeds": EXACT}  # in every table; how many images networks get right varies
+DEFAULT = Tolerance(relative=0.1)  # of what an older run did not declare, and of a broken interval
 ROUNDING = 1.5e-4  # tables are rounded to four digits, and the last may fall either way
 
 
-def judged(column: str, pair: tuple[Row, Row], bounds: dict[str, tuple[str, str]]) -> tuple[float | None, bool]:
+def declare(table: pd.DataFrame, *keys: str, **tolerances: Tolerance | None) -> pd.DataFrame:
+    """The same table, which now says what its rows are about, and how far its numbers may lie apart."""
+    table.attrs["columns"] = Columns(keys=list(keys), tolerances=tolerances)
+    return table
+
+
+def declared(table: pd.DataFrame) -> Columns:
+    """What a table says of its columns. Raises InputError if one holds numbers and has no interval and no tolerance."""
+    columns = table.attrs.get("columns", Columns())
+    known = {*columns.keys, *columns.tolerances, *COMMON, *intervals(list(table))}
+    for column in table:
+        if column not in known and not table[column].map(str).map(number).isna().all():
+            raise InputError(
+                f"column {column!r} of a table has numbers without interval or tolerance; accepted: a column that is "
+                "declared by tolerances.declare(table, *keys, column=Tolerance(...)), or is followed by its bounds, "
+                "..._low and ..._high"
+            )
+    return columns
+
+
+def judged(
+    column: str, pair: tuple[Row, Row], bounds: dict[str, tuple[str, str]], tolerance: Tolerance = DEFAULT
+) -> tuple[float | None, bool]:
     """How far two values that are not the same may lie apart, None for what is no number, and whether they agree."""
     one, other = (row[column] for row in pair)
     apart = abs(number(one) - number(other))
     if math.isfinite(apart):
-        allowed = max(ROUNDING, allowance(column, pair, bounds))
+        allowed = max(ROUNDING, _allowance(column, pair, bounds, tolerance))
         return allowed, apart <= allowed
     raised = set(one.split("; ")) ^ set(other.split("; "))
     return None, column == "flags" and raised - {"none"} <= BORDERLINE
 
 
-def allowance(column: str, pair: tuple[Row, Row], bounds: dict[str, tuple[str, str]]) -> float:
+def _allowance(column: str, pair: tuple[Row, Row], bounds: dict[str, tuple[str, str]], tolerance: Tolerance) -> float:
     """How far the two numbers of a column may lie apart.
 
     With half-widths h of their intervals, estimates differ by up to sqrt(h1^2 + h2^2) in 95 of 100 pairs of runs on
@@ -61,16 +95,10 @@ def allowance(column: str, pair: tuple[Row, Row], bounds: dict[str, tuple[str, s
         halves = [(number(row[high]) - number(row[low])) / 2 for row in pair]
         if all(map(math.isfinite, halves)):
             return sum(halves) if column in (low, high) else math.hypot(*halves)
-    absolute, relative = tolerance(column) or DEFAULT
-    allowed = max(absolute, relative * max(abs(number(row[column])) for row in pair))
-    if column in PER_IMAGE:
+    allowed = max(tolerance.absolute, tolerance.relative * max(abs(number(row[column])) for row in pair))
+    if tolerance.per_image:
         allowed *= math.hypot(*(1 / math.sqrt(max(1, number(row.get("images", "1")))) for row in pair))
     return allowed
-
-
-def tolerance(column: str) -> tuple[float, float] | None:
-    """The absolute and the relative one of a column without interval; of "jsigr, spread" that of "spread"."""
-    return TOLERANCES.get(column.rpartition(", ")[2])
 
 
 def intervals(columns: list[str]) -> dict[str, tuple[str, str]]:

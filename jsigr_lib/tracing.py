@@ -12,11 +12,11 @@ from typing import Any
 
 from rich.text import Text
 
-from jsigr_lib import embedding, origins, provenance
+from jsigr_lib import embedding, record
 from jsigr_lib.embedding import Drawing
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import ROOT, RUNS
-from jsigr_lib.provenance import Manifest, Part, Record
+from jsigr_lib.record import Manifest, Part, Record
 
 LARGEST = 20_000_000  # bytes of a file
 LONGEST, LINES = 2000, 40  # characters of a value and lines of a cell, as shown
@@ -46,9 +46,9 @@ class Trace:
     def artefacts(self) -> dict[str, int | None]:
         """How many of the artefacts are here, and how many of those are others by now, None if nothing tells."""
         names = [(kind, digest) for kind, digests in self.record.artefacts.items() for digest in digests]
-        now = {digest: provenance.artefact_sha256(RUNS, kind, digest) for kind, digest in names}
+        now = {digest: record.artefact_sha256(RUNS, kind, digest) for kind, digest in names}
         here = {digest: sha for digest, sha in now.items() if sha}
-        then = now if provenance.root(now) == self.record.root else self.manifest.artefacts
+        then = now if record.root_hash(now) == self.record.root else self.manifest.artefacts
         others = sum(sha != then[digest] for digest, sha in here.items()) if here.keys() <= then.keys() else None
         return {"all": len(names), "here": len(here), "others": others}
 
@@ -67,13 +67,14 @@ class Trace:
 def trace(file: Path) -> Trace:
     """What made a figure or table. Raises InputError if there is no such file, it is damaged, or of unknown origin."""
     content = _content(file)
-    drawing, record = _carried(file, content)
-    sha, beside = provenance.sha256(content), file.with_suffix(".json")
-    kept = [(path, part) for path in _sidecars(beside) for part in provenance.parts(path).values()]
+    drawing, carried = _carried(file, content)
+    sha, beside = record.sha256(content), file.with_suffix(".json")
+    below = [sorted(folder.rglob("*.json")) for folder in (ROOT / "figures", RUNS)]
+    kept = [(path, part) for path in [beside, *below[0], *below[1]] for part in record.parts(path).values()]
     twin, manifest = _twin(sha, kept)
-    if record:
+    if carried:
         changed = f"its {drawing.altered} is not the one that was saved" if drawing.altered else ""
-        return Trace(file, record, file, changed, twin, manifest)
+        return Trace(file, carried, file, changed, twin, manifest)
     for path, part in kept:
         if sha in part.sha256.values() or (drawing and drawing.content in part.content.values()):
             return Trace(file, part, path, "", twin, manifest)
@@ -109,19 +110,15 @@ def _carried(file: Path, content: bytes) -> tuple[Drawing | None, Record | None]
         raise InputError(f"{str(file)!r} cannot be traced: {reason}; accepted: a figure of jsigr, whole") from None
 
 
-def _sidecars(beside: Path) -> list[Path]:
-    below = [sorted(folder.rglob("*.json")) for folder in (ROOT / "figures", RUNS)]
-    return [beside, *below[0], *below[1]]
-
-
 def _twin(sha: str, kept: list[tuple[Path, Part]]) -> tuple[Path | None, Manifest]:
-    for sidecar, part in kept:
-        for suffix, known in part.sha256.items():
-            if known == sha:
-                manifest = provenance.load_manifest(sidecar.parent)
-                name = f"{sidecar.stem}.{suffix}"
-                return sidecar.with_name(name), manifest if manifest.sha256.get(name) == sha else Manifest()
-    return None, Manifest()
+    """The first file that a run left here with these bytes, and that run's manifest."""
+    places = (
+        path.with_suffix(f".{suffix}") for path, part in kept for suffix in part.sha256 if part.sha256[suffix] == sha
+    )
+    if not (twin := next(places, None)):
+        return None, Manifest()
+    manifest = record.load_manifest(twin.parent)
+    return twin, manifest if manifest.sha256.get(twin.name) == sha else Manifest()
 
 
 Rows = list[tuple[str, str]]
@@ -130,7 +127,7 @@ Rows = list[tuple[str, str]]
 def layout(found: Trace, *, width: int = 100) -> Text:
     """For a person: what it is, what it rests on, what ran. What is long is in the JSON form only."""
     text = Text()
-    for rows in (_subject(found), _settings(found), _software(found), _notebook(found)):
+    for rows in (_subject(found), _settings(found), _origin(found)):
         for label, value in rows:
             lines = textwrap.wrap(_plain(value), max(width - COLUMN, 20), break_on_hyphens=False)
             for start, line in zip([label, *[""] * len(lines)], lines, strict=False):
@@ -179,26 +176,22 @@ def _settings(found: Trace) -> Rows:
     ]
 
 
-def _software(found: Trace) -> Rows:
-    code, where = found.record.code, found.record.environment
+def _origin(found: Trace) -> Rows:
+    code, where, cell = found.record.code, found.record.environment, found.record.cell
     tree = {None: "", True: ", tree modified", False: ", tree clean"}[code.modified]
-    same = "the same as here" if code.sources == origins.sources() else "another than here"
-    shown = {name: where.packages[name] for name in SHOWN if name in where.packages}
+    same = "the same as here" if code.sources == record.sources_sha256() else "another than here"
+    packages = {name: where.packages[name] for name in SHOWN if name in where.packages}
     times = " to ".join(time.replace("T", " ").removesuffix("+00:00") for time in found.times)
+    notebook = "none, a script made it" if cell is None else "none of this repository; the cell:"
+    if cell and cell.notebook:
+        notebook = f"{cell.notebook}, cell {cell.number} ({cell.id})"
     return [
         ("Code", f"jsigr {code.version}, commit {(code.commit or 'unknown')[:12]}{tree}; library {same}"),
-        ("Software", f"Python {where.python}, {_listed(shown)} and {len(where.packages) - len(shown)} more"),
+        ("Software", f"Python {where.python}, {_listed(packages)} and {len(where.packages) - len(packages)} more"),
         ("Machine", where.machine),
         ("Made", f"{times} UTC" if times else "the time is not in the file, and no manifest here knows it"),
+        ("Notebook", notebook),
     ]
-
-
-def _notebook(found: Trace) -> Rows:
-    cell = found.record.cell
-    if cell is None:
-        return [("Notebook", "none, a script made it")]
-    known = f"{cell.notebook}, cell {cell.number} ({cell.id})"
-    return [("Notebook", known if cell.notebook else "none of this repository; the cell:")]
 
 
 def _listed(values: dict[str, Any]) -> str:

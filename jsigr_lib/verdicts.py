@@ -14,6 +14,7 @@ from jsigr_lib.cells import headline_cells, sources_of
 from jsigr_lib.claims import NOT_ENTERED, Claim, Difference, PaperValue, cited
 from jsigr_lib.errors import InputError
 from jsigr_lib.study import Study
+from jsigr_lib.tolerances import COUNT, EXACT, declare
 
 OUTCOMES = ("holds", "fails", "undecided")
 UNTESTED = {True: "this run lacks what the test needs", False: "no published run has what the test needs"}
@@ -72,7 +73,7 @@ def trade_offs(study: Study) -> pd.DataFrame:
             interval = statistics.mean if column == "agreement" else statistics.proportion
             row[column], row[f"{column}_low"], row[f"{column}_high"] = interval(of)
         rows.append(row)
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), "defence", map_images=COUNT, cost=EXACT)
 
 
 def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
@@ -87,7 +88,8 @@ def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
                 f"the published contrasts of {profile} have the columns {', '.join(other)}; accepted: those of this "
                 f"version, {', '.join(own)}, which `jsigr run --profile {profile}` writes"
             )
-    return pd.concat([own, *(other for other in others.values() if other is not None)], ignore_index=True)
+    table = pd.concat([own, *(other for other in others.values() if other is not None)], ignore_index=True)
+    return declare(table, *("data", "claim", "test", "architecture", "measure", "context", "a", "b"), margin=EXACT)
 
 
 def _contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
@@ -185,7 +187,7 @@ def scorecard(
                     "figure": claim.figure,
                 }
             )
-    return pd.DataFrame(rows)
+    return declare(pd.DataFrame(rows), "claim", "statement", "data", evidence=RETOLD)
 
 
 def evidence(study: Study, claim: Claim, rows: pd.DataFrame) -> list[str]:

@@ -16,6 +16,7 @@ from jsigr_lib.cells import Cell, sources_of
 from jsigr_lib.config import budget
 from jsigr_lib.data import DataSpec
 from jsigr_lib.study import Study
+from jsigr_lib.tolerances import COUNT, SHARE, declare
 from jsigr_lib.zoo import Training
 
 RULES = {"best": 0.06, "matched": 0.03}
@@ -89,7 +90,8 @@ def table(study: Study) -> pd.DataFrame:
         ", ".join(rule for rule in RULES if choices[row.defence][rule] == row.weights) for row in whole.itertuples()
     ]
     first = ["defence", "weights", "split", "threat", "eps"]
-    return whole.assign(chosen=chosen)[[*first, "chosen", *whole.columns.drop(first)]]
+    table = whole.assign(chosen=chosen)[[*first, "chosen", *whole.columns.drop(first)]]
+    return declare(table, *first, eight_bit=SHARE, common_images=COUNT)
 
 
 def choose(validation: pd.DataFrame) -> dict[str, dict[str, str]]:
@@ -125,4 +127,5 @@ def unlike_profile(study: Study, table: pd.DataFrame) -> list[str]:
 def matched_table(table: pd.DataFrame) -> pd.DataFrame:
     """The test accuracies of the candidates that the rule "matched" chooses, one row per defence and threat."""
     rows = table[(table.split == "test") & table.chosen.str.contains("matched")]
-    return rows[["defence", "weights", "threat", "eps", "images", "seeds", "accuracy", "low", "high", "flags"]]
+    keys, numbers = ("defence", "weights", "threat", "eps"), ("images", "seeds", "accuracy", "low", "high")
+    return declare(rows[[*keys, *numbers, "flags"]], *keys)

@@ -1,7 +1,9 @@
 """Two runs compared: differences are planted in small tables, and no table of a real run is forgotten."""
 
+import json
 import shutil
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 
 import nbformat
@@ -9,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jsigr_lib import comparison, pipeline, results, tolerances
+from jsigr_lib import comparison, pipeline, results
 from jsigr_lib.comparison import compare, compare_tables, conclusion, lines
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import ROOT
-from jsigr_lib.results import Table
+from jsigr_lib.record import Code, Environment, Manifest, Part, parts
+from jsigr_lib.results import TextTable
+from jsigr_lib.tolerances import EXACT, RETOLD, Columns, Tolerance
 
 QUICK = ROOT / "figures" / "quick"
 TABLES = {
@@ -25,16 +29,36 @@ TABLES = {
     'maps,It shows.,not supported,"-0.01 [-0.02, +0.01]"\n',
     "curves": "defence,share,probability\njsigr,0.0,0.85\njsigr,0.5,0.31\njsigr,1.0,\n",
 }
+COLUMNS = {
+    "robustness": Columns(keys=["defence", "attack", "eps"]),
+    "scorecard": Columns(keys=["claim", "statement"], tolerances={"evidence": RETOLD}),
+    "curves": Columns(keys=["defence", "share"], tolerances={"probability": Tolerance(absolute=0.1)}),
+}
+CODE = Code(version="1", commit=None, modified=None, sources="S")
+ENVIRONMENT = Environment(python="3", machine="M", packages={"torch": "2"})
 
 
 @pytest.fixture
 def runs(tmp_path) -> tuple[Path, Path]:
-    """Two equal runs."""
+    """Two equal runs, whose tables declare their columns."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         for table, content in TABLES.items():
             (tmp_path / name / f"{table}.csv").write_text(content)
+            declare(tmp_path / name, table, COLUMNS[table])
     return tmp_path / "a", tmp_path / "b"
+
+
+def declare(folder: Path, table: str, columns: Columns) -> None:
+    """The record of a table that says no more than what its columns mean."""
+    empty = {key: {} for key in ("choices", "profile", "seeds", "data", "artefacts", "sha256", "content")}
+    part = Part(
+        **{"name": table, "kind": "table", "alt": "", "changed": None, "root": "", "cell": None, **empty},
+        code=CODE,
+        environment=ENVIRONMENT,
+        columns=columns,
+    )
+    (folder / f"{table}.json").write_text(json.dumps({"table": part.model_dump()}))
 
 
 def plant(folder: Path, table: str, old: str, new: str) -> None:
@@ -44,9 +68,9 @@ def plant(folder: Path, table: str, old: str, new: str) -> None:
     path.write_text(content.replace(old, new))
 
 
-def of(text: str) -> Table:
+def of(text: str) -> TextTable:
     header, *rows = (line.split(",") for line in text.split())
-    return Table(tuple(header), tuple(dict(zip(header, row, strict=True)) for row in rows))
+    return TextTable(tuple(header), tuple(dict(zip(header, row, strict=True)) for row in rows))
 
 
 def test_equal_runs_are_the_same(runs):
@@ -95,6 +119,46 @@ def test_rows_are_called_by_the_keys_that_tell_them_apart():
     a = of("claim,architecture,a,b,accuracy\nx,cnn,jsigr,pgd,1\nx,cnn,standard,pgd,1\n")
     b = of("claim,architecture,a,b,accuracy\nx,cnn,jsigr,pgd,9\nx,cnn,standard,pgd,9\n")
     assert [one.row for one in compare_tables("t", a, b)[0]] == ["jsigr", "standard"]
+
+
+@pytest.mark.parametrize("who", ["both", "A alone", "B alone"])
+def test_declaration_of_either_run_serves(runs, who):
+    """That of an older run, which has none, is the other's; if both have one, the first one's counts."""
+    plant(runs[1], "curves", "0.85", "0.94")
+    for folder, name in zip(runs, ("A", "B"), strict=True):
+        if who not in ("both", f"{name} alone"):
+            for table in TABLES:
+                (folder / f"{table}.json").unlink()
+    assert compare(*runs).agrees
+    last = compare(*runs).differences[-1]
+    assert (last.row, last.allowed) == ("0.0", 0.1)
+    declare(runs[0], "curves", Columns(keys=["share"], tolerances={"probability": EXACT}))
+    assert not compare(*runs).agrees
+
+
+def test_tables_of_older_runs_declare_nothing(runs):
+    """Their keys are the columns of text that lead them, a verdict never; numbers may differ by a tenth."""
+    for folder in runs:
+        for table in TABLES:
+            (folder / f"{table}.json").unlink()
+    plant(runs[1], "scorecard", ",supported", ",not supported")
+    plant(runs[1], "scorecard", "+0.395", "+0.396")
+    plant(runs[1], "curves", "0.85", "0.93")
+    plant(runs[1], "curves", "0.31", "0.35")
+    found = compare(*runs)
+    assert [(one.table, one.row, one.column, one.within) for one in found.differences] == [
+        ("curves", "row 1", "probability", True),
+        ("curves", "row 2", "probability", False),
+        ("scorecard", "transfer", "verdict", False),
+    ]
+    assert found.unpaired == []
+
+
+def test_what_is_retold_is_not_compared():
+    a, b = of("check,measure,p\nx,here,1\n"), of("check,measure,p\nx,there,2\n")
+    retold = Columns(keys=["check"], tolerances={"measure": RETOLD, "p": RETOLD})
+    assert compare_tables("t", a, b, columns=retold) == ([], [], 0)
+    assert compare_tables("t", a, b, columns=Columns(keys=["check"]))[2] == 2
 
 
 def test_order_of_rows_and_columns_does_not_matter(runs):
@@ -146,7 +210,7 @@ def test_what_only_one_has_is_named_and_no_agreement(runs, change, said):
 
 def test_many_rows_of_one_run_are_one_line():
     one, unpaired, values = compare_tables(
-        "t", of("epoch,x\n" + "".join(f"{i},0\n" for i in range(50))), of("epoch,x\n")
+        "t", of("epoch,x\n" + "".join(f"{i},0\n" for i in range(50))), of("epoch,x\n"), columns=Columns(keys=["epoch"])
     )
     assert (one, values) == ([], 0)
     assert unpaired == ["t: row only in A: 0; 1; 2 and 47 more"]
@@ -205,6 +269,7 @@ def test_column_that_changed_as_a_whole_leaves_room_for_others(runs):
         (folder / "many.csv").write_text(
             "epoch,seeds,tolerance\n" + rows.replace(",1,", f",{value},").format(*["1"] * 29, value)
         )
+        declare(folder, "many", Columns(keys=["epoch"], tolerances={"tolerance": EXACT}))
     said = lines(compare(*runs), "mine", "theirs")
     assert [line.split()[:3] for line in said if line.startswith("many ")] == [
         *(["many", str(epoch), "seeds"] for epoch in range(3)),
@@ -214,8 +279,8 @@ def test_column_that_changed_as_a_whole_leaves_room_for_others(runs):
 
 
 def test_long_text_keeps_both_ends():
-    assert comparison._short("transfer, standard", 9) == "tran…dard"
-    assert comparison._short("transfer", 8) == "transfer"
+    assert comparison._shortened("transfer, standard", 9) == "tran…dard"
+    assert comparison._shortened("transfer", 8) == "transfer"
 
 
 def test_hostile_text_cannot_drive_the_terminal(runs):
@@ -227,11 +292,12 @@ def test_hostile_text_cannot_drive_the_terminal(runs):
 
 def test_one_machine_that_differs_is_told(runs):
     runs = [shutil.copytree(folder, folder / "figures" / "quick") for folder in runs]
-    made = '{"run": {"machine": "M"}, "code": {"sources": "S"}, "environment": {"packages": {"torch": "%s"}}}'
     plant(runs[1], "curves", "0.85", "0.8501")
     for versions, told in ((("2", "2"), True), (("2", "3"), False)):
         for folder, version in zip(runs, versions, strict=True):
-            (folder / "manifest.json").write_text(made % version)
+            software = ENVIRONMENT.model_copy(update={"packages": {"torch": version}})
+            manifest = Manifest(run={"machine": "M"}, code=CODE, environment=software)
+            (folder / "manifest.json").write_text(manifest.model_dump_json())
         found = compare(*runs)
         assert found.made == {"profile": True, "code": True, "packages": told, "machine": True}
         assert any("should not happen" in line and "curves" in line for line in lines(found, "A", "B")) is told
@@ -259,7 +325,7 @@ columns = st.lists(
 def tables(draw, header=columns):
     names = tuple(draw(header))
     rows = draw(st.lists(st.lists(cells, min_size=len(names), max_size=len(names)), max_size=6))
-    return Table(names, tuple(dict(zip(names, row, strict=True)) for row in rows))
+    return TextTable(names, tuple(dict(zip(names, row, strict=True)) for row in rows))
 
 
 @given(tables())
@@ -295,6 +361,21 @@ def test_comparison_never_fails_a_run(tmp_path, runs, monkeypatch):
     assert "division by zero" in comparison.against_published(runs[0], "no-such", replaced=runs[1])[0]
 
 
+def test_new_run_is_compared_with_the_published_one_or_else_the_one_before(runs, monkeypatch):
+    """Also where git knows of no published run; without either, or if that is damaged, it says so."""
+    published = nullcontext((runs[1], "the published run"))
+    monkeypatch.setattr(comparison, "published_run", lambda profile: published if profile == "quick" else no_git())
+    for profile, replaced, last in (
+        ("quick", runs[0], "this run and the published run are the same: equal bytes in every table"),
+        ("smoke", runs[1], "this run and the smoke run before it are the same: equal bytes in every table"),
+        ("smoke", runs[1] / "nowhere", "not compared with another run: no git"),
+    ):
+        assert comparison.against_published(runs[0], profile, replaced=replaced)[-1] == last
+    (runs[1] / "curves.csv").write_text("a,b\n1\n")
+    (said,) = comparison.against_published(runs[0], "quick", replaced=runs[0])
+    assert said.startswith("not compared with another run: ") and "curves.csv is no table" in said
+
+
 def test_run_in_the_repository_ends_with_the_comparison(tmp_path, monkeypatch):
     """Of all that it made, or of the tables of the chosen notebooks; not with other settings, and not elsewhere."""
     accuracy = "0.5"
@@ -309,7 +390,7 @@ def test_run_in_the_repository_ends_with_the_comparison(tmp_path, monkeypatch):
     for name in ("verify", "tidy"):
         monkeypatch.setattr(pipeline, name, lambda *_: None)
     monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
-    monkeypatch.setattr(results, "published", no_git)
+    monkeypatch.setattr(comparison, "published_run", no_git)
     assert pipeline.run(profile="smoke").agreement == ["not compared with another run: no git"]
     assert pipeline.run(profile="smoke").agreement[-1].startswith("this run and the smoke run before it are the same")
     accuracy = "0.9"
@@ -330,36 +411,26 @@ def no_git(*_):
     raise InputError("no git")
 
 
-def check_table(path: Path) -> None:
-    """Its rows have keys of their own, each number an interval or a tolerance, and it agrees with itself."""
-    table = results.read(path)
-    keys = [column for column in table.columns if column in comparison.KEYS]
-    assert table.columns[0] in keys
-    leading = comparison._keys(table)
-    repeated = Counter(tuple(row[key] for key in leading) for row in table.rows)
-    # the estimators' table holds the mask's and the coin's comparison, which share a row
-    assert max(repeated.values(), default=1) == (2 if path.stem == "estimators" else 1)
-    bounds = tolerances.intervals(list(table.columns))
-    for column in table.columns:
-        if column in leading or column in bounds or column in comparison.RETOLD:
-            continue
-        texts = {row[column] for row in table.rows} - {"", "nan"}
-        if any(tolerances.number(text) == tolerances.number(text) for text in texts):
-            assert tolerances.tolerance(column) is not None, f"{column} of {path.stem} has no tolerance"
-    assert compare_tables(path.stem, table, table)[:2] == ([], [])
-
-
 @pytest.mark.parametrize("path", sorted(QUICK.glob("*.csv")), ids=lambda path: path.stem)
-def test_published_table_is_known(path):
-    check_table(path)
+def test_published_table_agrees_with_itself(path):
+    table = results.read_table(path)
+    assert compare_tables(path.stem, table, table)[:2] == ([], [])
 
 
 @pytest.mark.slow
 def test_every_table_of_a_run_is_known(smoke_run):
+    """Its rows have keys of their own, and it agrees with itself. (That each number has an interval or a tolerance was
+    checked as it was saved.)"""
     paths = sorted(smoke_run.figures.glob("*.csv"))
     assert len(paths) > 15
     for path in paths:
-        check_table(path)
+        table, columns = results.read_table(path), parts(path.with_suffix(".json"))["table"].columns
+        assert columns.keys and tuple(columns.keys) == table.columns[: len(columns.keys)]
+        assert columns.tolerances.keys() <= set(table.columns)
+        repeated = Counter(tuple(row[key] for key in columns.keys) for row in table.rows)
+        # the estimators' table holds the mask's and the coin's comparison, which share a row
+        assert max(repeated.values(), default=1) == (2 if path.stem == "estimators" else 1)
+        assert compare_tables(path.stem, table, table, columns=columns)[:2] == ([], [])
     found = compare(smoke_run.figures, smoke_run.figures)
     assert found.exact
     assert found.figures[0] == found.figures[1] > 20

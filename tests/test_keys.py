@@ -13,10 +13,10 @@ from itertools import count
 import pytest
 
 from jsigr_lib import attacks, defences, keys
+from jsigr_lib.attacked import Outcomes
 from jsigr_lib.errors import InputError
 from jsigr_lib.keys import code_of
 from jsigr_lib.objectives import JSIGR
-from jsigr_lib.outcomes import Outcomes
 from jsigr_lib.paths import PACKAGE
 
 from test_staleness import ATTACKED, NETWORK, changed  # isort: skip
@@ -189,7 +189,7 @@ def test_libraries_count_where_they_are_used(monkeypatch):
 EDITED = textwrap.dedent("""
     import json
     from test_staleness import ATTACKED, NETWORK
-    from jsigr_lib.outcomes import Outcomes
+    from jsigr_lib.attacked import Outcomes
     specs = {"network": NETWORK, "attacked": ATTACKED, "outcomes": Outcomes(target=NETWORK, attacked=ATTACKED)}
     print(json.dumps({name: spec.digest for name, spec in specs.items()}))
 """)

@@ -9,7 +9,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from jsigr_lib import origins, pipeline, provenance, robustness
+from jsigr_lib import pipeline, record, robustness
 from jsigr_lib.cells import robustness_cells
 from jsigr_lib.errors import InputError
 from jsigr_lib.study import Study
@@ -26,8 +26,8 @@ def test_everything_declared_is_published(smoke_run):
     on_disk = {path.name for path in smoke_run.figures.iterdir()} - {"manifest.json"}
     assert set(manifest["sha256"]) == on_disk
     for name, sha in manifest["sha256"].items():
-        assert provenance.sha256((smoke_run.figures / name).read_bytes()) == sha
-    notebooks = {path.name: provenance.sha256(path.read_bytes()) for path in smoke_run.notebooks.iterdir()}
+        assert record.sha256((smoke_run.figures / name).read_bytes()) == sha
+    notebooks = {path.name: record.sha256(path.read_bytes()) for path in smoke_run.notebooks.iterdir()}
     assert manifest["executed"] == notebooks
     assert set(notebooks) == {f"{name}.ipynb" for name in pipeline.NAMES}
 
@@ -194,7 +194,7 @@ def test_manifest_knows_code_software_times_and_artefacts(smoke_run):
     assert list(manifest["notebooks"]) == list(pipeline.NAMES)
     assert all(started <= finished for started, finished in manifest["notebooks"].values())
     assert manifest["run"]["machine"] in manifest["environment"]["machine"]
-    assert manifest["code"]["sources"] == origins.sources()
+    assert manifest["code"]["sources"] == record.sources_sha256()
     assert len(manifest["artefacts"]) > 100 and all(manifest["artefacts"].values())
 
 

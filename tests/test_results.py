@@ -1,6 +1,5 @@
 """Folders as users name them, tables as they may be damaged, and the published run as git keeps it."""
 
-import json
 import shutil
 import subprocess
 from io import BytesIO
@@ -11,6 +10,7 @@ from PIL import Image
 from jsigr_lib import embedding, results
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import ROOT
+from jsigr_lib.record import Code, Environment, Manifest
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_damaged_table_is_one_line(tmp_path, content, named):
     path = tmp_path / "robustness.csv"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"robustness\.csv is no table") as error:
-        results.read(path)
+        results.read_table(path)
     assert named in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -55,30 +55,30 @@ def test_damaged_table_is_one_line(tmp_path, content, named):
 def test_huge_table_is_refused_unread(tmp_path):
     path = tmp_path / "huge.csv"
     with open(path, "wb") as file:
-        file.truncate(results.LARGEST + 1)  # of no blocks on the disk
+        file.truncate(results.LARGEST_TABLE + 1)  # of no blocks on the disk
     with pytest.raises(InputError, match="50,000,001 bytes"):
-        results.read(path)
+        results.read_table(path)
 
 
 def test_table_is_read_as_text(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text('test,value\n"a, b",0.10\n‖J‖,\n', encoding="utf-8")
-    table = results.read(path)
+    table = results.read_table(path)
     assert table.columns == ("test", "value")
     assert table.rows == ({"test": "a, b", "value": "0.10"}, {"test": "‖J‖", "value": ""})
 
 
 def test_folder_is_found_as_itself_or_in_the_output_of_a_run(repository):
     quick = repository / "figures" / "quick"
-    assert results.find(quick) == quick
-    assert results.find(repository) == quick
-    assert results.find(repository, "quick") == quick
+    assert results.find_results(quick) == quick
+    assert results.find_results(repository) == quick
+    assert results.find_results(repository, "quick") == quick
     shutil.copytree(quick, repository / "figures" / "smoke")
-    assert results.find(repository, "smoke") == repository / "figures" / "smoke"
+    assert results.find_results(repository, "smoke") == repository / "figures" / "smoke"
     with pytest.raises(InputError, match="profile = None; accepted: one of quick, smoke"):
-        results.find(repository)
+        results.find_results(repository)
     with pytest.raises(InputError, match="profile = 'full'; accepted: one of quick, smoke"):
-        results.find(repository, "full")
+        results.find_results(repository, "full")
 
 
 def test_what_holds_no_tables_is_refused(tmp_path):
@@ -86,16 +86,16 @@ def test_what_holds_no_tables_is_refused(tmp_path):
     (tmp_path / "folder" / "folder.csv").mkdir(parents=True)
     for name, said in {"file": "is no folder", "nowhere": "is no folder", "folder": "holds no tables"}.items():
         with pytest.raises(InputError, match=rf"{name} {said}; accepted: a folder with CSV files"):
-            results.find(tmp_path / name)
+            results.find_results(tmp_path / name)
 
 
 def test_published_run_is_that_of_the_last_commit(repository):
     working = repository / "figures" / "quick" / "judges.csv"
     working.write_text("defence,accuracy\njsigr,0.9\n")
     commit = git(repository, "log", "-1", "--format=%h").strip()
-    with results.published("quick", repository) as (folder, name):
+    with results.published_run("quick", repository) as (folder, name):
         assert name == f"the published quick run (commit {commit})"
-        assert results.read(folder / "judges.csv").rows == ({"defence": "jsigr", "accuracy": "0.5"},)
+        assert results.read_table(folder / "judges.csv").rows == ({"defence": "jsigr", "accuracy": "0.5"},)
     assert not folder.exists()
     assert "0.9" in working.read_text()
     assert git(repository, "status", "--short").strip() == "M figures/quick/judges.csv"
@@ -103,41 +103,23 @@ def test_published_run_is_that_of_the_last_commit(repository):
 
 @pytest.mark.parametrize("profile", ["smoke", "*", "-x", "../.."])
 def test_profile_without_a_published_run_is_refused(repository, profile):
-    with pytest.raises(InputError, match="published"), results.published(profile, repository):
+    with pytest.raises(InputError, match="published"), results.published_run(profile, repository):
         pass
 
 
 def test_without_git_there_is_no_published_run(repository, tmp_path, monkeypatch):
     """Neither in a folder that is no repository, as from a zip file, nor on a machine without the program."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(InputError, match="not a git repository"), results.published("quick", tmp_path):
+    with pytest.raises(InputError, match="not a git repository"), results.published_run("quick", tmp_path):
         pass
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match="'git'") as error, results.published("quick", repository):
+    with pytest.raises(InputError, match="'git'") as error, results.published_run("quick", repository):
         pass
     assert "\n" not in str(error.value)
 
 
-def test_reference_is_the_published_run_or_else_the_one_before(repository, monkeypatch, tmp_path):
-    before = tmp_path / "before"
-    before.mkdir()
-    monkeypatch.setattr(results, "published", lambda profile, root=repository: published(profile, root))
-    with results.reference("quick", before) as (_, name):
-        assert name.startswith("the published quick run")
-    with pytest.raises(InputError, match="'smoke' is published"), results.reference("smoke", before):
-        pass
-    (before / "judges.csv").write_text("defence\n")
-    with results.reference("smoke", before) as known:
-        assert known == (before, "the smoke run before it")
-    with pytest.raises(InputError, match="inside"), results.reference("quick", before):
-        raise InputError("inside")
-
-
-published = results.published
-
-
 def test_repository_is_where_results_are_published():
-    with results.published("quick") as (folder, name):
+    with results.published_run("quick") as (folder, name):
         assert results.files(folder, "csv").keys() == results.files(ROOT / "figures" / "quick", "csv").keys()
     assert "commit" in name
 
@@ -149,9 +131,9 @@ def test_manifest_says_what_made_a_run_or_is_silent(tmp_path):
     for content in ("", "[]", "null", '{"run": 3}', '{"run": ', "[" * 100_000):
         path.write_text(content)
         assert set(results.made_of(tmp_path).values()) == {None}
-    path.write_text(
-        json.dumps({"run": {"machine": "M"}, "code": {"sources": "S"}, "environment": {"packages": {"torch": "2"}}})
-    )
+    code = Code(version="1", commit=None, modified=None, sources="S")
+    environment = Environment(python="3", machine="M, with AVX2", packages={"torch": "2"})
+    path.write_text(Manifest(run={"machine": "M"}, code=code, environment=environment).model_dump_json())
     assert results.made_of(tmp_path) == unknown | {"code": "S", "packages": {"torch": "2"}, "machine": "M"}
     for name, profile in {"smoke": "smoke", ".smoke.41.staged": "smoke"}.items():
         (tmp_path / "figures" / name).mkdir(parents=True)

@@ -124,7 +124,7 @@ def test_what_starts_other_programs_is_known():
     """git, which says what is published and what made a figure; in benchmarks/ also peers, browsers and ourselves."""
     users = {where for where, code in sources().items() if re.search(r"\bexec_module|\bsubprocess\b|\bPopen\b", code)}
     assert {where for where in users if not where.startswith("benchmarks/")} == {
-        *("jsigr_lib/origins.py", "jsigr_lib/results.py")
+        *("jsigr_lib/record.py", "jsigr_lib/results.py")
     }
 
 
@@ -195,7 +195,7 @@ def test_nothing_is_saved_outside_the_output_folder(study, monkeypatch, tmp_path
     monkeypatch.setattr(study, "out", tmp_path / "a" / "out")
     for save in (
         lambda: plotting.write(study, name, matplotlib.figure.Figure(layout="constrained"), "words"),
-        lambda: study.save_table(pd.DataFrame({"x": [1]}), name),
+        lambda: study.save_table(pd.DataFrame({"x": ["text"]}), name),
         lambda: study.save_measured(name, {}),
     ):
         with pytest.raises(InputError):

@@ -1,16 +1,18 @@
 import hashlib
 import json
+import math
 import shutil
 
 import pandas as pd
 import pytest
 import torch
 
-from jsigr_lib import provenance
+from jsigr_lib import record
 from jsigr_lib.data import SPLIT_SEED
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import RUNS
 from jsigr_lib.study import SURROGATE_SEED, Study
+from jsigr_lib.tolerances import EXACT, SHARE, Tolerance, declare
 from jsigr_lib.zoo import Training
 
 
@@ -113,8 +115,8 @@ def test_a_table_of_another_run_is_read_and_noted(tiny, tmp_path, monkeypatch):
     (tmp_path / "other" / "numbers.csv").write_text("what,value\n,0.5\n")
     table = study.published("other", "numbers")
     assert table.to_dict("records") == [{"what": "", "value": 0.5}]
-    study.save_table(table, "kept")
-    tables = provenance.parts(study.out / "kept.json")["table"].tables
+    study.save_table(declare(table, "what", value=EXACT), "kept")
+    tables = record.parts(study.out / "kept.json")["table"].tables
     assert tables == {"other/numbers.csv": hashlib.sha256(b"what,value\n,0.5\n").hexdigest()}
 
 
@@ -186,7 +188,7 @@ def test_make_reports_progress(tiny, tmp_path):
 def test_table_is_written_as_csv_and_markdown(tiny, study, tmp_path):
     writer = tiny(study.store.root, out=tmp_path / "deep" / "folder")
     table = pd.DataFrame({"defence": ["a|b", "ü"], "accuracy": [0.123456, 1 / 3], "n": [5, 6]})
-    given = writer.save_table(table, "numbers")
+    given = writer.save_table(declare(table, "defence", accuracy=SHARE, n=EXACT), "numbers")
     assert given.accuracy.tolist() == [0.1235, 0.3333]
     assert table.accuracy.tolist() == [0.123456, 1 / 3]
     pd.testing.assert_frame_equal(pd.read_csv(writer.out / "numbers.csv"), given)
@@ -195,6 +197,29 @@ def test_table_is_written_as_csv_and_markdown(tiny, study, tmp_path):
     assert len(lines) == 4
     assert "0.1235" in lines[2] and "0.3333" in lines[3]
     assert sorted(path.name for path in writer.out.iterdir()) == ["numbers.csv", "numbers.json", "numbers.md"]
+
+
+def test_table_says_in_its_record_how_it_is_compared(tiny, study, tmp_path):
+    writer = tiny(study.store.root, out=tmp_path / "new")
+    table = pd.DataFrame({"defence": ["jsigr"], "mean": [1.0], "low": [0.5], "high": [1.5], "cost": [2.0]})
+    writer.save_table(declare(table, "defence", cost=EXACT), "numbers")
+    columns = record.parts(writer.out / "numbers.json")["table"].columns
+    assert columns.keys == ["defence"]
+    assert columns.tolerances == {"cost": Tolerance(absolute=0, relative=0)}
+
+
+def test_table_with_numbers_of_unknown_tolerance_is_refused(tiny, study, tmp_path):
+    """Whatever type they have; text, keys, what stands beside its interval and what every table has need none."""
+    writer = tiny(study.store.root, out=tmp_path / "new")
+    table = pd.DataFrame({"defence": ["jsigr"], "eps": [0.1], "images": [5], "mean": [1], "low": [0], "high": [2]})
+    for cost in (2.0, 2, "2.5", "1e-9"):
+        with pytest.raises(InputError, match=r"^column 'cost' of a table has numbers without .*; accepted: ") as error:
+            writer.save_table(declare(table.assign(cost=["none", cost][1:]), "defence", "eps"), "numbers")
+        assert "\n" not in str(error.value)
+    with pytest.raises(InputError, match="'eps'"):
+        writer.save_table(table.copy(), "numbers")
+    assert not (tmp_path / "new").exists()
+    writer.save_table(declare(table.assign(holds=True, said="more", empty=math.nan), "defence", "eps"), "numbers")
 
 
 def test_seeds_are_those_of_all_networks_and_of_the_split(tiny, study):

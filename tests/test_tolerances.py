@@ -2,10 +2,23 @@
 
 import math
 
+import pandas as pd
 import pytest
 
 from jsigr_lib import flags, tolerances
-from jsigr_lib.tolerances import intervals, judged, same
+from jsigr_lib.tolerances import (
+    COMMON,
+    EXACT,
+    MEAN,
+    SHARE,
+    TRAINED,
+    Tolerance,
+    declare,
+    declared,
+    intervals,
+    judged,
+    same,
+)
 
 BOUNDS = {"accuracy": ("low", "high"), "low": ("low", "high"), "high": ("low", "high")}
 
@@ -33,31 +46,39 @@ def test_broken_interval_is_none():
     assert judged("accuracy", pair, BOUNDS) == (pytest.approx(0.054), True)  # a tenth, as of any number
 
 
-@pytest.mark.parametrize(("column", "a", "b"), [("eight_bit", 0.5, 0.6), ("rho_mean", 1.0, 1.1)])
-def test_images_decide_where_no_interval_does(column, a, b):
+@pytest.mark.parametrize(("tolerance", "a", "b"), [(SHARE, 0.5, 0.6), (MEAN, 1.0, 1.1)])
+def test_images_decide_where_no_interval_does(tolerance, a, b):
     """sqrt(1/n + 1/n), of 1 or of the larger number."""
     for images, agrees in ((100, True), (400, False)):
-        pair = [{column: str(value), "images": str(images)} for value in (a, b)]
-        allowed = math.sqrt(2 / images) * (1 if column == "eight_bit" else b)
-        assert judged(column, pair, {}) == (pytest.approx(allowed), agrees)
-    assert judged(column, [{column: "0"}, {column: "1"}], {})[1]  # of unknown n: anything may be
+        pair = [{"x": str(value), "images": str(images)} for value in (a, b)]
+        allowed = math.sqrt(2 / images) * (1 if tolerance == SHARE else b)
+        assert judged("x", pair, {}, tolerance) == (pytest.approx(allowed), agrees)
+    assert judged("x", [{"x": "0"}, {"x": "1"}], {}, tolerance)[1]  # of unknown n: anything may be
 
 
 @pytest.mark.parametrize("images", ["", "nan", "0", "-3", "many", "inf"])
 def test_odd_numbers_of_images_do_no_harm(images):
-    pair = [{"eight_bit": value, "images": images} for value in ("0.2", "0.9")]
-    assert judged("eight_bit", pair, {})[0] > 0
+    pair = [{"x": value, "images": images} for value in ("0.2", "0.9")]
+    assert judged("x", pair, {}, SHARE)[0] > 0
 
 
 def test_tolerances_are_in_units_of_their_own_or_relative():
-    for column, a, b, agrees in [
-        *(("images", "4", "3", True), ("images", "1000", "950", True), ("images", "1000", "200", False)),
-        *(("seeds", "1", "2", False), ("seeds", "3", "3.0", True), ("cost", "1.1362", "1.1087", False)),
-        *(("jacobian_norm", "20", "16", True), ("jacobian_norm", "20", "14", False)),
-        *(("deviation", "6.9e-16", "8.1e-16", True), ("deviation", "0.3", "9.5", False)),
-        *(("jsigr, relative to the change", "0.4", "0.5", True), ("of a kind unknown", "100", "89", False)),
+    images, seeds = COMMON["images"], COMMON["seeds"]
+    for tolerance, a, b, agrees in [
+        *((images, "4", "3", True), (images, "1000", "950", True), (images, "1000", "200", False)),
+        *((seeds, "1", "2", False), (seeds, "3", "3.0", True), (EXACT, "1.1362", "1.1087", False)),
+        *((TRAINED, "20", "16", True), (TRAINED, "20", "14", False)),
+        *((Tolerance(absolute=4), "6.9e-16", "8.1e-16", True), (Tolerance(absolute=4), "0.3", "9.5", False)),
+        *((Tolerance(absolute=0.05, relative=0.25), "0.4", "0.5", True), (tolerances.DEFAULT, "100", "89", False)),
     ]:
-        assert judged(column, ({column: a}, {column: b}), {})[1] is agrees, (column, a, b)
+        assert judged("x", ({"x": a}, {"x": b}), {}, tolerance)[1] is agrees, (tolerance, a, b)
+
+
+def test_declaration_travels_with_the_table():
+    table = declare(pd.DataFrame({"defence": ["jsigr"], "cost": [1.0]}), "defence", cost=EXACT)
+    assert declared(table.round(2)) == declared(table[["defence", "cost"]]) == declared(table)
+    assert (declared(table).keys, declared(table).tolerances) == (["defence"], {"cost": EXACT})
+    assert declared(pd.DataFrame({"said": ["text"]})) == tolerances.Columns()
 
 
 def test_text_and_what_is_not_finite_must_be_the_same():

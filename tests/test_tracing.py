@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from jsigr_lib import cli, embedding, origins, plotting, provenance, tracing
+from jsigr_lib import cli, embedding, plotting, record, tracing
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import NOTEBOOKS
+from jsigr_lib.tolerances import SHARE, declare
 from jsigr_lib.tracing import trace
 
 TIMES = ["2022-07-27T09:00:00+00:00", "2022-07-27T09:01:00+00:00"]
@@ -31,8 +32,8 @@ def repository(study, tmp_path, monkeypatch):
     root = tmp_path / "repository"
     monkeypatch.setattr(tracing, "ROOT", root)
     monkeypatch.setattr(tracing, "RUNS", study.store.root)
-    cell = origins.Cell(source="plotting.save(...)\nmore", notebook="01_theory", number=3, id="01-02")
-    monkeypatch.setattr(origins, "cell", lambda: cell)
+    cell = record.NotebookCell(source="plotting.save(...)\nmore", notebook="01_theory", number=3, id="01-02")
+    monkeypatch.setattr(record, "running_cell", lambda: cell)
     desk = copy.copy(study)
     desk.out, desk.store = root / "figures" / "smoke", copy.copy(study.store)
     desk.store.reads = {}
@@ -40,8 +41,8 @@ def repository(study, tmp_path, monkeypatch):
     fig = plotting.figure(3, 2)
     fig.subplots().plot([1, 2])
     plotting.write(desk, "both", fig, "A line that rises.")
-    desk.save_table(pd.DataFrame({"accuracy": [0.5]}), "both")
-    provenance.write_manifest(desk.out, desk.out, {}, {"01_theory": TIMES}, desk.store)
+    desk.save_table(declare(pd.DataFrame({"accuracy": [0.5]}), accuracy=SHARE), "both")
+    record.write_manifest(desk.out, desk.out, {}, {"01_theory": TIMES}, desk.store)
     return desk.out
 
 
@@ -160,9 +161,9 @@ def test_stripped_and_edited_has_an_unknown_origin(repository, tmp_path):
 def hostile_svg(repository, **fields) -> bytes:
     """A picture whose record says what an attacker wants, sealed as ours are."""
     svg = (repository / "both.svg").read_bytes()
-    record = {**embedding.extract(svg).record, **fields}
+    changed = {**embedding.extract(svg).record, **fields}
     start, end = svg.index(embedding.OPEN), svg.index(embedding.CLOSE) + len(embedding.CLOSE)
-    return embedding.embed(svg[:start] + svg[end:].removeprefix(b"\n "), record)
+    return embedding.embed(svg[:start] + svg[end:].removeprefix(b"\n "), changed)
 
 
 @pytest.mark.parametrize(
@@ -309,7 +310,7 @@ def test_pictures_of_executed_notebooks_are_traced(smoke_run, tmp_path, monkeypa
 @pytest.mark.slow
 def test_everything_a_run_publishes_is_traced(smoke_run, monkeypatch):
     monkeypatch.setattr(tracing, "ROOT", smoke_run.figures.parent.parent)
-    manifest = provenance.load_manifest(smoke_run.figures)
+    manifest = record.load_manifest(smoke_run.figures)
     for path in sorted(smoke_run.figures.iterdir()):
         if path.suffix == ".json":
             continue
@@ -319,4 +320,4 @@ def test_everything_a_run_publishes_is_traced(smoke_run, monkeypatch):
         assert found.record.cell.notebook in manifest.notebooks
         assert found.artefacts["here"] == found.artefacts["all"] and found.artefacts["others"] == 0
         digests = [digest for kind in found.record.artefacts.values() for digest in kind]
-        assert provenance.root({digest: manifest.artefacts[digest] for digest in digests}) == found.record.root
+        assert record.root_hash({digest: manifest.artefacts[digest] for digest in digests}) == found.record.root

@@ -1,16 +1,26 @@
-"""What made a figure or table is written beside it and into it, whole and the same each time."""
+"""What made a figure or table is written beside it and into it, whole and the same each time; and where a process
+stands: its code in git or without, its packages, its notebook cell."""
 
 import copy
+import importlib.metadata
 import json
 import os
+import platform
+import shutil
+import subprocess
+from types import SimpleNamespace
 
+import IPython
 import pandas as pd
 import pytest
+import torch
 
-from jsigr_lib import embedding, plotting, provenance
+from jsigr_lib import embedding, plotting, record
 from jsigr_lib.data import SPLIT_SEED
-from jsigr_lib.provenance import parts, sha256, vouched
+from jsigr_lib.paths import NOTEBOOKS, PACKAGE
+from jsigr_lib.record import parts, sha256, vouched
 from jsigr_lib.study import SURROGATE_SEED, Study
+from jsigr_lib.tolerances import SHARE, declare
 
 ALT = "A line that rises."
 
@@ -31,7 +41,7 @@ def draw(study, name: str = "both", alt: str = ALT) -> None:
 
 
 def tabulate(study, name: str = "both", value: float = 0.5) -> None:
-    study.save_table(pd.DataFrame({"accuracy": [value]}), name)
+    study.save_table(declare(pd.DataFrame({"accuracy": [value]}), accuracy=SHARE), name)
 
 
 def test_record_says_everything(desk):
@@ -52,7 +62,7 @@ def test_record_says_everything(desk):
         drawing = embedding.extract(content)
         assert part.sha256[suffix] == sha256(content)
         assert part.content[suffix] == drawing.content
-        assert provenance.Record(**drawing.record) == provenance.Record(**part.model_dump())
+        assert record.Record(**drawing.record) == record.Record(**part.model_dump())
 
 
 def test_changed_fields_stand_beside_the_shipped_ones(desk, tmp_path):
@@ -86,19 +96,19 @@ def test_what_is_read_is_recorded_and_not_what_making_it_takes(tiny, tmp_path):
 def test_root_covers_every_digest_and_every_content():
     contents = {"a": "1", "b": "2"}
     roots = [contents, {"a": "1"}, {"a": "1", "b": "3"}, {"a": "1", "c": "2"}, {"a": "1", "b": None}]
-    assert len({provenance.root(one) for one in roots}) == len(roots)
-    assert provenance.root(contents) == provenance.root({"b": "2", "a": "1"})
+    assert len({record.root_hash(one) for one in roots}) == len(roots)
+    assert record.root_hash(contents) == record.root_hash({"b": "2", "a": "1"})
 
 
 def test_hash_of_an_artefact_is_read_from_its_header(desk, tmp_path):
     spec = desk.training("standard")
     desk.get(spec)
-    stored = provenance.artefact_sha256(desk.store.root, "model", spec.digest)
+    stored = record.artefact_sha256(desk.store.root, "model", spec.digest)
     assert stored.encode() in desk.store.path(spec).read_bytes()
-    assert provenance.artefact_sha256(tmp_path, "model", spec.digest) is None
+    assert record.artefact_sha256(tmp_path, "model", spec.digest) is None
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / f"{spec.digest}.safetensors").write_bytes(b"half")
-    assert provenance.artefact_sha256(tmp_path, "model", spec.digest) is None
+    assert record.artefact_sha256(tmp_path, "model", spec.digest) is None
 
 
 @pytest.mark.parametrize("order", [(draw, tabulate), (tabulate, draw)])
@@ -148,27 +158,27 @@ def test_manifest_lists_files_artefacts_and_times(desk):
     spec = desk.training("standard")
     desk.get(spec)
     tabulate(desk)
-    provenance.write_manifest(desk.out, desk.out, {"minutes": 1}, {"01_theory": ["9:00", "9:01"]}, desk.store)
-    found = provenance.load_manifest(desk.out)
+    record.write_manifest(desk.out, desk.out, {"minutes": 1}, {"01_theory": ["9:00", "9:01"]}, desk.store)
+    found = record.load_manifest(desk.out)
     assert found.run == {"minutes": 1}
     assert found.notebooks == {"01_theory": ["9:00", "9:01"]}
     assert found.sha256 == {p.name: sha256(p.read_bytes()) for p in desk.out.iterdir() if p.name != "manifest.json"}
     assert found.artefacts == {
-        digest: provenance.artefact_sha256(desk.store.root, kind, digest)
+        digest: record.artefact_sha256(desk.store.root, kind, digest)
         for kind, digest in (("data", desk.data.digest), ("model", spec.digest))
     }
-    assert provenance.root(found.artefacts) == parts(desk.out / "both.json")["table"].root
+    assert record.root_hash(found.artefacts) == parts(desk.out / "both.json")["table"].root
     assert found.code.sources and found.environment.python
 
 
 def test_manifest_keeps_what_an_earlier_run_left(desk, tmp_path):
     """A run of one notebook replaces its files; the others keep their times, even if their artefacts are gone."""
     tabulate(desk, "earlier")
-    provenance.write_manifest(desk.out, desk.out, {}, {"01": ["a", "b"], "02": ["c", "d"]}, desk.store)
-    before = provenance.load_manifest(desk.out)
+    record.write_manifest(desk.out, desk.out, {}, {"01": ["a", "b"], "02": ["c", "d"]}, desk.store)
+    before = record.load_manifest(desk.out)
     desk.store.root = tmp_path / "emptied"
-    provenance.write_manifest(desk.out, desk.out, {}, {"02": ["e", "f"]}, desk.store)
-    after = provenance.load_manifest(desk.out)
+    record.write_manifest(desk.out, desk.out, {}, {"02": ["e", "f"]}, desk.store)
+    after = record.load_manifest(desk.out)
     assert after.notebooks == {"01": ["a", "b"], "02": ["e", "f"]}
     assert after.artefacts == before.artefacts and after.artefacts[desk.data.digest]
 
@@ -176,10 +186,131 @@ def test_manifest_keeps_what_an_earlier_run_left(desk, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"sha256": 3}', b'{"notebooks": {"01": [1]}}'])
 def test_manifest_of_another_kind_is_an_empty_one(tmp_path, content):
     (tmp_path / "manifest.json").write_bytes(content)
-    assert provenance.load_manifest(tmp_path) == provenance.Manifest()
+    assert record.load_manifest(tmp_path) == record.Manifest()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no named pipes")
 def test_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "both.json")
     assert parts(tmp_path / "both.json") == {}
+
+
+# the process
+
+
+def git(folder, *arguments: str) -> str:
+    settings = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org"]
+    return subprocess.run(
+        ["git", *settings, *arguments], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout.strip()
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A small repository in the place of this one, with one commit."""
+    root = tmp_path.resolve() / "root"
+    for file in ("jsigr_lib/a.py", "notebooks/01.ipynb", "notebooks/executed/01.ipynb", "figures/f.png", "claims.toml"):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text("first")
+    git(tmp_path, "init", str(root))
+    git(root, "add", ".")
+    git(root, "commit", "-m", "first")
+    monkeypatch.setattr(record, "ROOT", root)
+    monkeypatch.setattr(record, "PACKAGE", root / "jsigr_lib")
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "another"))  # as in a hook of another repository
+    record.running_code.cache_clear()
+    yield root
+    record.running_code.cache_clear()
+
+
+def test_commit_of_a_clean_tree(repository, monkeypatch):
+    code = record.running_code()
+    monkeypatch.delenv("GIT_DIR")
+    assert (code.commit, code.modified) == (git(repository, "rev-parse", "HEAD"), False)
+    assert code.version == importlib.metadata.version("jsigr")
+
+
+@pytest.mark.parametrize(
+    ("file", "modified"),
+    [
+        ("jsigr_lib/a.py", True),
+        ("jsigr_lib/new.py", True),
+        ("notebooks/01.ipynb", True),
+        ("claims.toml", True),
+        ("notebooks/executed/01.ipynb", False),
+        ("figures/f.png", False),
+        ("figures/new.png", False),
+        ("README.md", False),
+    ],
+)
+def test_only_what_results_depend_on_modifies_the_tree(repository, file, modified):
+    """Otherwise the second of two equal runs would say that the figures of the first modified the tree."""
+    (repository / file).write_text("second")
+    assert record.running_code().modified is modified
+
+
+@pytest.mark.parametrize("case", ["zip", "inside another", "no git"])
+def test_without_a_repository_of_its_own_the_sources_remain(repository, monkeypatch, case):
+    expected = record.sources_sha256()
+    if case == "no git":
+        monkeypatch.setenv("PATH", "")
+    else:
+        shutil.rmtree(repository / ".git")
+    if case == "inside another":  # such as site-packages in a project of the user's
+        monkeypatch.delenv("GIT_DIR")
+        git(repository.parent, "init", ".")
+        git(repository.parent, "add", ".")
+        git(repository.parent, "commit", "-m", "theirs")
+    code = record.running_code()
+    assert (code.commit, code.modified, code.sources) == (None, None, expected)
+
+
+def test_sources_are_all_files_and_no_caches(repository):
+    first = record.sources_sha256()
+    (repository / "jsigr_lib" / "__pycache__").mkdir()
+    (repository / "jsigr_lib" / "__pycache__" / "a.pyc").write_text("")
+    assert record.sources_sha256() == first
+    (repository / "jsigr_lib" / "smoke.toml").write_text("")
+    more = record.sources_sha256()
+    (repository / "jsigr_lib" / "smoke.toml").rename(repository / "jsigr_lib" / "quick.toml")
+    assert len({first, more, record.sources_sha256()}) == 3
+
+
+def test_environment_names_python_machine_and_packages():
+    found = record.environment(torch.device("cpu"))
+    assert found.python == platform.python_version()
+    assert "CPU" in found.machine and platform.system() in found.machine
+    assert found.packages["torch"] == importlib.metadata.version("torch")
+    assert {"numpy", "pandas", "matplotlib", "papermill"} <= found.packages.keys()
+    assert "ruff" not in found.packages  # an extra
+
+
+@pytest.fixture
+def shell(monkeypatch):
+    """shell(source): as if a notebook were executing that cell."""
+
+    def running(*sources: str):
+        history = SimpleNamespace(input_hist_raw=list(sources))
+        monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(history_manager=history))
+
+    return running
+
+
+def test_a_script_has_no_cell():
+    assert record.running_cell() is None
+
+
+def test_cell_of_a_notebook_is_found(shell):
+    cells = json.loads((NOTEBOOKS / "05_claims.ipynb").read_text())["cells"]
+    number, cell = next((i, c) for i, c in enumerate(cells, 1) if "study.save_table" in "".join(c["source"]))
+    source = "".join(cell["source"])
+    shell("", "an earlier cell", source)
+    found = record.running_cell()
+    assert (found.notebook, found.number, found.id, found.source) == ("05_claims", number, cell["id"], source)
+
+
+@pytest.mark.parametrize("notebooks", [NOTEBOOKS, PACKAGE / "nowhere"])
+def test_another_cell_is_its_source_alone(shell, monkeypatch, notebooks):
+    monkeypatch.setattr(record, "NOTEBOOKS", notebooks)
+    shell("", "study.save_table(mine, 'mine')")
+    assert record.running_cell() == record.NotebookCell(source="study.save_table(mine, 'mine')")
