@@ -14,7 +14,7 @@ from jsigr_lib.cells import headline_cells, sources_of
 from jsigr_lib.claims import NOT_ENTERED, Claim, Difference, PaperValue, cited
 from jsigr_lib.errors import InputError
 from jsigr_lib.study import Study
-from jsigr_lib.tolerances import COUNT, EXACT, declare
+from jsigr_lib.tolerances import COUNT, EXACT, RETOLD, declare
 
 OUTCOMES = ("holds", "fails", "undecided")
 UNTESTED = {True: "this run lacks what the test needs", False: "no published run has what the test needs"}
