@@ -13,9 +13,8 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 
 from jsigr_lib import formulas, limits, theory
-from jsigr_lib.figures import Described
 from jsigr_lib.jacobian import sphere
-from jsigr_lib.plotting import figure, panels
+from jsigr_lib.plotting import Described, figure, panels
 from jsigr_lib.specimens import Specimen, offsets, second_derivative, softened
 from jsigr_lib.study import Study
 

@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from jsigr_lib.claim_figures import VERDICTS
 from jsigr_lib.config import PROFILE_NAMES, load_profile
-from jsigr_lib.figures import VERDICTS
 
 SCORECARD = "scorecard.csv"
 FIGURES = ("accuracy_vs_eps.png", "teaser.png")
