@@ -118,6 +118,7 @@ class Explorer:
         """What the front end must know before it asks for a scene: classes, sizes and controls."""
         source, s = self.source[0], self.selection
         given = {**ATTACKS, "transferred": f"MI-FGSM from {source}"}
+        kept = "share of the pixels that a hard selection keeps"
         return {
             "title": "Saliency explorer",
             "note": f"{self.note}. Maps are about the true class; of a picture of yours, about the class that the "
@@ -135,14 +136,7 @@ class Explorer:
                 slider("steps", range(1, 31), STEPS, 0, "of the attack"),
                 slider("blur_sigma", steps(0.5, 8, 0.5), s.blur_sigma, 1, "pixels; of the perturbation maps"),
                 slider("grid", GRIDS, s.grid, 0, "masks per side; of perturbation maps and occlusion"),
-                slider(
-                    "share",
-                    steps(0, 1, 0.05),
-                    s.share,
-                    2,
-                    "share of the pixels that a hard selection keeps",
-                    local=True,
-                ),
+                slider("share", steps(0, 1, 0.05), s.share, 2, kept, local=True),
             ],
         }
 
@@ -206,10 +200,10 @@ class Explorer:
         options, model = {"eps": s.eps, "steps": s.steps}, self.models[name]
         if s.attack == "transferred":
             x_adv = attacks.mi_fgsm(self.source[1], x, y, **options)
-        else:  # each image from the start that it has alone
-            seeded = (options | {"generator": torch.Generator().manual_seed(0)} for _ in x)
-            each = zip(x.split(1), y.split(1), seeded, strict=True)
-            x_adv = torch.cat([attacks.pgd(model, one, label, **own) for one, label, own in each])
+        else:
+            each = zip(x.split(1), y.split(1), strict=True)  # so that an image starts where it starts alone
+            parts = [attacks.pgd(model, *one, generator=torch.Generator().manual_seed(0), **options) for one in each]
+            x_adv = torch.cat(parts)
         self.remembered[key] = x_adv
         return x_adv
 
@@ -219,9 +213,8 @@ class Explorer:
         x_adv = self._attacked(defence, x, y, settings)
         both, twice = torch.cat([x, x_adv]), y.repeat(2)
         options = {"grid": settings.grid, "blur_sigma": settings.blur_sigma, "mask_sigma": self.selection.mask_sigma}
-        maps = {
-            kind: saliency_map(kind, model, both, twice, **options) for kind in dict.fromkeys((settings.map, REFERENCE))
-        }
+        kinds = dict.fromkeys((settings.map, REFERENCE))  # each once
+        maps = {kind: saliency_map(kind, model, both, twice, **options) for kind in kinds}
         with torch.no_grad():
             chances = model(both).softmax(1).cpu().double().numpy().round(3)
         measured = self._measured(model, both, twice, maps, settings)

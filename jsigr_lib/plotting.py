@@ -60,14 +60,14 @@ def panels(fig: Figure, rows: int = 1, columns: int = 1, **options) -> np.ndarra
     return fig.subplots(rows, columns, squeeze=False, **options)
 
 
-def look(i: int, label: str) -> dict[str, str]:
+def nth_look(i: int, label: str) -> dict[str, str]:
     """Colour, marker and label of the i-th line or dot."""
     return {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "label": label}
 
 
 def looks(study: Study) -> dict[str, dict[str, str]]:
     """Defence -> the look of its line or dot."""
-    return {name: look(i, label) for i, (name, label) in enumerate(study.labels.items())}
+    return {name: nth_look(i, label) for i, (name, label) in enumerate(study.labels.items())}
 
 
 def save(study: Study, name: str, fig: Figure, alt: str) -> None:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib import __version__, attacks, models
-from jsigr_lib import data as datasets
 from jsigr_lib.artefacts import Store, one_thread
 from jsigr_lib.data import DataSpec, Split
+from jsigr_lib.data import load as load_data
 from jsigr_lib.errors import NAME, InputError, between, one_of
 from jsigr_lib.outcomes import ATTACK_BATCH, Attacked, attacked_split
 from jsigr_lib.paths import FRONT, PRETRAINED, RUNS
@@ -68,8 +68,8 @@ def load(name: str, folder: Path = PRETRAINED) -> Pretrained:
 
 def images(n: int) -> tuple[Tensor, Tensor]:
     """The first n of the test images that the cards' accuracies are about, uint8, and their labels."""
-    data = DataSpec(**load(names()[-1]).facts["data"])
-    split = datasets.load(data, Store(RUNS)).test
+    chosen = {key: value for key, value in load(names()[-1]).facts["data"].items() if key != "content"}
+    split = load_data(DataSpec.locate(**chosen), Store(RUNS)).test  # which checks the files
     between("number of images", n, 1, len(split))
     return split.images[:n], split.labels[:n]
 

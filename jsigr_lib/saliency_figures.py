@@ -106,7 +106,7 @@ def cascade(study: Study, table: pd.DataFrame) -> plotting.Described:
     for axes, defence in zip(grid, defences, strict=True):
         for i, name in enumerate(study.profile.saliency_maps):
             rows = table[(table.defence == defence) & (table["map"] == name)]
-            axes.plot([0, *rows.layers], [1, *rows.correlation], **plotting.look(i, MAPS[name]))
+            axes.plot([0, *rows.layers], [1, *rows.correlation], **plotting.nth_look(i, MAPS[name]))
         axes.axhline(0, color="#999999", linewidth=0.8)
         axes.set(title=study.labels[defence], xlabel="last layers, drawn anew")
         axes.xaxis.get_major_locator().set_params(integer=True)
