@@ -1,12 +1,11 @@
-"""The figures of where theory meets practice; see `figures` for how all of them are made."""
+"""The figures of where theory meets practice; see `plotting` for how all of them are made."""
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from jsigr_lib.figures import Described, name_bars
-from jsigr_lib.plotting import figure, looks, panels
+from jsigr_lib.plotting import Described, figure, looks, name_bars, panels
 from jsigr_lib.study import Study
 
 MEASURES = {

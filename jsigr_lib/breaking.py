@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib import regions
-from jsigr_lib.figures import Described
 from jsigr_lib.jacobian import Images, evaluation_mode, loss_gradient, sphere, squared_norm
 from jsigr_lib.linearised import (
     full_jacobian,
@@ -28,7 +27,7 @@ from jsigr_lib.linearised import (
 )
 from jsigr_lib.measure_estimators import EXACT
 from jsigr_lib.objectives import JSIGR, residual
-from jsigr_lib.plotting import figure, panels
+from jsigr_lib.plotting import Described, figure, panels
 from jsigr_lib.study import Study
 
 WEIGHTS = {"lambda_j": 0.01, "lambda_s": 3.0}

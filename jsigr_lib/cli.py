@@ -1,5 +1,9 @@
 """The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1, an
-interrupted one with one line and 128 + the number of the signal."""
+interrupted one with one line and 128 + the number of the signal.
+
+Each command imports what it needs when it is called: torch and the notebooks' libraries take seconds, and `--help` or a
+mistyped option need none of them.
+"""
 
 import importlib
 import json
@@ -11,24 +15,33 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from jsigr_lib import comparison, pipeline, plan, pretrained, results, toml, tracing
-from jsigr_lib.artefacts import Spec
 from jsigr_lib.errors import InputError, one_line, printable, shown
 from jsigr_lib.paths import PRETRAINED, ROOT
-from jsigr_lib.study import Study
+
+if TYPE_CHECKING:
+    from jsigr_lib.artefacts import Progress, Spec
+
+BENCHMARKS = "steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer, kills"
+JACOBIAN_REGULARIZER = "github.com/facebookresearch/jacobian_regularizer"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-UsageError = typer.BadParameter.__base__  # an option that is unknown, a value that is missing
+Json = Annotated[bool, typer.Option("--json", help="print everything as JSON, for programs")]
+UsageError = typer.BadParameter.__base__  # for an unknown option or a missing value
+
+
+def say(line: str) -> None:
+    """Print a line on the error stream, as it is: brackets are no markup."""
+    console.print(line, markup=False)
 
 
 def number(kind: type, help: str):
-    """An option whose complaint names the value, which typer's own leaves out."""
+    """An option that takes a number. Its complaint names the value, which typer's own leaves out."""
 
     def parse(value: str) -> int | float:
         try:
@@ -39,6 +52,14 @@ def number(kind: type, help: str):
     return typer.Option(help=help, parser=parse, metavar=f"<{kind.__name__}>")
 
 
+Profile = Annotated[str, typer.Option(help="smoke, quick, full or paper, or a TOML file like theirs")]
+Notebooks = Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")]
+PARAMETER = typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
+Settings = Annotated[list[str] | None, PARAMETER]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Jobs = Annotated[int, number(int, "processes at a time; 0 is one per core")]
+
+
 @app.callback()
 def jsigr() -> None:
     """The J-SIGR companion: every figure and table of the study, regenerated."""
@@ -46,18 +67,18 @@ def jsigr() -> None:
 
 @app.command()
 def run(
-    profile: Annotated[str, typer.Option(help="smoke, quick, full or paper, or a TOML file like theirs")] = "quick",
-    notebook: Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
-    ] = None,
+    profile: Profile = "quick",
+    notebook: Notebooks = None,
+    set_: Settings = None,
     out: Annotated[str | None, typer.Option(help="where figures/ and notebooks/ go; the repository by default")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    jobs: Annotated[int, number(int, "processes at a time; 0 is one per core")] = 0,
+    device: Device = "auto",
+    jobs: Jobs = 0,
     timeout: Annotated[float | None, number(float, "minutes that a notebook cell may take; none by default")] = None,
     download: Annotated[bool, typer.Option("--download", help="fetch a data set that is missing")] = False,
 ) -> None:
     """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
+    from jsigr_lib import pipeline
+
     summary = pipeline.run(
         profile=profile,
         notebooks=notebook,
@@ -68,28 +89,26 @@ def run(
         timeout=timeout,
         download=download,
         progress=progress_lines(),
-        report=lambda line: console.print(line),
+        report=say,
     )
-    console.print(
-        f"{summary.outputs} files in {summary.figures} and the notebooks in {summary.notebooks}\n"
-        f"{summary.seconds / 60:.1f} minutes, {summary.made} artefacts made, "
-        f"peak memory {summary.peak_memory_gb:.1f} GB, {summary.machine}"
-    )
+    say(f"{summary.outputs} files in {summary.figures} and the notebooks in {summary.notebooks}")
+    memory = f"peak memory {summary.peak_memory_gb:.1f} GB"
+    say(f"{summary.seconds / 60:.1f} minutes, {summary.made} artefacts made, {memory}, {summary.machine}")
     for line in summary.agreement:
-        console.print(line, markup=False)
+        say(line)
 
 
 @app.command()
 def diff(
-    a: Annotated[
-        Path, typer.Argument(help="a folder of tables, or one with figures/<profile>, as jsigr run leaves it")
-    ],
+    a: Annotated[Path, typer.Argument(help="a folder of tables, or one with figures/<profile>, as a run leaves it")],
     b: Annotated[Path | None, typer.Argument(help="another one; the published run by default")] = None,
     profile: Annotated[str | None, typer.Option(help="which, if a folder holds several")] = None,
     exact: Annotated[bool, typer.Option("--exact", help="agree only if every table has the same bytes")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="every difference, for programs")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare two runs, table by table: exit code 0 if they agree within tolerance, 1 if they do not."""
+    from jsigr_lib import comparison, results
+
     folder = results.find_results(a, profile)
     known = results.published_run(profile or folder.resolve().name) if b is None else nullcontext((b, str(b)))
     with known as (other, name):
@@ -103,17 +122,17 @@ def diff(
 
 @app.command("plan")
 def show_plan(
-    profile: Annotated[str, typer.Option(help="smoke, quick, full or paper, or a TOML file like theirs")] = "quick",
-    notebook: Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    jobs: Annotated[int, number(int, "processes at a time; 0 is one per core")] = 0,
+    profile: Profile = "quick",
+    notebook: Notebooks = None,
+    set_: Settings = None,
+    device: Device = "auto",
+    jobs: Jobs = 0,
     each: Annotated[bool, typer.Option("--all", help="one line per artefact")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="everything, for programs")] = False,
+    as_json: Json = False,
 ) -> None:
     """Say what jsigr run would find and what it would make, why, and in how many minutes. Writes nothing."""
+    from jsigr_lib import plan
+
     planned = plan.plan(
         profile=profile,
         notebooks=notebook,
@@ -127,22 +146,12 @@ def show_plan(
 
 @app.command()
 def bench(
-    only: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer, kills; "
-            "all by default; repeatable"
-        ),
-    ] = None,
+    only: Annotated[list[str] | None, typer.Option(help=f"{BENCHMARKS}; all by default; repeatable")] = None,
     rounds: Annotated[int, number(int, "of interleaved timing; 2 or 3 for a first look")] = 10,
     threads: Annotated[int, number(int, "of the CPU")] = 2,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    jacobian_regularizer: Annotated[
-        str | None, typer.Option(help="a clone of github.com/facebookresearch/jacobian_regularizer")
-    ] = None,
-    torchattacks: Annotated[
-        str | None, typer.Option(help="the Python of an environment with torchattacks and torch")
-    ] = None,
+    device: Device = "auto",
+    jacobian_regularizer: Annotated[str | None, typer.Option(help=f"a clone of {JACOBIAN_REGULARIZER}")] = None,
+    torchattacks: Annotated[str | None, typer.Option(help="the Python of an environment with torchattacks")] = None,
     out: Annotated[str | None, typer.Option(help="where the tables go; benchmarks/results by default")] = None,
 ) -> None:
     """Measure speed against named peers, as ratios from interleaved runs; see benchmarks/README.md."""
@@ -155,18 +164,19 @@ def bench(
         torchattacks=path_of("torchattacks", torchattacks),
         out=path_of("out", out),
         progress=progress_lines(),
-        report=lambda line: console.print(line, markup=False),
+        report=say,
     )
-    console.print(f"tables in {folder}")
+    say(f"tables in {folder}")
 
 
 @app.command("pretrained")
-def export_pretrained(
-    profile: Annotated[str, typer.Option(help="whose networks: smoke, quick, full or paper, or a TOML file")] = "quick",
-) -> None:
-    """Write data/pretrained anew: trained networks of the main defences in half precision, with a model card each."""
+def export_pretrained(profile: Profile = "quick") -> None:
+    """Write data/pretrained anew: networks of the main defences in half precision, each with a model card."""
+    from jsigr_lib import pretrained
+    from jsigr_lib.study import Study
+
     pretrained.export(Study(profile, progress=progress_lines()))
-    console.print(f"{PRETRAINED} is complete; its table, for data/README.md:\n\n{pretrained.table()}", markup=False)
+    say(f"{PRETRAINED} is complete; its table, for data/README.md:\n\n{pretrained.table()}")
 
 
 @app.command()
@@ -175,18 +185,19 @@ def site(
     out: Annotated[str, typer.Option(help="where the pages go; a folder that is new, empty or a site")] = "site",
 ) -> None:
     """Turn the executed notebooks into pages to read without a kernel and without a network."""
-    from jsigr_lib import site as pages  # nbconvert takes a second to import
+    from jsigr_lib import site as pages
 
-    built = pages.build(profile, out=path_of("out", out))
-    console.print(f"open {built / 'index.html'}", markup=False)
+    say(f"open {pages.build(profile, out=path_of('out', out)) / 'index.html'}")
 
 
 @app.command()
 def trace(
     file: Annotated[Path, typer.Argument(help="PNG, SVG, CSV or Markdown, wherever it is and whatever it is called")],
-    as_json: Annotated[bool, typer.Option("--json", help="print all of the record, as JSON")] = False,
+    as_json: Json = False,
 ) -> None:
     """Tell what made a figure or table: settings, data, code, notebook cell. Exit code 1 if it was altered since."""
+    from jsigr_lib import tracing
+
     found = tracing.trace(file)
     if as_json:
         typer.echo(json.dumps(found.as_json(), indent=1))
@@ -200,23 +211,23 @@ def trace(
 def benchmarks() -> ModuleType:
     """benchmarks/run.py, which lies beside jsigr_lib in the repository and is no part of an installed wheel."""
     if not (ROOT / "benchmarks" / "run.py").is_file():
-        raise InputError(
-            f"no benchmarks/ in {ROOT}; accepted: the repository, with jsigr installed by pip install -e ."
-        )
+        raise InputError(f"no benchmarks/ in {ROOT}; accepted: the repository, installed by pip install -e .")
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     return importlib.import_module("benchmarks.run")
 
 
 def path_of(option: str, path: str | None) -> Path | None:
-    """The path given for an option. Raises InputError for an empty one, which would be the folder one is in."""
+    """The path given for an option. Raises InputError for an empty one, which would mean the current folder."""
     if path is not None and not (path.strip() and path.isprintable()):
         raise InputError(f"--{option} {shown(path)}; accepted: a path of printable characters")
     return path and Path(path)
 
 
 def parse_settings(pairs: list[str]) -> dict:
-    """["eps=0.1", "seeds=[0, 1]", "dataset=mnist"] -> values; whatever is no TOML value is a string."""
+    """["eps=0.1", "seeds=[0, 1]", "dataset=mnist"] -> their values. What is no TOML value is a string."""
+    from jsigr_lib import toml
+
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -232,28 +243,27 @@ def parse_settings(pairs: list[str]) -> dict:
     return settings
 
 
-def progress_lines():
-    """A progress callback: one line per trained network or twentieth of the cost, with the time that is left."""
+def progress_lines() -> "Progress":
+    """A progress callback. It writes a line for each trained network and for each twentieth of the cost, with the time
+    that is left."""
     start, last = time.perf_counter(), 0.0
 
-    def progress(spec: Spec, done: float, total: float) -> None:
+    def progress(spec: "Spec", done: float, total: float) -> None:
         nonlocal last
         if spec.kind != "model" and done < total and done - last < total / 20:
             return
         last, elapsed = done, time.perf_counter() - start
-        left = (
-            f"about {max(0, elapsed * (total - done) / done) / 60:.1f} min left"
-            if done > total / 20
-            else "estimating what is left"
-        )
+        left = "estimating what is left"
+        if done > total / 20:
+            left = f"about {max(0, elapsed * (total - done) / done) / 60:.1f} min left"
         what = f"{spec.architecture}, {spec.objective}" if spec.kind == "model" else spec.kind
-        console.print(f"{done / total:4.0%}  {elapsed / 60:5.1f} min, {left}   {what}")
+        say(f"{done / total:4.0%}  {elapsed / 60:5.1f} min, {left}   {what}")
 
     return progress
 
 
 class Stopped(SystemExit):
-    """By a signal. A SystemExit, as typer ends a KeyboardInterrupt in ways of its own."""
+    """A signal ended the run. This is a SystemExit, as typer ends a KeyboardInterrupt in its own way."""
 
 
 def stop(number: int, frame: object) -> None:
@@ -267,20 +277,16 @@ def main() -> None:
     try:
         sys.exit(app(sys.argv[1:] or ["--help"], prog_name="jsigr", standalone_mode=False))
     except (InputError, RuntimeError, OSError) as error:
-        console.print(f"jsigr: {printable(one_line(error))}", markup=False)
+        say(f"jsigr: {printable(one_line(error))}")
         sys.exit(2 if isinstance(error, InputError) else 1)
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "jsigr <command>"
         what = f"{error.format_message().rstrip('.')}; accepted: what `{command} --help` lists"
-        console.print(f"jsigr: {printable(what)}", markup=False)
+        say(f"jsigr: {printable(what)}")
         sys.exit(2)
     except Stopped as stopped:
-        console.print("jsigr: interrupted; what was complete is kept, and the same command continues from there")
+        say("jsigr: interrupted; what was complete is kept, and the same command continues from there")
         sys.exit(stopped.code)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,5 +1,5 @@
-"""The explorer's controls as data, what the front end builds its sliders, menus and boxes from; and `Settings`, what
-the reader has chosen with them, checked."""
+"""The explorer's controls as data, from which the front end builds its sliders, menus and boxes; and `Settings`, which
+checks what the reader has chosen with them."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -10,7 +10,7 @@ from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.saliency import check_grid
 
 ATTACKS = {"transferred": "MI-FGSM, transferred", "white-box": "PGD, white-box"}
-STEPS = 10  # of the attacks, until the reader says otherwise
+STEPS = 10  # of an attack, until the reader chooses otherwise
 LABELS = {"eps": "budget ε", "blur_sigma": "blur σ", "share": "selection share"}
 
 
@@ -29,7 +29,7 @@ class Settings:
     upload: str | None = None  # a picture in place of the image: height x width x channels bytes, base64
 
     def __post_init__(self):
-        one_of("map", self.map, tuple(MAPS))  # a tuple, as what is looked up may have no hash
+        one_of("map", self.map, tuple(MAPS))  # a tuple, as the value may have no hash
         one_of("attack", self.attack, tuple(ATTACKS))
         _whole("image", self.image)
         _number("eps", self.eps, 0, 1)
@@ -52,23 +52,19 @@ class Settings:
 
 
 def slider(name: str, values: Iterable[float], value: float, digits: int, help: str, **more: Any) -> dict[str, Any]:
-    """Steps through values, of which `value` becomes one; shown with so many digits."""
+    """A slider that stops at each of the values and at `value`, where it begins; a number has so many digits. With
+    `local` the front end draws what changes, and asks for no scene."""
     values = sorted({*values, value})
     return {**_control(name, "range", help), "values": values, "value": value, "digits": digits, **more}
 
 
-def share(value: float) -> dict[str, Any]:
-    """Of the map's pixels that the selection keeps; local: the front end computes it."""
-    return slider("share", steps(0, 1, 0.05), value, 2, "share of the pixels that a hard selection keeps", local=True)
-
-
 def choice(name: str, values: dict[str, str], value: str, help: str) -> dict[str, Any]:
-    """One of some names, each with a label."""
+    """A menu: one of the names, each with its label."""
     return {**_control(name, "choice", help), "values": [list(pair) for pair in values.items()], "value": value}
 
 
 def several(name: str, values: dict[str, str], chosen: Iterable[str], help: str) -> dict[str, Any]:
-    """Some of them."""
+    """Boxes to tick: some of the names."""
     return {**choice(name, values, "", help), "kind": "several", "value": list(chosen)}
 
 

@@ -1,7 +1,6 @@
-"""What the saliency explorer shows for some settings: maps of a clean and of an attacked image by several networks,
-what they predict, and what the maps measure on this very image. `widgets.py` shows it live, `snapshot.py` without a
-kernel.
-"""
+"""What the saliency explorer shows for given settings: the maps that several networks draw of a clean and an attacked
+image, what they predict, and what the maps measure on this very image. `widgets.py` shows it live; `snapshot.py` shows
+it without a kernel."""
 
 import base64
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from jsigr_lib import attacks, pretrained, statistics
 from jsigr_lib.artefacts import one_thread
 from jsigr_lib.attributions import MAPS, saliency_map
 from jsigr_lib.cells import sources_of
-from jsigr_lib.controls import ATTACKS, STEPS, Settings, choice, several, share, slider, steps
+from jsigr_lib.controls import ATTACKS, STEPS, Settings, choice, several, slider, steps
 from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.map_tables import MEASURES
 from jsigr_lib.maps import REFERENCE, pixels
@@ -23,20 +22,21 @@ from jsigr_lib.measures import area, gini, probability_curve, ssim
 from jsigr_lib.saliency import Selection
 from jsigr_lib.study import Study
 
-SHOWN = ("agreement", "stability", "SSIM", "deletion AUC", "insertion AUC", "sparseness")  # of the measures
-REMEMBERED = 64  # attacked images
+SHOWN = ("agreement", "stability", "SSIM", "deletion AUC", "insertion AUC", "sparseness")
+"""The measures, in the order in which they are shown."""
+REMEMBERED = 64  # how many batches of attacked images
 GRIDS = (3, 4, 5, 6, 7, 8, 10, 12, 14)
 
 
 @dataclass
 class Parcel:
-    """Pictures as bytes, each kept once."""
+    """Pictures as bytes. Equal pictures are kept once."""
 
     content: bytearray = field(default_factory=bytearray)
     places: dict[bytes, list[int]] = field(default_factory=dict)
 
     def put(self, picture: np.ndarray) -> list[int]:
-        """Offset and length of a picture with values in [0, 1], as 8 bits."""
+        """Add a picture with values in [0, 1], as 8 bits. Returns its offset and length."""
         as_bytes = np.rint(picture * 255).astype(np.uint8).tobytes()
         if as_bytes not in self.places:
             self.places[as_bytes] = [len(self.content), len(as_bytes)]
@@ -44,11 +44,11 @@ class Parcel:
         return self.places[as_bytes]
 
     def put_image(self, image: Tensor) -> list[int]:
-        """Of [channels, height, width], channels last."""
+        """Add an image [channels, height, width]; its bytes have the channels last."""
         return self.put(image.permute(1, 2, 0).cpu().numpy())
 
     def put_map(self, saliency: Tensor) -> list[int]:
-        """Of [1, height, width], scaled to its own 99.5th percentile, as in the figures."""
+        """Add a map [1, height, width], scaled to its own 99.5th percentile, as in the figures."""
         values = saliency[0].double().cpu().numpy()
         peak = np.quantile(values, 0.995)
         return self.put(np.clip(values / (peak if peak > 0 else 1), 0, 1))
@@ -60,9 +60,9 @@ class Explorer:
 
     Args:
         models: name -> network in evaluation mode; labels: name -> how it is called.
-        source: the network that transferred attacks are made on, and its name.
+        source: the name of the network that transferred attacks are made on, and the network.
         images, truths: uint8 [n, channels, height, width], and the class of each.
-        selection: the maps' settings to begin with; eps: the attacks'; chosen: the defences.
+        selection, eps, chosen: what the controls show at first: of the maps, of the attacks, and of the defences.
         note: where networks and images come from.
     """
 
@@ -115,9 +115,10 @@ class Explorer:
         )
 
     def about(self) -> dict[str, Any]:
-        """What the front end has to know before it asks for a scene: classes, sizes and controls."""
+        """What the front end must know before it asks for a scene: classes, sizes and controls."""
         source, s = self.source[0], self.selection
         given = {**ATTACKS, "transferred": f"MI-FGSM from {source}"}
+        kept = "share of the pixels that a hard selection keeps"
         return {
             "title": "Saliency explorer",
             "note": f"{self.note}. Maps are about the true class; of a picture of yours, about the class that the "
@@ -134,16 +135,14 @@ class Explorer:
                 slider("eps", steps(0, max(0.4, self.eps), 0.01), self.eps, 2, "budget: largest change of a pixel"),
                 slider("steps", range(1, 31), STEPS, 0, "of the attack"),
                 slider("blur_sigma", steps(0.5, 8, 0.5), s.blur_sigma, 1, "pixels; of the perturbation maps"),
-                slider(
-                    "grid", sorted({*GRIDS, s.grid}), s.grid, 0, "masks per side; of perturbation maps and occlusion"
-                ),
-                share(s.share),
+                slider("grid", GRIDS, s.grid, 0, "masks per side; of perturbation maps and occlusion"),
+                slider("share", steps(0, 1, 0.05), s.share, 2, kept, local=True),
             ],
         }
 
     def scene(self, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """All that is shown for some settings, as JSON and the bytes of its pictures. Raises InputError if one of
-        them is out of range."""
+        """All that is shown for these settings, as JSON and the bytes of its pictures. Raises InputError if a setting
+        is out of range."""
         settings, parcel = Settings.of(given), Parcel()
         x, truth = self._image(settings)
         with one_thread():  # for so few small images many threads are no faster, and on a busy machine far slower
@@ -181,7 +180,7 @@ class Explorer:
         else:
             try:
                 raw = base64.b64decode(settings.upload, validate=True)
-            except (TypeError, ValueError):  # of the latter is binascii.Error
+            except (TypeError, ValueError):  # binascii.Error is a ValueError
                 raw = b""
             if len(raw) != shape.numel():
                 raise InputError(f"picture of {len(raw)} bytes; accepted: {shape.numel()} bytes, base64")
@@ -191,55 +190,54 @@ class Explorer:
         return image[None].to(device).float() / 255, [truth]
 
     def _attacked(self, name: str, x: Tensor, y: Tensor, s: Settings) -> Tensor:
-        """The images attacked for one network: remembered, as most controls leave the attack as it was."""
+        """The images attacked for one network: by MI-FGSM on the source, or by PGD from a random start on the network
+        itself. They are remembered, as most controls leave the attack as it was."""
         key = (s.attack, s.eps, s.steps, s.attack == "transferred" or name, x.cpu().numpy().tobytes(), *y.tolist())
-        if key not in self.remembered:
-            if len(self.remembered) >= REMEMBERED:
-                self.remembered.clear()
-            self.remembered[key] = self._attack(self.models[name], x, y, s)
-        return self.remembered[key]
+        if key in self.remembered:
+            return self.remembered[key]
+        if len(self.remembered) >= REMEMBERED:
+            self.remembered.clear()
+        options, model = {"eps": s.eps, "steps": s.steps}, self.models[name]
+        if s.attack == "transferred":
+            x_adv = attacks.mi_fgsm(self.source[1], x, y, **options)
+        else:
+            each = zip(x.split(1), y.split(1), strict=True)  # so that an image starts where it starts alone
+            parts = [attacks.pgd(model, *one, generator=torch.Generator().manual_seed(0), **options) for one in each]
+            x_adv = torch.cat(parts)
+        self.remembered[key] = x_adv
+        return x_adv
 
-    def _attack(self, model: nn.Module, x: Tensor, y: Tensor, settings: Settings) -> Tensor:
-        """MI-FGSM on the source, or PGD from a random start on the network itself."""
-        options = {"eps": settings.eps, "steps": settings.steps}
-        if settings.attack == "transferred":
-            return attacks.mi_fgsm(self.source[1], x, y, **options)
-        one_by_one = zip(x.split(1), y.split(1), strict=True)  # each from the start that it has alone
-        return torch.cat(
-            [attacks.pgd(model, *one, generator=torch.Generator().manual_seed(0), **options) for one in one_by_one]
-        )
-
-    def _cards(self, name: str, settings: Settings, x: Tensor, y: Tensor, parcel: Parcel) -> list[dict[str, Any]]:
-        """What one network makes of each image."""
-        model, n = self.models[name], len(x)
-        x_adv = self._attacked(name, x, y, settings)
+    def _cards(self, defence: str, settings: Settings, x: Tensor, y: Tensor, parcel: Parcel) -> list[dict[str, Any]]:
+        """One network's card for each image: its predictions, its maps and their measures."""
+        model, n = self.models[defence], len(x)
+        x_adv = self._attacked(defence, x, y, settings)
         both, twice = torch.cat([x, x_adv]), y.repeat(2)
-        maps = {settings.map: None, REFERENCE: None}
         options = {"grid": settings.grid, "blur_sigma": settings.blur_sigma, "mask_sigma": self.selection.mask_sigma}
-        maps = {kind: saliency_map(kind, model, both, twice, **options) for kind in maps}
+        kinds = dict.fromkeys((settings.map, REFERENCE))  # each once
+        maps = {kind: saliency_map(kind, model, both, twice, **options) for kind in kinds}
         with torch.no_grad():
             chances = model(both).softmax(1).cpu().double().numpy().round(3)
         measured = self._measured(model, both, twice, maps, settings)
         shown = maps[settings.map]
         return [
             {
-                "defence": name,
-                "label": self.labels[name],
-                "summary": self._said(self.labels[name], chances[i], chances[n + i]),
+                "defence": defence,
+                "label": self.labels[defence],
+                "summary": self._said(self.labels[defence], chances[i], chances[n + i]),
                 "attacked": parcel.put_image(x_adv[i]),
                 "maps": {"clean": parcel.put_map(shown[i]), "attacked": parcel.put_map(shown[n + i])},
                 "chances": {"clean": chances[i].tolist(), "attacked": chances[n + i].tolist()},
                 "measures": [
-                    {"name": measure, "help": MEASURES[measure].meaning}
-                    | {given: _rounded(values[k]) for given, k in (("clean", i), ("attacked", n + i))}
-                    for measure, values in measured.items()
+                    {"name": name, "help": MEASURES[name].meaning, "clean": values[i], "attacked": values[n + i]}
+                    for name, values in measured.items()
                 ],
             }
             for i in range(n)
         ]
 
     def _measured(self, model: nn.Module, both: Tensor, y: Tensor, maps: dict[str, Tensor], s: Settings) -> dict:
-        """Measure -> values of the clean images, then of the attacked ones; what compares the two stands with these."""
+        """Measure -> its values on the clean images, then on the attacked ones. A measure that compares the two has its
+        values with the attacked ones."""
         shown = maps[s.map]
         flat, n = pixels(shown), len(both) // 2
         none = np.full(n, np.nan)
@@ -252,13 +250,9 @@ class Explorer:
         for kind in ("deletion", "insertion"):
             curve = probability_curve(model, both, y, shown, kind=kind, blur_sigma=s.blur_sigma)
             values[f"{kind} AUC"] = area(curve.double().cpu().numpy())
-        return {measure: values[measure] for measure in SHOWN}
+        return {name: [None if np.isnan(value) else round(float(value), 3) for value in values[name]] for name in SHOWN}
 
     def _said(self, label: str, clean: np.ndarray, attacked: np.ndarray) -> str:
         """A network's predictions in a sentence."""
         first, second = (f"{self.classes[chances.argmax()]} ({chances.max():.0%})" for chances in (clean, attacked))
         return f"{label} says {first} for the image, {second} under attack."
-
-
-def _rounded(value: float) -> float | None:
-    return None if np.isnan(value) else round(float(value), 3)

@@ -1,14 +1,15 @@
-"""The picture grids: the first test images (not chosen), attacked, and the maps that the study has of them."""
+"""The picture grids: the first test images (nobody chose them), clean and attacked, and the study's maps of them."""
+
+from itertools import product
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from jsigr_lib import plotting
 from jsigr_lib.attacked import attacked_split
 from jsigr_lib.attributions import MAPS
 from jsigr_lib.cells import headline_attack
 from jsigr_lib.data import Split
 from jsigr_lib.map_tables import INPUTS, PAIR, explained_in, specs
-from jsigr_lib.plotting import map_grid
 from jsigr_lib.study import Study
 from jsigr_lib.training import predict
 
@@ -31,57 +32,51 @@ def _captions(study: Study, defence: str, split: Split) -> list[tuple[str, bool]
 
 
 def _maps(study: Study, defence: str, name: str, given: str) -> np.ndarray:
-    """[images, height, width] of the images whose maps are kept."""
+    """The maps [images, height, width] of the first images, which the study keeps."""
     tensors = study.get(explained_in(study, defence, study.training(defence))).tensors
     return tensors[f"map|{name}|{given}"][:, 0].numpy()
 
 
-def glance(study: Study) -> tuple[Figure, str]:
-    """A row per image; the image, the attacked image, each defence's gradient map of
-    the attacked image with its prediction."""
+def glance(study: Study) -> plotting.Described:
+    """A row per image: the image, the attacked image, and each defence's gradient map of the attacked image with its
+    prediction."""
     splits = _splits(study, study.profile.gallery_images)
     clean, attacked = (splits[given].batch(slice(None))[0].numpy() for given in INPUTS)
     names = [study.dataset.classes[label] for label in splits["clean"].labels.tolist()]
-    rows = [
-        [(image, name, None), (changed, "", None)] for image, changed, name in zip(clean, attacked, names, strict=True)
-    ]
+    rows = [[(x, name, None), (x_adv, "", None)] for x, x_adv, name in zip(clean, attacked, names, strict=True)]
     for defence in study.featured:
         maps, said = _maps(study, defence, "gradient", "attacked"), _captions(study, defence, splits["attacked"])
         for row, saliency, (caption, right) in zip(rows, maps, said, strict=False):
             row.append((saliency, caption, right))
     columns = ["image", f"attacked,\n{study.budget}", *_columns(study)[1:]]
-    return map_grid(rows, columns=columns, names=[""] * len(rows)), (
+    return plotting.map_grid(rows, columns=columns, names=[""] * len(rows)), (
         f"{len(rows)} test images ({', '.join(names)}), each clean and attacked, and the gradient map that every "
         "defended network draws on the attacked image, with its prediction in green if right and red if wrong."
     )
 
 
-def in_full(study: Study) -> tuple[Figure, str]:
-    """For each image four rows, both maps of the clean and of the attacked image."""
+def in_full(study: Study) -> plotting.Described:
+    """Four rows per image: both maps of the clean image, and both of the attacked image."""
     splits = _splits(study, IMAGES_IN_FULL)
-    rows, names = [], []
-    for i in range(IMAGES_IN_FULL):
-        for given, split in splits.items():
-            for name in PAIR:
-                rows.append(_row(study, split, i, name, given))
-                names.append(f"{name},\n{given}")
-    return map_grid(rows, columns=_columns(study), names=names), (
+    each = list(product(range(IMAGES_IN_FULL), splits, PAIR))
+    rows = [_row(study, splits[given], i, name, given) for i, given, name in each]
+    names = [f"{name},\n{given}" for _, given, name in each]
+    return plotting.map_grid(rows, columns=_columns(study), names=names), (
         f"{IMAGES_IN_FULL} test images: gradient map and perturbation map of every defence, clean and attacked, "
         "with the predicted class in green if right and red if wrong."
     )
 
 
-def every_map(study: Study, given: str = "clean") -> tuple[Figure, str]:
-    """The second test image through every map: a row per map, a column per defence."""
+def every_map(study: Study, given: str = "clean") -> plotting.Described:
+    """Every map of the second test image: a row per map, a column per defence."""
     split = _splits(study, IMAGES_IN_FULL)[given]
-    rows = [_row(study, split, 1, name, given) for name in study.profile.saliency_maps]
-    names = [
-        MAPS[name].replace(", ", ",\n").replace(" gradients", "\ngradients") for name in study.profile.saliency_maps
-    ]
+    maps = study.profile.saliency_maps
+    rows = [_row(study, split, 1, name, given) for name in maps]
+    names = [MAPS[name].replace(", ", ",\n").replace(" gradients", "\ngradients") for name in maps]
     what = study.dataset.classes[int(split.labels[1])]
-    return map_grid(rows, columns=_columns(study), names=names), (
+    return plotting.map_grid(rows, columns=_columns(study), names=names), (
         f"One test image ({what}, {given}) in {len(rows)} maps, a row each, of every defence, a column each: "
-        f"{', '.join(MAPS[name] for name in study.profile.saliency_maps)}."
+        f"{', '.join(MAPS[name] for name in maps)}."
     )
 
 
@@ -93,9 +88,5 @@ def _row(study: Study, split: Split, i: int, name: str, given: str) -> list[tupl
 
 
 def _columns(study: Study) -> list[str]:
-    return ["image", *(_wrapped(study.labels[name]) for name in study.featured)]
-
-
-def _wrapped(label: str) -> str:
-    """A column title in at most two lines."""
-    return label.replace(" ", "\n", 1)
+    """The titles of the columns, each in at most two lines."""
+    return ["image", *(study.labels[name].replace(" ", "\n", 1) for name in study.featured)]

@@ -1,12 +1,13 @@
 """Trained networks that come with the repository, so that maps can be drawn with nothing to train.
 
-data/pretrained/<name>.safetensors    weights in half precision; how they came about, as JSON in the header
-data/pretrained/<name>.md             the same to read: the model card
-data/pretrained/SHA256SUMS            of the weights, as sha256sum -c takes it
+data/pretrained/<name>.safetensors    weights in half precision; the header says as JSON how they were made
+data/pretrained/<name>.md             the same as text: the model card
+data/pretrained/SHA256SUMS            the hashes of the weights, for sha256sum -c
 """
 
 import hashlib
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib import __version__, attacks, models
-from jsigr_lib.artefacts import one_thread
+from jsigr_lib.artefacts import Store, one_thread
 from jsigr_lib.attacked import ATTACK_BATCH, Attacked, attacked_split
 from jsigr_lib.cells import headline_attack
-from jsigr_lib.data import Split
+from jsigr_lib.data import DataSpec, Split
+from jsigr_lib.data import load as load_data
 from jsigr_lib.errors import NAME, InputError, between, one_of
-from jsigr_lib.model_card import accuracy, card, interval
-from jsigr_lib.paths import PRETRAINED
+from jsigr_lib.paths import FRONT, PRETRAINED, RUNS
 from jsigr_lib.publishing import replacing
 from jsigr_lib.statistics import proportion
 from jsigr_lib.study import Study
@@ -32,6 +33,7 @@ from jsigr_lib.zoo import Training
 DEFENCES = ("standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast")
 SUMS = "SHA256SUMS"
 THREATS = ("clean", "transferred", "white-box")
+CELL = "{accuracy:.3f} [{low:.3f}, {high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ class Pretrained:
 
 
 def names(folder: Path = PRETRAINED) -> list[str]:
-    """The defences, and last, called by its architecture, the surrogate that transferred attacks are made on."""
+    """The defences, and last the surrogate that transferred attacks are made on; its name is its architecture."""
     return list(_sums(folder))
 
 
@@ -59,30 +61,32 @@ def load(name: str, folder: Path = PRETRAINED) -> Pretrained:
     facts = stored.facts
     try:
         return Pretrained(_network(stored.tensors, facts), facts["label"], facts, tuple(facts["classes"]))
-    except Exception as error:  # whatever facts and tensors of another network lead to
+    except Exception as error:  # facts and tensors of another network can lead to any
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InputError(f"{path} holds no network of ours ({reason}); restore it (git checkout -- data)") from None
 
 
 def images(n: int) -> tuple[Tensor, Tensor]:
-    """The first n test images, uint8, and their labels: of those that the cards' accuracies are about."""
-    split = Study("quick", device="cpu").split("test")
+    """The first n of the test images that the cards' accuracies are about, uint8, and their labels."""
+    chosen = {key: value for key, value in load(names()[-1]).facts["data"].items() if key != "content"}
+    split = load_data(DataSpec.locate(**chosen), Store(RUNS)).test  # which checks the files
     between("number of images", n, 1, len(split))
     return split.images[:n], split.labels[:n]
 
 
 def table(folder: Path = PRETRAINED) -> str:
-    """Every network with its accuracies and their intervals, in Markdown."""
+    """A Markdown table of the networks with their accuracies and intervals."""
     lines = [f"| network | trained as | {' | '.join(THREATS)} |", f"|---|---|{'---|' * len(THREATS)}"]
     for name in names(folder):
         facts = load(name, folder).facts
-        cells = [f"{accuracy(m)} {interval(m)}" if (m := facts["accuracy"].get(threat)) else "" for threat in THREATS]
+        cells = [CELL.format(**facts["accuracy"][threat]) if threat in facts["accuracy"] else "" for threat in THREATS]
         lines.append(f"| [{name}]({PRETRAINED.name}/{name}.md) | {facts['label']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def export(study: Study, folder: Path = PRETRAINED) -> None:
-    """Train what is missing, measure what is stored, and put a complete folder in the place of the old one."""
+    """Train the networks that are missing, measure them as they are stored, and replace the old folder by a complete
+    new one."""
     headline = headline_attack(study, study.architecture)
     (surrogate,) = headline.sources
     specs = {**{name: study.training(name) for name in DEFENCES}, surrogate.architecture: surrogate}
@@ -103,7 +107,7 @@ def export(study: Study, folder: Path = PRETRAINED) -> None:
 
 
 def _facts(study: Study, name: str, spec: Training) -> dict[str, Any]:
-    """What the file says of a network, but for its accuracy."""
+    """What the file says of a network, without its accuracy."""
     return {
         "name": name,
         "label": study.labels.get(name, f"surrogate ({name})"),
@@ -119,8 +123,23 @@ def _facts(study: Study, name: str, spec: Training) -> dict[str, Any]:
     }
 
 
+def card(facts: dict[str, Any], sha256: str) -> str:
+    """The model card of a file, in Markdown."""
+    from jinja2 import Environment, StrictUndefined  # only an export needs it
+
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string((FRONT / "model_card.md.j2").read_text(encoding="utf-8"))
+    blocks = template.render(facts, sha256=sha256).strip().split("\n\n")
+    return "\n\n".join(_wrapped(block) if re.match(r"\*\*|`\w", block) else block for block in blocks) + "\n"
+
+
+def _wrapped(paragraph: str) -> str:
+    return textwrap.fill(" ".join(paragraph.split()), 120, break_long_words=False, break_on_hyphens=False)
+
+
 def _measured(study: Study, model: nn.Module, headline: Attacked | None) -> dict[str, dict[str, Any]]:
-    """Accuracy on the test images: clean, and of a target also transferred, and white-box on these very weights."""
+    """Accuracy on the clean test images; of a target also under the transferred attack, and under a white-box attack on
+    these very weights."""
     p, test, generator = study.profile, study.split("test"), study.generator()
     given = {"clean": ({}, test)}
     with one_thread():
@@ -140,13 +159,11 @@ def _measured(study: Study, model: nn.Module, headline: Attacked | None) -> dict
 
 
 def _network(tensors: dict[str, Tensor], facts: dict[str, Any]) -> nn.Module:
-    """In single precision, from stored tensors; no memory is taken until they are known to fit its weights."""
+    """The network in single precision, from stored tensors. It takes no memory until they are known to fit."""
     described = {"width": facts["width"], "seed": facts["seed"], **facts["shape"]}
     with torch.device("meta"):
-        sizes = {
-            key: value.shape for key, value in models.build(facts["architecture"], **described).state_dict().items()
-        }
-    if sizes != {key: value.shape for key, value in tensors.items()}:
+        expected = models.build(facts["architecture"], **described).state_dict()
+    if {key: value.shape for key, value in expected.items()} != {key: value.shape for key, value in tensors.items()}:
         raise ValueError("tensors of other sizes than its facts say")
     model = models.build(facts["architecture"], **described)
     model.load_state_dict(tensors)

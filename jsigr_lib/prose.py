@@ -17,12 +17,12 @@ NOTATION = {
     r"\\iff(?![a-zA-Z])": r"\\;\\Longleftrightarrow\\;",
     r"\{aligned\}": "{align*}",
 }
-"""Pattern -> the same in the LaTeX that latex2mathml sets well."""
+"""Pattern -> the same in LaTeX that latex2mathml sets well."""
 CHILDREN = {"mfrac": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "mroot": 2, "msubsup": 3, "munderover": 3}
 
 
 class Renderer(IPythonRenderer):
-    """For the Markdown at `where`: links to the notebooks of `names` lead to their pages, and `sections` collects the
+    """Renders the Markdown at `where`. Links to the notebooks `names` lead to their pages; `sections` collects the
     headings of the second level, each with its anchor."""
 
     def __init__(self, where: str, names: list[str]):
@@ -69,7 +69,7 @@ class Renderer(IPythonRenderer):
 
 
 def mathml(latex: str, display: str = "inline") -> str:
-    """The MathML of a formula. Raises ValueError for LaTeX that latex2mathml does not know: it would pass that on."""
+    """The MathML of a formula. Raises ValueError for LaTeX that latex2mathml does not know and would pass on."""
     for pattern, known in NOTATION.items():
         latex = re.sub(pattern, known, latex)
     if unknown := [name for name in re.findall(r"\\begin\{(.*?)\}", latex) if f"\\{name}" not in MATRICES]:
@@ -79,7 +79,7 @@ def mathml(latex: str, display: str = "inline") -> str:
         raise ValueError("unbalanced braces; accepted: as many { as }")
     try:
         root = Converter(display=display).convert_to_element(latex)
-    except Exception as error:  # latex2mathml's have no common class
+    except Exception as error:  # those of latex2mathml have no common class
         raise ValueError(f"a mistake ({type(error).__name__}); accepted: LaTeX that latex2mathml reads") from error
     for node in root.iter():
         node.text = unescape(node.text or "")

@@ -1,12 +1,12 @@
 """The executed notebooks as a static site: pages that need no kernel, no server and no network.
 
-nbconvert walks the notebooks. What it would fetch is made here: equations become MathML, pictures are embedded with the
-alternative text that `plotting.save` gave them. What a reader could not use, such as a formula that does not convert or
-a picture without words, is an error: a site is whole or not there.
+nbconvert walks the notebooks. What its pages would fetch is made here: equations become MathML, and pictures are
+embedded with the alternative text that `plotting.save` gave them. A reader cannot use a formula that does not convert,
+or a picture without words: either is an error, and then there is no site.
 
     index.html           what this is, the scorecard, each notebook's question
     01_theory.html ...   the notebooks
-    files/               their figures as SVG, their tables as CSV and, as JSON, what made each
+    files/               their figures as SVG, their tables as CSV, and as JSON what made each of them
     summary.pdf          the scorecard and the headline figure on one sheet of paper
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 import nbformat
 import pandas as pd
 from bs4 import BeautifulSoup
-from jinja2 import pass_context
+from jinja2 import Environment, pass_context
 from jinja2.runtime import Context
 from nbconvert.exporters import TemplateExporter
 from nbconvert.filters import Highlight2HTML
@@ -42,34 +42,36 @@ from jsigr_lib.record import sha256
 
 SHOWN = ["text/html", "text/markdown", "image/png", "text/plain"]
 NUMBER = re.compile(r"[-+−\d.,e%×\[\] ]+|nan", re.IGNORECASE)
-LONG = 45  # characters that a cell of a table may have on one line
+LONG = 45  # characters: a table's column with a longer cell may break its lines
 FILES, SUMMARY = "files", "summary.pdf"
 SUFFIXES = ("svg", "csv", "json")
 
 
 @dataclass(frozen=True)
 class Files:
-    """What a run published beside its notebooks: files by figure or table, figures by their picture."""
+    """What a run published beside its notebooks: the files of each figure or table."""
 
     folder: Path
 
-    def of(self, name: str, suffixes: Iterable[str] = SUFFIXES) -> list[Path]:
-        return [path for suffix in suffixes if (path := self.folder / f"{name}.{suffix}").is_file()]
+    @property
+    def whole(self) -> bool:
+        """Whether there are a scorecard and the headline figures. A run of single notebooks leaves none."""
+        return all((self.folder / name).is_file() for name in (summary.SCORECARD, *summary.FIGURES))
 
     @cached_property
     def pictures(self) -> dict[str, str]:
-        """Hash of a PNG -> the figure's name."""
+        """Hash of a PNG -> the name of its figure."""
         return {sha256(path.read_bytes()): path.stem for path in sorted(self.folder.glob("*.png"))}
 
     def line(self, name: str, suffixes: Iterable[str] = SUFFIXES) -> str:
         """Links to the files of a figure or table; "" if it has none."""
-        links = [f'<a href="{FILES}/{path.name}">{escape(path.name)}</a>' for path in self.of(name, suffixes)]
-        return " · ".join(links)
+        names = [f"{name}.{suffix}" for suffix in suffixes if (self.folder / f"{name}.{suffix}").is_file()]
+        return " · ".join(f'<a href="{FILES}/{file}">{escape(file)}</a>' for file in names)
 
 
 @dataclass(frozen=True)
 class Page:
-    """A notebook, its first heading, and the first sentence of its question."""
+    """A notebook with its first heading and the first sentence of its question."""
 
     name: str
     notebook: nbformat.NotebookNode
@@ -89,7 +91,7 @@ class Page:
 
 
 def build(profile: str = "full", *, out: Path = Path("site"), source: Path = ROOT) -> Path:
-    """Put the site of a profile's executed notebooks in the place of the folder `out`.
+    """Make the site of a profile's executed notebooks; it replaces the folder `out`.
 
     `source` holds figures/<profile> and notebooks/executed/<profile>. Raises InputError, and leaves `out` as it was, if
     there is no such profile, if `out` holds anything but a site, or if a notebook holds what a page cannot show.
@@ -114,21 +116,16 @@ def build(profile: str = "full", *, out: Path = Path("site"), source: Path = ROO
         (staged / FILES).mkdir()
         for path in sorted(path for suffix in SUFFIXES for path in files.folder.glob(f"*.{suffix}")):
             shutil.copyfile(path, staged / FILES / path.name)
-        if whole(files):
+        if files.whole:
             summary.write(files.folder, staged / SUMMARY)
     return out
 
 
 def _ours(path: Path) -> bool:
-    """Whether a site may hold this."""
+    """Whether this may be a part of a site."""
     if path.name == FILES and path.is_dir():
         return all(one.suffix[1:] in SUFFIXES for one in path.iterdir())
     return path.suffix == ".html" or path.name == SUMMARY
-
-
-def whole(files: Files) -> bool:
-    """Whether there are a scorecard and a headline figure: not after a run of single notebooks."""
-    return all((files.folder / name).is_file() for name in (summary.SCORECARD, *summary.FIGURES))
 
 
 def executed_notebook(path: Path) -> nbformat.NotebookNode:
@@ -142,14 +139,14 @@ def executed_notebook(path: Path) -> nbformat.NotebookNode:
 
 
 def front(pages: list[Page], files: Files) -> Page:
-    """The index, as a notebook like the others: what this is, headline figures, scorecard, each notebook's question."""
+    """The index as a notebook like the others: what this is, scorecard, headline figures, each notebook's question."""
     cells = [new_markdown_cell((FRONT / "index.md").read_text(encoding="utf-8"))]
-    if whole(files):
+    if files.whole:
         card = summary.scorecard(files.folder)
-        headline, teaser = (new_code_cell(outputs=[_drawn(files.folder / name)]) for name in summary.FIGURES)
-        said = f"## Which claims hold\n\n{summary.headline(card)}"
-        table = new_code_cell(outputs=[new_output("display_data", {"text/html": scorecard_table(card, files)})])
-        cells += [new_markdown_cell(said), table, headline, teaser]
+        table = new_output("display_data", {"text/html": scorecard_table(card, files)})
+        figures = [_drawn(files.folder / name) for name in summary.FIGURES]
+        cells += [new_markdown_cell(f"## Which claims hold\n\n{summary.headline(card)}")]
+        cells += [new_code_cell(outputs=[output]) for output in (table, *figures)]
     entries = "\n\n".join(f"## [{page.title}]({page.name}.ipynb)\n\n{page.question}" for page in pages)
     return Page("index", new_notebook(cells=[*cells, new_markdown_cell(entries)]))
 
@@ -157,34 +154,15 @@ def front(pages: list[Page], files: Files) -> Page:
 def _drawn(path: Path) -> nbformat.NotebookNode:
     """A figure's PNG as the output of a cell."""
     with Image.open(path) as image:
-        about = {"alt": image.info["Description"]}
-    return new_output(
-        "display_data", {"image/png": b64encode(path.read_bytes()).decode()}, metadata={"image/png": about}
-    )
+        metadata = {"image/png": {"alt": image.info["Description"]}}
+    return new_output("display_data", {"image/png": b64encode(path.read_bytes()).decode()}, metadata=metadata)
 
 
 def scorecard_table(card: pd.DataFrame, files: Files) -> str:
-    """The scorecard as HTML, a row per claim: its verdicts, and what they rest on; of other data than the run's own,
-    folded."""
-    heads = "".join(f"<th>{name}</th>" for name in ("Claim", "Verdict", f"Measured on {card['data'][0]}", "Caveat"))
-    body = ""
-    for _, rows in card.groupby("claim", sort=False):
-        own, others, chips = rows.iloc[0], rows[1:], []
-        for verdict, data in zip(rows.verdict, rows["data"], strict=True):
-            chips.append(f'<span class="verdict {verdict.replace(" ", "-")}">{verdict}</span> {escape(data)}')
-        measured = f"{_measured(own)}; {files.line(own.figure, ['svg'])}"
-        for other in others[others["n"] != "none"].itertuples():
-            measured += f"<details><summary>on {escape(other.data)}</summary>{_measured(other)}</details>"
-        cells = ("<br>".join(chips), measured, escape(own.caveat))
-        body += f"<tr><th>{escape(own.statement)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-    table = f'<table class="scorecard"><thead><tr>{heads}</tr></thead><tbody>{body}</tbody></table>'
-    return f'{table}<p class="files"><a href="{SUMMARY}">{SUMMARY}</a>: this on one page, to print</p>'
-
-
-def _measured(row: Any) -> str:
-    """The tests of a verdict and their n, as HTML."""
-    tests = "".join(f"<li>{escape(test)}</li>" for test in row.evidence.split("; "))
-    return f"<ul>{tests}</ul>n: {escape(row.n)}"
+    """The scorecard as HTML, a row per claim."""
+    template = Environment(autoescape=True).from_string((FRONT / "scorecard.html.j2").read_text(encoding="utf-8"))
+    claims = [rows.to_dict("records") for _, rows in card.groupby("claim", sort=False)]
+    return template.render(claims=claims, files=files, summary=SUMMARY)
 
 
 class Exporter(TemplateExporter):
@@ -216,7 +194,8 @@ def markdown(context: Context, source: str) -> str:
 
 @pass_context
 def fragment(context: Context, code: str) -> str:
-    """HTML whose pictures are checked and whose tables can be read aloud and scrolled; untouched if it has a script."""
+    """HTML as it is, its pictures checked; its tables made such that they scroll and can be read aloud, unless it has a
+    script."""
     resources = context["resources"]
     soup = BeautifulSoup(re.sub(r"<script\b.*?</script>", "", code, flags=re.DOTALL), "html.parser")
     for image in soup("img"):
@@ -228,7 +207,7 @@ def fragment(context: Context, code: str) -> str:
         style.decompose()  # pandas' own
     for head in soup("thead"):
         if not head.get_text(strip=True):
-            head.decompose()  # Markdown wants one
+            head.decompose()  # empty: Markdown has no table without a head
     for table in soup("table"):
         for header in table("th"):
             header["scope"] = "col" if header.find_parent("thead") else "row"

@@ -1,5 +1,5 @@
-"""The saliency explorer without a kernel: its scenes for every combination of a few settings, made once, and an HTML
-fragment that carries them and the front end, and asks the network for nothing."""
+"""The saliency explorer without a kernel. Its scenes for every combination of a few settings are made once; an HTML
+fragment carries them and the front end, and asks the network for nothing."""
 
 import base64
 import gzip
@@ -21,13 +21,13 @@ from jsigr_lib.saliency import Selection
 from jsigr_lib.study import Study
 from jsigr_lib.zoo import Training, trained
 
-IMAGES = 6  # the first test images, not chosen
-DEFENCES = ("standard", "jsigr", "pgd", "fast")  # those of them that the profile has
+IMAGES = 6  # the first test images; nobody chose them
+DEFENCES = ("standard", "jsigr", "pgd", "fast")  # a profile may lack some of them
 KINDS = ("gradient", "smoothgrad", "integrated-gradients", "grad-cam", "perturbation", "perturbation-linearised")
 
 
 class Snapshot(Spec):
-    """All scenes of images x maps x attacks x budgets, each with a card for every one of the networks."""
+    """All scenes of images x maps x attacks x budgets, each with a card for each network."""
 
     kind: ClassVar[str] = "snapshot"
     networks: tuple[tuple[str, str, Training], ...]  # name, label, network
@@ -72,7 +72,7 @@ class Snapshot(Spec):
         return {"pictures": pictures}, {"about": about, "scenes": scenes}
 
     def _about(self, explorer: Explorer) -> dict[str, Any]:
-        """The explorer's own, with the settings that were made."""
+        """What the explorer says of itself, with only the controls and settings for which there are scenes."""
         about = explorer.about()
         fewer = {
             "image": slider("image", range(self.images), 0, 0, "one of the first test images"),
@@ -85,9 +85,8 @@ class Snapshot(Spec):
 
 
 def snapshot(study: Study) -> Snapshot:
-    """Of a study's main defences."""
+    """The snapshot of a study's main defences."""
     p = study.profile
-    selection = p.penalty.selection
     return Snapshot(
         networks=tuple((name, study.labels[name], study.training(name)) for name in DEFENCES if name in study.labels),
         source=study.surrogate(sources_of(study, study.architecture)[0]),
@@ -95,20 +94,20 @@ def snapshot(study: Study) -> Snapshot:
         maps=KINDS,
         budgets=tuple(sorted({min(share * p.eps, 1.0) for share in (0, 0.25, 0.5, 1, 1.5, 2)})),
         eps=p.eps,
-        selection=tuple(vars(selection).items()),
+        selection=tuple(vars(p.penalty.selection).items()),
         note=study.footer,
     )
 
 
 def html(study: Study) -> str:
-    """The snapshot of a study as a fragment of a page: style, script and data, all in one."""
+    """The snapshot of a study as a fragment of a page: style, script and data in one piece."""
     study.make([snapshot(study)])
     artefact = study.get(snapshot(study))
     return fragment(artefact.facts["about"], artefact.facts["scenes"], artefact.tensors["pictures"].numpy().tobytes())
 
 
 def fragment(about: dict[str, Any], scenes: dict[str, Any], pictures: bytes) -> str:
-    """Data are gzipped; without scripts, as on GitHub, a line says what is missing."""
+    """The fragment, its data gzipped. Where no script runs, as on GitHub, a line says what is missing."""
     packed = {"scenes": _packed(json.dumps(scenes).encode()), "pictures": _packed(pictures)}
     front = {name: (FRONT / name).read_text(encoding="utf-8") for name in ("explorer.css", "explorer.js")}
     return f"""<style>{front["explorer.css"]}</style>
@@ -129,5 +128,5 @@ def _packed(content: bytes) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON that cannot end the script it stands in."""
+    """JSON that cannot end the script in which it stands."""
     return json.dumps(value).replace("<", "\\u003c")

@@ -9,14 +9,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from PIL import Image
 
+from jsigr_lib.claim_figures import VERDICTS
 from jsigr_lib.config import PROFILE_NAMES, load_profile
-from jsigr_lib.figures import VERDICTS
 
 SCORECARD = "scorecard.csv"
 FIGURES = ("accuracy_vs_eps.png", "teaser.png")
-"""Those that stand for a run; the first is on the sheet."""
+"""The figures that stand for a run; the first is on the sheet."""
 A4 = (8.27, 11.69)  # inches
 MARGIN = 0.7
+WIDTH = A4[0] - 2 * MARGIN
 TITLE = "J-SIGR companion: which claims hold"
 INTRODUCTION = (
     'An independent reconstruction of "Jacobian Norm with Selective Input Gradient Regularization for Improved and '
@@ -26,14 +27,16 @@ INTRODUCTION = (
 
 
 def scorecard(folder: Path) -> pd.DataFrame:
-    """The scorecard of a run as it was published, all of it text. Rows on other data are those of the replications that
-    are published beside it: a replication may have been run later."""
-    card = _text(folder / SCORECARD)
+    """The scorecard of a published run, all of it text. A replication may have been run later: what its own scorecard,
+    published beside this one, says of its own data replaces the rows here."""
+    card, key = _text(folder / SCORECARD), ["claim", "data"]
     replications = load_profile(folder.name).replications if folder.name in PROFILE_NAMES else []
     for path in (folder.parent / name / SCORECARD for name in replications):
         if path.is_file():
             other = _text(path)
-            card = _updated(card, other[other["data"] == other["data"].iloc[0]])
+            columns, card = list(card), card.set_index(key)
+            card.update(other[other["data"] == other["data"].iloc[0]].set_index(key))
+            card = card.reset_index()[columns]
     return card
 
 
@@ -41,16 +44,8 @@ def _text(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def _updated(card: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
-    """The card with these rows in the place of those of the same claim and data."""
-    key = ["claim", "data"]
-    updated = card.set_index(key)
-    updated.update(rows.set_index(key))
-    return updated.reset_index()[list(card)]
-
-
 def headline(card: pd.DataFrame) -> str:
-    """How many claims have which verdict, in a sentence per data set."""
+    """A sentence per data set: how many claims have which verdict."""
     said = []
     for data, rows in card.groupby("data", sort=False):
         counts = ", ".join(f"{n} {verdict}" for verdict, n in rows.verdict.value_counts().items())
@@ -59,14 +54,15 @@ def headline(card: pd.DataFrame) -> str:
 
 
 def write(folder: Path, path: Path) -> None:
-    """The sheet as PDF, the same bytes for the same results; `folder` is that of a run's figures and tables."""
+    """Write the sheet as PDF, with the same bytes for the same results. `folder` holds a run's figures and tables."""
     with mpl.rc_context({"pdf.fonttype": 42}):
         about = {"Title": TITLE, "Creator": "jsigr site", "CreationDate": None, "Producer": None}
         filled(folder).figure.savefig(path, format="pdf", metadata=about)
 
 
 def filled(folder: Path) -> "Sheet":
-    """Every claim with its verdicts and, of the run's own data, what they rest on; the figure in what is left."""
+    """The sheet: every claim with its verdicts and, for the run's own data, what they rest on; below them the figure,
+    as large as the page allows."""
     sheet = Sheet()
     card = scorecard(folder)
     sheet.say(TITLE, 17, weight="bold")
@@ -85,36 +81,35 @@ def filled(folder: Path) -> "Sheet":
 
 
 class Sheet:
-    """An A4 page that is filled from the top."""
+    """An A4 page that is filled from the top; `left` is what is left of its height, in inches."""
 
     def __init__(self) -> None:
         self.figure, self.left = Figure(figsize=A4), A4[1] - MARGIN
 
     def say(self, text: str, size: float, *, above: float = 0.03, **style) -> None:
         """A paragraph of `size` points, `above` inches below the last one."""
-        per_line = int((A4[0] - 2 * MARGIN) * 72 / (size * 0.56))
-        lines = textwrap.wrap(text, per_line)
+        lines = textwrap.wrap(text, int(WIDTH * 72 / (size * 0.56)))
         self.left -= above
-        place, style = (MARGIN / A4[0], self.left / A4[1]), {"va": "top", "linespacing": 1.25, **style}
-        self.figure.text(*place, "\n".join(lines), size=size, parse_math=False, **style)
+        self._put(MARGIN, "\n".join(lines), size, **style)
         self.left -= len(lines) * size * 1.45 / 72
 
     def beside(self, texts: dict[str, str], size: float, widths: list[int]) -> None:
         """Texts, each in its colour, on one line, in columns as wide as `widths` relate."""
-        starts = MARGIN + (A4[0] - 2 * MARGIN) * np.cumsum([0, *widths[:-1]]) / sum(widths)
+        self.left -= 0.03
+        starts = MARGIN + WIDTH * np.cumsum([0, *widths[:-1]]) / sum(widths)
         for start, (text, color) in zip(starts, texts.items(), strict=True):
-            place = start / A4[0], (self.left - 0.03) / A4[1]
-            self.figure.text(*place, text, size=size, color=color, weight="bold", va="top", parse_math=False)
-        self.left -= 0.03 + size * 1.45 / 72
+            self._put(start, text, size, color=color, weight="bold")
+        self.left -= size * 1.45 / 72
+
+    def _put(self, x: float, text: str, size: float, **style) -> None:
+        place = x / A4[0], self.left / A4[1]
+        self.figure.text(*place, text, size=size, va="top", linespacing=1.25, parse_math=False, **style)
 
     def draw(self, path: Path) -> None:
         """A picture, as large as what is left of the page allows."""
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
-        room = A4[0] - 2 * MARGIN, self.left - MARGIN
-        scale = min(room[0] / pixels.shape[1], room[1] / pixels.shape[0])
-        width, height = pixels.shape[1] * scale, pixels.shape[0] * scale
-        place = ((A4[0] - width) / 2 / A4[0], (self.left - 0.1 - height) / A4[1], width / A4[0], height / A4[1])
-        axes = self.figure.add_axes(place)
+        room = MARGIN / A4[0], (MARGIN - 0.1) / A4[1], WIDTH / A4[0], (self.left - MARGIN) / A4[1]
+        axes = self.figure.add_axes(room, anchor="N")  # an image keeps its proportions
         axes.imshow(pixels, interpolation="none")
         axes.set_axis_off()

@@ -1,12 +1,11 @@
-"""The figures of the theory notebook; see `figures` for how all of them are made."""
+"""The figures of the theory notebook; see `plotting` for how all of them are made."""
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from jsigr_lib.figures import Described, bars, name_bars
 from jsigr_lib.measure_estimators import best_coin, predicted_spread
-from jsigr_lib.plotting import figure, looks, panels
+from jsigr_lib.plotting import Described, bars, figure, looks, name_bars, panels
 from jsigr_lib.study import Study
 
 

@@ -1,4 +1,4 @@
-"""What moves: the live saliency explorer, and the progress line of a notebook that has something to compute."""
+"""What moves in a notebook: the live saliency explorer, and the progress line while something is computed."""
 
 import logging
 import time
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def progress_display() -> Progress:
-    """A progress callback for notebooks: one line that is rewritten in place."""
+    """A progress callback for notebooks. It shows one line and rewrites it in place."""
     start, handle = time.perf_counter(), None
 
     def progress(spec: Spec, done: float, total: float) -> None:
@@ -44,10 +44,10 @@ def open_study(parameters: dict[str, Any]) -> Study:
 
 
 class SaliencyExplorer(anywidget.AnyWidget):
-    """The explorer of some networks, live: the front end asks for a scene, this answers.
+    """The live explorer: the front end asks for a scene, and this answers.
 
-    The front end has one question at a time under way and keeps only the latest that the reader has, so sliders never
-    queue up. A bad combination of settings comes back as a message, which is shown beside the pictures as they were.
+    The front end asks one question at a time and keeps only the reader's latest one, so that sliders never queue up. To
+    bad settings the answer is a message, which the front end shows beside the old pictures.
     """
 
     _esm = FRONT / "explorer.js"
@@ -61,12 +61,12 @@ class SaliencyExplorer(anywidget.AnyWidget):
 
     @classmethod
     def pretrained(cls, images: int = 100) -> "SaliencyExplorer":
-        """On the networks that come with the repository, with nothing to train."""
+        """The explorer of the networks that come with the repository: there is nothing to train."""
         return cls(Explorer.pretrained(images))
 
     @classmethod
     def of_study(cls, study: Study, images: int = 100) -> "SaliencyExplorer":
-        """On the networks of a study, which are trained if they are missing."""
+        """The explorer of a study's networks, which are trained if they are missing."""
         return cls(Explorer.of_study(study, images))
 
     def _answer(self, _widget, question: Any, _buffers: list) -> None:
@@ -75,7 +75,7 @@ class SaliencyExplorer(anywidget.AnyWidget):
             scene, pictures = self.explorer.scene(asked.get("settings"))
         except InputError as error:
             scene, pictures = {"error": str(error)}, b""
-        except Exception as error:  # the reader has no traceback to look at: the log has it, the page says what it is
+        except Exception as error:  # the reader sees no traceback: the log has it, the page names the error
             logger.exception("the explorer failed with %s", question)
             scene, pictures = {"error": f"{type(error).__name__}: {error}"}, b""
         self.send({"id": asked.get("id"), "scene": scene}, [pictures])

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from jsigr_lib import cli
+from jsigr_lib import cli, pipeline
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import ROOT, RUNS
 
@@ -160,7 +160,7 @@ def test_whatever_stops_a_run_is_one_line(monkeypatch, capsys, failure, code, sa
         time.sleep(10)
 
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    monkeypatch.setattr(cli.pipeline, "run", run)
+    monkeypatch.setattr(pipeline, "run", run)
     assert call(monkeypatch, capsys, "run") == (code, f"{said}\n")
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 

@@ -16,8 +16,8 @@ from PIL import Image
 import jsigr_lib
 from jsigr_lib import (
     attack_figures,
+    claim_figures,
     estimators,
-    figures,
     gallery,
     linearised_tables,
     map_tables,
@@ -26,6 +26,7 @@ from jsigr_lib import (
     robustness,
     saliency_figures,
     theory_figures,
+    training_figures,
     verdicts,
 )
 from jsigr_lib.attacked import Outcomes
@@ -33,19 +34,7 @@ from jsigr_lib.attributions import MAPS
 from jsigr_lib.cells import headline_attack
 from jsigr_lib.claims import load_claims
 from jsigr_lib.errors import InputError
-from jsigr_lib.plotting import (
-    MARKERS,
-    PALETTE,
-    figure,
-    heat_map,
-    looks,
-    map_grid,
-    panels,
-    save,
-    show_image,
-    show_map,
-    write,
-)
+from jsigr_lib.plotting import MARKERS, PALETTE, figure, heat_map, looks, map_grid, panels, save, show, write
 
 ALT = "Three dots; the last is the highest, at 9."
 
@@ -164,7 +153,7 @@ def test_saved_twice_is_the_same_to_the_byte(desk, table):
     names = {}
     for _ in range(2):
         study = desk()
-        save(study, "curves", *figures.training_curves(study, table("history")))
+        save(study, "curves", *training_figures.training_curves(study, table("history")))
         for path in study.out.iterdir():
             names.setdefault(path.name, []).append(path.read_bytes())
             path.unlink()
@@ -249,20 +238,19 @@ def test_heat_map_writes_every_number():
 def test_images_grey_and_colour(channels, shape):
     array = np.random.default_rng(0).random((channels, 4, 5))
     axes = axes_of(figure(2, 2))
-    show_image(axes, array, title="here")
+    show(axes, array)
     shown = np.asarray(axes.images[0].get_array())
     assert shown.shape == shape
     assert_allclose(shown, array[0] if channels == 1 else array.transpose(1, 2, 0))
-    assert axes.get_title() == "here"
     assert len(axes.get_xticks()) == len(axes.get_yticks()) == 0
 
 
 def test_maps_are_scaled_by_their_own_peak():
     axes = axes_of(figure(2, 2))
-    show_map(axes, np.linspace(0, 7, 1001).reshape(7, 143))
+    show(axes, np.linspace(0, 7, 1001).reshape(7, 143))
     assert axes.images[0].get_clim() == (0, pytest.approx(6.965))
     axes = axes_of(figure(2, 2))
-    show_map(axes, np.zeros((3, 3)))
+    show(axes, np.zeros((3, 3)))
     assert axes.images[0].get_clim() == (0, 1)
 
 
@@ -311,22 +299,22 @@ def linearised_figure(study, table):
 
 def cost_figure(study, table):
     table("history")
-    return figures.cost_scatter(study, table("cost"), robustness.training_seconds(study))
+    return attack_figures.cost_scatter(study, table("cost"), robustness.training_seconds(study))
 
 
 FIGURES = {
-    "trade-offs": lambda study, table: figures.trade_offs(study, table("trade-offs")),
-    "training curves": lambda study, table: figures.training_curves(study, table("history")),
+    "trade-offs": lambda study, table: claim_figures.trade_offs(study, table("trade-offs")),
+    "training curves": lambda study, table: training_figures.training_curves(study, table("history")),
     "accuracy": lambda study, table: attack_figures.accuracy_curves(study, table("accuracy")),
     "judges": lambda study, table: attack_figures.judges(study, table("judges")),
     "ranking": lambda study, table: attack_figures.attack_ranking(study, table("accuracy")),
     "matrix": lambda study, table: attack_figures.transfer_matrix(study, table("accuracy")),
-    "search": lambda study, table: figures.searched(study, table("search")),
-    "grid": lambda study, table: figures.lambda_grid(study, table("search")),
+    "search": lambda study, table: training_figures.searched(study, table("search")),
+    "grid": lambda study, table: training_figures.lambda_grid(study, table("search")),
     "cost": cost_figure,
     "deletion and insertion": lambda study, table: saliency_figures.probability_curves(study, table("curves")),
-    "forest": lambda study, table: figures.forest(study, table("contrasts")),
-    "verdicts": lambda study, table: figures.verdicts(
+    "forest": lambda study, table: claim_figures.forest(study, table("contrasts")),
+    "verdicts": lambda study, table: claim_figures.verdicts(
         study, verdicts.scorecard(study, load_claims(), table("contrasts"))
     ),
     "agreement": lambda study, table: saliency_figures.agreement_bars(study, table("measures")),
@@ -366,7 +354,7 @@ def test_figure_and_its_words(study, table, name):
 
 def test_training_curves_plot_the_history(study, table):
     history = pd.concat([table("history"), table("history").assign(epoch=2, validation_accuracy=0.875)])
-    fig, alt = figures.training_curves(study, history)
+    fig, alt = training_figures.training_curves(study, history)
     left, right = fig.axes
     assert study.featured != list(study.labels)
     for i, name in enumerate(study.featured):
@@ -467,7 +455,7 @@ def test_judges_have_a_row_of_dots_per_defence(study, table):
 def test_lambda_grid_shows_both_tables_and_names_the_best(study, table):
     found = table("search")
     grid = found[(found.defence == "jsigr") & (found.split == "validation")]
-    fig, alt = figures.lambda_grid(study, found)
+    fig, alt = training_figures.lambda_grid(study, found)
     for axes, threat in zip(fig.axes, ("clean", "transfer"), strict=True):
         rows = grid[grid.threat == threat].set_index("weights").accuracy
         expected = [[rows[f"lambda_j {j:g}, lambda_s {s:g}"] for s in (0.0, 3.0)] for j in (0.0, 0.01)]
@@ -478,7 +466,7 @@ def test_lambda_grid_shows_both_tables_and_names_the_best(study, table):
 
 def test_search_draws_every_candidate_and_rings_the_best(study, table):
     found = table("search")
-    fig, alt = figures.searched(study, found)
+    fig, alt = training_figures.searched(study, found)
     for axes, split in zip(fig.axes, ("validation", "test"), strict=True):
         rows = found[(found.defence == "jsigr") & (found.split == split)]
         points = rows.pivot(index=["weights", "chosen"], columns="threat", values="accuracy").reset_index()
@@ -491,12 +479,12 @@ def test_search_draws_every_candidate_and_rings_the_best(study, table):
 def test_a_grid_needs_weights_that_were_tried(tiny, study, table):
     defences = {name: {**one.model_dump(), "tried": {}} for name, one in study.profile.defences.items()}
     with pytest.raises(InputError, match=r"^tried of defence 'jsigr' = \{\}; accepted: "):
-        figures.lambda_grid(tiny(study.store.root, defences=defences), table("search"))
+        training_figures.lambda_grid(tiny(study.store.root, defences=defences), table("search"))
 
 
 def test_trade_offs_stand_where_the_table_says(study, table):
     paid = table("trade-offs")
-    fig, alt = figures.trade_offs(study, paid)
+    fig, alt = claim_figures.trade_offs(study, paid)
     for axes, column in zip(fig.axes, ("clean", "cost", "agreement"), strict=True):
         points = [tuple(container.lines[0].get_xydata()[0]) for container in axes.containers]
         assert points == list(zip(paid[column], paid.transferred, strict=True))
@@ -506,7 +494,7 @@ def test_trade_offs_stand_where_the_table_says(study, table):
 
 def test_cost_is_relative_to_standard(study, table):
     seconds = {name: 2.0 + i for i, name in enumerate(study.profile.defences)}
-    fig, alt = figures.cost_scatter(study, table("cost"), seconds)
+    fig, alt = attack_figures.cost_scatter(study, table("cost"), seconds)
     left, right = fig.axes
     cost = table("cost").set_index("defence")
     for i, name in enumerate(study.profile.defences):
@@ -539,7 +527,7 @@ def test_forest_has_a_row_per_test_and_a_panel_per_data_set(study, table):
     contrasts = table("contrasts")
     other = contrasts[contrasts.claim == "transfer"].assign(data="other data", difference=0.125)
     both = pd.concat([contrasts, other])
-    fig, alt = figures.forest(study, both)
+    fig, alt = claim_figures.forest(study, both)
     left, right = fig.axes
     assert [axes.get_title("left") for axes in fig.axes] == ["Fashion-MNIST", "other data"]
     tests = contrasts.drop_duplicates(["claim", "measure", "a", "b"])
@@ -558,7 +546,7 @@ def test_forest_has_a_row_per_test_and_a_panel_per_data_set(study, table):
 def test_verdicts_are_those_of_the_scorecard(study, table):
     card = verdicts.scorecard(study, load_claims(), table("contrasts"))
     card = pd.concat([card, card.assign(data="other data", verdict="supported")])
-    fig, alt = figures.verdicts(study, card)
+    fig, alt = claim_figures.verdicts(study, card)
     (axes,) = fig.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["Fashion-MNIST", "other data"]
     written = {text.get_position(): text.get_text() for text in axes.texts}

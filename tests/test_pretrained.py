@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from jsigr_lib import attacks, cli, model_card, pretrained
+from jsigr_lib import attacks, cli, pretrained
 from jsigr_lib.cells import headline_attack
 from jsigr_lib.config import load_profile
 from jsigr_lib.errors import InputError
@@ -246,8 +246,10 @@ def test_unknown_name_is_refused_with_the_known_ones(folder, name):
     ],
 )
 def test_objective_in_words(defence, said, unsaid):
-    profile = load_profile("quick")
-    words = model_card.in_words(profile.defences[defence].objective, profile.options(defence))
+    profile, facts = load_profile("quick"), pretrained.load("jsigr").facts
+    trained = {"objective": profile.defences[defence].objective, "options": profile.options(defence)}
+    card = " ".join(pretrained.card({**facts, **trained}, "0" * 64).split())
+    words = re.search(r"It minimises (.+?)\. \d+ epoch", card)[1]
     assert [part for part in said if part not in words] == []
     assert [part for part in unsaid if part in words] == []
 
@@ -277,7 +279,7 @@ def test_committed_set_is_whole_and_small():
 @pytest.mark.parametrize("name", NAMES)
 def test_committed_card_is_that_of_the_file(name):
     path = PRETRAINED / f"{name}.safetensors"
-    assert path.with_suffix(".md").read_text() == model_card.card(read(path).facts, sha256(path))
+    assert path.with_suffix(".md").read_text() == pretrained.card(read(path).facts, sha256(path))
 
 
 def test_data_readme_lists_what_is_there():

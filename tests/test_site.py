@@ -15,8 +15,8 @@ from bs4 import BeautifulSoup
 from nbformat import v4
 
 from jsigr_lib import cli, pipeline, site, summary
+from jsigr_lib.claim_figures import VERDICTS
 from jsigr_lib.errors import InputError
-from jsigr_lib.figures import VERDICTS
 from jsigr_lib.paths import ROOT
 from jsigr_lib.prose import mathml
 
