@@ -16,8 +16,8 @@ from torch.func import functional_call
 
 from jsigr_lib import regions, statistics
 from jsigr_lib.artefacts import Spec, Store
-from jsigr_lib.attacks import check_batch, check_logits
 from jsigr_lib.balls import distance
+from jsigr_lib.checks import check_batch, check_logits
 from jsigr_lib.data import load
 from jsigr_lib.jacobian import Images, evaluation_mode
 from jsigr_lib.study import Study

@@ -50,7 +50,7 @@ class Defence(Table):
 
 
 class Penalty(Table):
-    """Options shared by all regularisers of the J-SIGR family; see objectives.JSIGR and saliency.Selection."""
+    """Options shared by all regularisers of the J-SIGR family; see jsigr.JSIGR and saliency.Selection."""
 
     estimator: Literal["single-pass", "double-backprop", "exact"] = "single-pass"
     fraction: float = Field(0.1, gt=0, le=1)
@@ -172,7 +172,7 @@ class Profile(Table):
         if self.defences["standard"].teacher:
             raise InputError("teacher = True of defence 'standard'; accepted: False, as it is the others' teacher")
         for name, defence in self.defences.items():
-            guide = getattr(defences.build(defence.objective, **self.options(name)), "guide", None)
+            guide = defences.build(defence.objective, **self.options(name)).guide
             if defence.teacher and guide is None:
                 raise InputError(f"teacher = True of defence {name!r}; accepted: False, as it takes nothing from one")
             if not defence.teacher and guide == "gradient":

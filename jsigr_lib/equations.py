@@ -23,7 +23,7 @@ from jsigr_lib.paths import EQUATIONS, NOTEBOOKS, ROOT
 TAG = re.compile(r"abs|derived|ours|(code|cited): \S.*")
 FORMULA = re.compile(r"\|\||\^[T2]|\[derived\]|\bsum_|\bmean_i|<=|E\[|\bsqrt\b|[)\w] = [^=]*[*/^]")
 """What a docstring or a comment has that states a formula."""
-INDEXED = ("formulas", "jacobian", "saliency", "objectives", "estimators", "theory", "boundary", "regions", "measures")
+INDEXED = ("formulas", "jacobian", "saliency", "jsigr", "estimators", "theory", "boundary", "regions", "measures")
 """Modules whose formulas have to be in the index."""
 
 

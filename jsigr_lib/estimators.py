@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.data import load
 from jsigr_lib.jacobian import Images
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jsigr import JSIGR
 from jsigr_lib.saliency import Selection, perturbation_saliency, selection_mask
 from jsigr_lib.study import Study
 from jsigr_lib.zoo import Options, Training, trained
@@ -91,14 +91,7 @@ class Scatter(Spec):
     the L2 norm, the one that has an exact reference."""
 
     kind: ClassVar[str] = "scatter"
-    code: ClassVar[tuple[str, ...]] = (
-        "batch_norm",
-        "double_backward",
-        "estimators",
-        "jacobian",
-        "objectives",
-        "saliency",
-    )
+    code: ClassVar[tuple[str, ...]] = ("autograd", "estimators", "jacobian", "jsigr", "saliency")
     target: Training
     lambda_j: float
     lambda_s: float

@@ -11,8 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from jsigr_lib.attacks import are_probabilities, pgd
+from jsigr_lib.attacks import pgd
 from jsigr_lib.balls import ROUNDING
+from jsigr_lib.checks import are_probabilities
 from jsigr_lib.jacobian import Images, evaluation_mode, loss_gradient
 
 POINT = 0.01  # of accuracy: what a comparison has to exceed

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from jsigr_lib import formulas, theory
 from jsigr_lib.jacobian import Images, evaluation_mode, sphere, squared_norm, vjp
-from jsigr_lib.objectives import JSIGR, residual
+from jsigr_lib.jsigr import JSIGR, residual
 from jsigr_lib.specimens import SOFTNESS, WEIGHTS, Specimen, offsets, penalty, second_derivative, softened
 
 RADII = np.geomspace(3e-5, 3, 26)
@@ -44,8 +44,8 @@ def half_batches(one: Specimen, images: int = 8, share: float = 0.1) -> tuple[np
     objective, one = JSIGR(**WEIGHTS, fraction=share), one.few(images)
     single = torch.stack([penalty(one, [i]) for i in range(images)])
     halves = torch.stack([single[list(half)].mean() for half in combinations(range(images), images // 2)])
-    counted = formulas.fraction(halves, objective.chance) / single.mean()
-    return counted.cpu().numpy(), objective.chance
+    counted = formulas.fraction(halves, objective.penalised_steps) / single.mean()
+    return counted.cpu().numpy(), objective.penalised_steps
 
 
 def towards_boundary(one: Specimen, shares: np.ndarray) -> dict[str, np.ndarray]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from jsigr_lib import estimators, formulas, regions, theory
 from jsigr_lib.findings import EQUAL, EXCESS, RATIO, RELATIVE, ROUNDING, Finding, sphere_design
 from jsigr_lib.jacobian import evaluation_mode, sphere, squared_norm, vjp
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jsigr import JSIGR
 from jsigr_lib.specimens import (
     SOFTNESS,
     WEIGHTS,
@@ -101,7 +101,7 @@ def single_pass(specimens: dict[str, Specimen], coin: float = 0.1) -> Finding:
             mask = torch.rand(one.x[:, :1].shape, generator=torch.Generator().manual_seed(0)).to(one.x)
             value, gradient = _single_pass_mean(one, mask, coin)
             x = one.x.detach().requires_grad_()
-            exact = JSIGR(**WEIGHTS, **estimators.EXACT)._double_backprop(one.model(x), x, one.y, mask, None)
+            exact = JSIGR(**WEIGHTS, **estimators.EXACT)._double_backprop(one.model(x), x, one.y, mask, None)[0]
             expected = estimators.penalty_gradient(one.model, (one.x, one.y, mask), **WEIGHTS, **estimators.EXACT)
             yield name, _apart(value, exact.detach(), exact.detach()), 1
             yield name, _apart(gradient, expected, expected.abs().max()), 1
@@ -135,11 +135,11 @@ def fraction(specimens: dict[str, Specimen], images: int = 6, share: float = 0.1
     def found():
         for name, one in specimens.items():
             one, objective = one.few(images), JSIGR(**WEIGHTS, fraction=share)
-            size = len(objective._draw_share(images, torch.Generator()))
+            size = len(objective._draw_images(images, torch.Generator()))
             halves = [list(half) for half in combinations(range(images), size)]
             whole, parts = penalty(one, list(range(images))), [penalty(one, half) for half in halves]
-            counted = torch.stack([formulas.fraction(part, objective.chance) for part in parts])
-            yield name, _apart(objective.chance * counted.mean(), whole, whole), len(halves)
+            counted = torch.stack([formulas.fraction(part, objective.penalised_steps) for part in parts])
+            yield name, _apart(objective.penalised_steps * counted.mean(), whole, whole), len(halves)
 
     return _largest(found(), EQUAL, RELATIVE)
 

@@ -23,7 +23,16 @@ class Attacked(Spec):
     """The first test (or validation) images attacked through one source network, or several with averaged logits."""
 
     kind: ClassVar[str] = "attacked"
-    code: ClassVar[tuple[str, ...]] = ("attacks", "autoattack", "balls", "jacobian", "outcomes", "saliency")
+    code: ClassVar[tuple[str, ...]] = (
+        "attack_loop",
+        "attacks",
+        "balls",
+        "checks",
+        "jacobian",
+        "judges",
+        "outcomes",
+        "saliency",
+    )
     sources: tuple[Training, ...]
     attack: str
     eps: float

@@ -15,7 +15,7 @@ from torch import nn
 
 from jsigr_lib import formulas, theory
 from jsigr_lib.findings import EQUAL, EXCESS, RATIO, RELATIVE, ROUNDING, Finding, sphere_design
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jsigr import JSIGR
 from jsigr_lib.specimens import Specimen, offsets, tangent_error
 
 CASES, SIMPLER = 200, 40
@@ -153,9 +153,10 @@ def fraction(cases: int = CASES) -> Finding:
     def case(draw: Draw) -> float:
         penalties = draw(st.integers(1, 7).flatmap(lambda n: numbers(n, low=0)))
         objective = JSIGR(1.0, 1.0, fraction=draw(st.floats(0.01, 1)))
-        size = len(objective._draw_share(len(penalties), torch.Generator()))
+        size = len(objective._draw_images(len(penalties), torch.Generator()))
         parts = [np.mean(part) for part in combinations(penalties, size)]
-        mean = objective.chance * np.mean([formulas.fraction(part, objective.chance) for part in parts])
+        steps = objective.penalised_steps
+        mean = steps * np.mean([formulas.fraction(part, steps) for part in parts])
         return _apart(mean, penalties.mean(), penalties.mean())
 
     return search(case, EQUAL, RELATIVE, cases)

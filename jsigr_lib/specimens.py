@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from jsigr_lib import estimators, regions, theory
 from jsigr_lib.jacobian import Images, evaluation_mode
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jsigr import JSIGR
 from jsigr_lib.study import Study
 
 WEIGHTS = {"lambda_j": 0.01, "lambda_s": 3.0}
@@ -64,7 +64,7 @@ def penalty(one: Specimen, chosen: list[int]) -> Tensor:
     objective = JSIGR(**WEIGHTS, **estimators.EXACT)
     mask = torch.zeros_like(x[:, :1]).detach()
     with evaluation_mode(one.model):
-        return objective._double_backprop(one.model(x), x, one.y[chosen], mask, None).detach()
+        return objective._double_backprop(one.model(x), x, one.y[chosen], mask, None)[0].detach()
 
 
 @contextmanager

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from jsigr_lib import provenance, results
 from jsigr_lib.artefacts import Artefact, Progress, Spec, Store
-from jsigr_lib.autoattack import FEWEST_CLASSES
 from jsigr_lib.config import budget, load_profile, resolve_device, resolve_jobs
 from jsigr_lib.data import SPLIT_SEED, Dataset, DataSpec, Split, load
 from jsigr_lib.errors import InputError, between, file_name, one_of, shown
+from jsigr_lib.judges import FEWEST_CLASSES
 from jsigr_lib.origins import sha256
 from jsigr_lib.paths import FIGURES, RUNS
 from jsigr_lib.zoo import Training, trained

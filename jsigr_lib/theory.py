@@ -12,7 +12,7 @@ from jsigr_lib import statistics
 from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.data import load
 from jsigr_lib.jacobian import Images, evaluation_mode, sphere, vjp
-from jsigr_lib.objectives import residual
+from jsigr_lib.jsigr import residual
 from jsigr_lib.outcomes import Attacked, attacked_split
 from jsigr_lib.study import Study
 from jsigr_lib.threats import headline_attack

@@ -169,7 +169,7 @@ def test_a_reason_stands_in_for_a_cell(file):
 
 
 def test_a_method_is_called_by_its_class(file):
-    text = ENTRY.replace("theory:projection_variance", "objectives:JSIGR._single_pass")
+    text = ENTRY.replace("theory:projection_variance", "jsigr:JSIGR._single_pass")
     (one,) = load_equations(file(text.replace("01_theory#01-07", "02_training#02-04")))
     path, line = equations.place(one.functions[0])
     assert "def _single_pass" in (ROOT / path).read_text().splitlines()[line - 1]

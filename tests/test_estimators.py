@@ -9,7 +9,7 @@ from torch.autograd.functional import jacobian
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from jsigr_lib import estimators, objectives, pipeline
+from jsigr_lib import estimators, jsigr, pipeline
 from jsigr_lib.estimators import (
     COINS,
     ESTIMATORS,
@@ -168,7 +168,7 @@ def moments(net, batch, seeded):
     """Of `net`, without noise."""
     vertices = cycle(F.normalize(torch.tensor(ICOSAHEDRON, dtype=torch.double)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objectives, "sphere", lambda batch, classes, **_: torch.stack([*islice(vertices, batch)]))
+        patch.setattr(jsigr, "sphere", lambda batch, classes, **_: torch.stack([*islice(vertices, batch)]))
         patch.setattr(estimators, "MOMENT_DRAWS", len(ICOSAHEDRON))
         return single_pass_moments(net, batch, seeded(), WEIGHTS)
 

@@ -88,14 +88,10 @@ def test_the_nearest_explains_and_the_latest_of_equals():
         (NETWORK, ["training"], "code of training.py changed"),
         (NETWORK, ["attacks", "zoo"], "code of attacks.py, zoo.py changed"),
         (NETWORK, ["data"], "its data's code of data.py changed"),
-        (ATTACKED, ["autoattack"], "code of autoattack.py changed"),
+        (ATTACKED, ["judges"], "code of judges.py changed"),
         (ATTACKED, ["training"], "its model's code of training.py changed"),
         (ATTACKED, ["attacks"], "code of attacks.py changed"),  # its own too
-        (
-            ATTACKED,
-            ["autoattack", "training"],
-            "code of autoattack.py changed, its model's code of training.py changed",
-        ),
+        (ATTACKED, ["judges", "training"], "code of judges.py changed, its model's code of training.py changed"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )
