@@ -19,9 +19,10 @@ from jsigr_lib.artefacts import Spec
 from jsigr_lib.attacked import Outcomes, correct_of, transferred, white_box
 from jsigr_lib.cells import sources_of
 from jsigr_lib.defences import regulariser
-from jsigr_lib.jacobian import Images, sphere, vjp
-from jsigr_lib.objectives import JSIGR, residual
+from jsigr_lib.jacobian import sphere, vjp
+from jsigr_lib.jsigr import JSIGR, residual
 from jsigr_lib.saliency import Selection, linearised_saliency, perturbation_saliency, selection_mask
+from jsigr_lib.shapes import Images
 from jsigr_lib.study import Study
 from jsigr_lib.zoo import Bank, Training
 
@@ -30,13 +31,16 @@ class MapCosine(JSIGR):
     """A correlation loss in the place of the selection: lambda_S mean_i (1 - cos(|g_i|, S_i)), with |g| summed over
     channels and S the linearised perturbation map that self targets are made from, a constant. No mask is used."""
 
-    def _double_backprop(self, z: Tensor, x: Images, y: Tensor, mask: Tensor | None, generator) -> Tensor:
+    def _double_backprop(
+        self, z: Tensor, x: Images, y: Tensor, mask: Tensor | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         r_j = z.shape[1] * self._size(vjp(z, x, sphere(*z.shape, like=z, generator=generator))).mean()
         g = vjp(z, x, residual(z, y))
         saliency = linearised_saliency(x.detach(), g.detach(), **self.selection.perturbation)
         unlike = 1 - F.cosine_similarity(g.abs().sum(1).flatten(1), saliency.flatten(1)).mean()
-        self.terms |= {"jacobian": r_j.detach() / self.chance, "selective": unlike.detach() / self.chance}
-        return self.lambda_j * r_j + self.lambda_s * unlike
+        parts = {"jacobian": r_j, "selective": unlike}
+        penalty = self.lambda_j * r_j + self.lambda_s * unlike
+        return penalty, {name: part.detach() / self.penalised_steps for name, part in parts.items()}
 
 
 def map_cosine(**options) -> MapCosine:

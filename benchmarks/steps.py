@@ -1,7 +1,6 @@
 """One training step of every defence, against a standard step: gradients cleared, loss, backward pass, AdamW."""
 
 from collections.abc import Callable
-from copy import copy
 
 import pandas as pd
 import torch
@@ -11,13 +10,12 @@ from torch.nn import functional as F
 from benchmarks import tables
 from benchmarks.workloads import STEPS, Workload
 from jsigr_lib.defences import AdversarialTraining, input_gradient
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jsigr import JSIGR, Objective
 from jsigr_lib.saliency import selection_mask
 
 LAMBDA_J, LAMBDA_S, EPS = 0.01, 3.0, 0.1  # of no influence on time
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.05)
 BASELINE = "standard"
-Objective = Callable[..., Tensor]
 
 
 def table(*, jacobian_reg: type | None, rounds: int, device: torch.device) -> pd.DataFrame:
@@ -54,7 +52,7 @@ def objectives() -> dict[str, Objective]:
         "J-SIGR, double backprop, q = 1": JSIGR(LAMBDA_J, LAMBDA_S, estimator="double-backprop", fraction=1),
         "Jacobian": JSIGR(LAMBDA_J, 0),
         "input gradient": input_gradient(lambda_s=LAMBDA_S),
-        "tulip, finite difference": tulip,
+        "tulip, finite difference": Tulip(),
         "fast adv. training": AdversarialTraining(EPS, steps=1),
         "PGD-7 training": AdversarialTraining(EPS, steps=7),
         "PGD-10 training": AdversarialTraining(EPS, steps=10),
@@ -69,13 +67,12 @@ def training_step(
     # so small a learning rate that all cases keep the same network, however often each is called
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-7)
     generator = torch.Generator().manual_seed(0)
-    options = {} if mask is None else {"mask": mask}
     cycle = one_in_so_many(objective)
 
     def step() -> None:
         for one in cycle:
             optimizer.zero_grad(set_to_none=True)
-            one(model, x, y, generator=generator, **options).backward()
+            one(model, x, y, mask, generator=generator).backward()
             optimizer.step()
 
     step.steps = len(cycle)
@@ -84,15 +81,11 @@ def training_step(
 
 def one_in_so_many(objective: Objective) -> list[Objective]:
     """[objective] if it penalises every step or none, else a penalised step and as many others as go with it."""
-    chance = getattr(objective, "chance", 1)
-    if chance in (0, 1):
-        return [objective]
-    always = copy(objective)
-    always.chance = 1
-    return [always] + [JSIGR(0, 0)] * (round(1 / chance) - 1)
+    (how_often, one), *others = objective.kinds_of_step()
+    return [one] + [kind for _, kind in others] * (round(1 / how_often) - 1)
 
 
-class NaiveJSIGR:
+class NaiveJSIGR(Objective):
     """J-SIGR as one would put it together: the reference Jacobian regulariser, and a second double backward pass for
     the input gradient. The mask is given, at no cost.
 
@@ -105,7 +98,9 @@ class NaiveJSIGR:
     def __init__(self, jacobian_reg: Callable[[Tensor, Tensor], Tensor], mask: Tensor):
         self.jacobian_reg, self.mask = jacobian_reg, mask
 
-    def __call__(self, model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None) -> Tensor:
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
         x = x.detach().requires_grad_()
         z = model(x)
         losses = F.cross_entropy(z, y, reduction="none")
@@ -115,19 +110,24 @@ class NaiveJSIGR:
         return losses.mean() + LAMBDA_J * r_j + LAMBDA_S * r_s
 
 
-def tulip(
-    model: nn.Module, x: Tensor, y: Tensor, *, generator: torch.Generator | None = None, h: float = 0.01
-) -> Tensor:
+class Tulip(Objective):
     """Input-gradient regularisation by a finite difference along the loss's gradient (Finlay & Oberman 2021).
 
     A transcription of cfinlay/tulip, cifar10/train.py, lines 147 to 209 (commit 92c83e7) with its default settings, L2
     and one-sided: there it is part of a script and cannot be imported.
     """
-    x = x.detach().requires_grad_()
-    losses = F.cross_entropy(model(x), y, reduction="none")
-    (gradient,) = torch.autograd.grad(losses.mean(), x, retain_graph=True)
-    norm = gradient.flatten(1).norm(2, dim=1).view(-1, 1, 1, 1)
-    direction = torch.where(norm > 0, gradient / norm, gradient)
-    ahead = F.cross_entropy(model(x.detach() + h * direction), y, reduction="none")
-    slope = (ahead - losses) / h
-    return losses.mean() + 2 * LAMBDA_S * slope.square().mean() / 2
+
+    def __init__(self, h: float = 0.01):
+        self.h = h
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        x = x.detach().requires_grad_()
+        losses = F.cross_entropy(model(x), y, reduction="none")
+        (gradient,) = torch.autograd.grad(losses.mean(), x, retain_graph=True)
+        norm = gradient.flatten(1).norm(2, dim=1).view(-1, 1, 1, 1)
+        direction = torch.where(norm > 0, gradient / norm, gradient)
+        ahead = F.cross_entropy(model(x.detach() + self.h * direction), y, reduction="none")
+        slope = (ahead - losses) / self.h
+        return losses.mean() + 2 * LAMBDA_S * slope.square().mean() / 2

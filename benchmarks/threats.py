@@ -14,7 +14,7 @@ DRAWS = 3
 
 @dataclass(frozen=True)
 class Threat:
-    """An attack of radius eps within [0, 1]; the fields from `steps` on are those of jsigr_lib.attacks.attack."""
+    """An attack of radius eps within [0, 1]; the fields from `steps` on are those of jsigr_lib.attack_loop.Settings."""
 
     name: str
     steps: int

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib.errors import InputError, one_of
-from jsigr_lib.jacobian import Images, evaluation_mode, logit_gradient
+from jsigr_lib.jacobian import evaluation_mode, logit_gradient
 from jsigr_lib.saliency import CHUNK_BYTES, Maps, check_grid, gradient_map, perturbation_saliency
+from jsigr_lib.shapes import Images
 
 MAPS = {
     "gradient": "gradient",

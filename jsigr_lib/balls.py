@@ -5,11 +5,10 @@ change, up to sqrt(N) for N pixels and channels.
 """
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from jsigr_lib.errors import between, one_of
-from jsigr_lib.jacobian import Images
+from jsigr_lib.shapes import Float, Images
 
 ROUNDING = 1e-6  # what float32 may add to a change
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib import regions
-from jsigr_lib.jacobian import Images, evaluation_mode, loss_gradient, sphere, squared_norm
+from jsigr_lib.jacobian import evaluation_mode, loss_gradient, sphere, squared_norm
+from jsigr_lib.jsigr import JSIGR, residual
 from jsigr_lib.linearised import (
     full_jacobian,
     linearised_robustness,
@@ -26,8 +27,8 @@ from jsigr_lib.linearised import (
     tangent_error,
 )
 from jsigr_lib.measure_estimators import EXACT
-from jsigr_lib.objectives import JSIGR, residual
 from jsigr_lib.plotting import Described, figure, panels
+from jsigr_lib.shapes import Images
 from jsigr_lib.study import Study
 
 WEIGHTS = {"lambda_j": 0.01, "lambda_s": 3.0}
@@ -99,7 +100,7 @@ def penalty(one: Specimen, mask: Tensor | None = None) -> Tensor:
     x = one.x.detach().requires_grad_()
     mask = torch.zeros_like(one.x[:, :1]) if mask is None else mask
     with evaluation_mode(one.model):
-        return JSIGR(**WEIGHTS, **EXACT)._double_backprop(one.model(x), x, one.y, mask, None).detach()
+        return JSIGR(**WEIGHTS, **EXACT)._double_backprop(one.model(x), x, one.y, mask, None)[0].detach()
 
 
 def offsets(one: Specimen) -> Tensor:
@@ -136,7 +137,7 @@ def coin_outcomes(one: Specimen, coins: np.ndarray) -> dict[str, np.ndarray]:
 
 def half_batches(one: Specimen, images: int = 8, share: float = 0.1) -> tuple[np.ndarray, float]:
     """S5: what every half of a batch counts, relative to the whole batch's penalty, and the chance of such a step."""
-    chance = JSIGR(**WEIGHTS, fraction=share).chance
+    chance = JSIGR(**WEIGHTS, fraction=share).penalised_steps
     single = torch.stack([penalty(one[[i]]) for i in range(images)])
     halves = torch.stack([single[list(half)].mean() for half in combinations(range(images), images // 2)])
     return (halves / chance / single.mean()).cpu().numpy(), chance

@@ -99,7 +99,7 @@ class Defence(Table):
 
 
 class Penalty(Table):
-    """Options shared by all regularisers of the J-SIGR family; see objectives.JSIGR and saliency.Selection."""
+    """Options shared by all regularisers of the J-SIGR family; see jsigr.JSIGR and saliency.Selection."""
 
     estimator: Literal["single-pass", "double-backprop", "exact"] = "single-pass"
     fraction: float = Field(0.1, gt=0, le=1)
@@ -207,7 +207,7 @@ class Profile(Table):
         taught = self.defences["standard"].teacher
         require(not taught, "teacher of defence 'standard'", taught, "False, as it is the others' teacher")
         for name, defence in self.defences.items():
-            guide = getattr(defences.build(defence.objective, **self.options(name)), "guide", None)
+            guide = defences.build(defence.objective, **self.options(name)).guide
             teacher, what = defence.teacher, f"teacher of defence {name!r}"
             require(guide or not teacher, what, teacher, "False, as it takes nothing from one")
             require(guide != "gradient" or teacher, what, teacher, "True, as it imitates one")

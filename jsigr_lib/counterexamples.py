@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from jsigr_lib import linearised
 from jsigr_lib.breaking import Specimen, offsets
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jsigr import JSIGR
 from jsigr_lib.symbolic import sphere_design
 
 CASES, SIMPLER = 200, 40
@@ -140,9 +140,9 @@ def fraction_case(draw: Draw, counted: Callable) -> float:
     """S5, any penalties of up to seven images and any share, with what `JSIGR` draws and how often."""
     penalties = draw(st.integers(1, 7).flatmap(lambda n: numbers(n, low=0)))
     objective = JSIGR(1.0, 1.0, fraction=draw(st.floats(0.01, 1)))
-    size = len(objective._draw_share(len(penalties), torch.Generator()))
+    size = len(objective._draw_images(len(penalties), torch.Generator()))
     parts = [np.mean(part) for part in combinations(penalties, size)]
-    mean = objective.chance * np.mean([counted(part, objective.chance) for part in parts])
+    mean = objective.penalised_steps * np.mean([counted(part, objective.penalised_steps) for part in parts])
     return _apart(mean, penalties.mean(), penalties.mean())
 
 

@@ -1,26 +1,29 @@
-"""The defences that J-SIGR is compared with, each an objective: objective(model, x, y, guide=None, generator=None)
-returns the loss to differentiate, and leaves its parts in `terms`. A defence is one class and one line in OBJECTIVES.
+"""The defences that J-SIGR is compared with, each an `Objective`: one class, and one line in OBJECTIVES.
 
 Batch norm is in the model's own mode in every forward pass, as in the official codes, except under J-SIGR's penalties
-(see `batch_norm`); attacks run in evaluation mode.
+(see `autograd`); attacks run in evaluation mode.
 """
 
 from collections.abc import Callable
+from copy import copy
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.attacks import Loss, attack, check_count, check_settings, cross_entropy
-from jsigr_lib.double_backward import CheapDoubleBackward
+from jsigr_lib.attack_loop import Loss, Settings, ascend, cross_entropy
+from jsigr_lib.autograd import CheapDoubleBackward
+from jsigr_lib.checks import check_count
 from jsigr_lib.errors import InputError, between, one_of
-from jsigr_lib.jacobian import Images, evaluation_mode, sphere, squared_norm, vjp
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jacobian import evaluation_mode, sphere, squared_norm, vjp
+from jsigr_lib.jsigr import JSIGR, Objective
 from jsigr_lib.registry import Registry
 from jsigr_lib.saliency import Selection
+from jsigr_lib.shapes import Float, Images
 
 
-class ScaleableInputGradient:
+class ScaleableInputGradient(Objective):
     """Finlay & Oberman 2021 (cfinlay/tulip): the squared norm of the input gradient by a finite difference,
 
         L = mean_i l(x_i) + lambda mean_i ((l(x_i + h d_i) - l(x_i)) / h)^2,
@@ -34,7 +37,6 @@ class ScaleableInputGradient:
         one_of("norm", norm, ("l2", "l1"))
         between("h", h, 1e-6, 1)
         self.lambda_s, self.norm, self.h = lambda_s, norm, h
-        self.terms: dict[str, Tensor] = {}
 
     def __call__(
         self, model: nn.Module, x: Images, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
@@ -50,7 +52,7 @@ class ScaleableInputGradient:
         return losses.mean() + self.lambda_s * penalty
 
 
-class InterpretationRegularisation:
+class InterpretationRegularisation(Objective):
     """Noack et al. 2021 (a1noack/interp_regularization): the gradient of the right class's logit, d_i = dz_y/dx, is
     small and points where a fixed network's does,
 
@@ -66,7 +68,6 @@ class InterpretationRegularisation:
         between("lambda_cs", lambda_cs, 0, 1e6)
         between("lambda_gm", lambda_gm, 0, 1e6)
         self.lambda_cs, self.lambda_gm = lambda_cs, lambda_gm
-        self.terms: dict[str, Tensor] = {}
 
     def __call__(
         self, model: nn.Module, x: Images, y: Tensor, guide: Images, *, generator: torch.Generator | None = None
@@ -88,20 +89,20 @@ def target_gradient(d: Images) -> Images:
     return d * ((d - mean).abs() > deviation)
 
 
-class Adversarial:
+class Adversarial(Objective):
     """Abstract: what defences share that train on attacked images. PGD training's attack (Madry et al. 2018) has
     steps = 7 and step_size = eps / 4, fast training's (Wong et al. 2020) steps = 1 and step_size = 1.25 eps."""
 
     def __init__(self, eps: float, steps: int, step_size: float | None):
-        check_count("steps", steps)
-        self.eps, self.steps = eps, steps
-        self.step_size = (1.25 * eps if steps == 1 else eps / 4) if step_size is None else step_size
-        check_settings(eps, steps, self.step_size)
-        self.terms: dict[str, Tensor] = {}
+        if step_size is None:
+            step_size = 1.25 * eps if steps == 1 else eps / 4
+        self.attack = Settings(eps=eps, steps=steps, step_size=step_size, random_start=True)
 
-    def attacked(self, model, x: Images, y: Tensor, generator, loss: Loss = cross_entropy) -> Images:
-        settings = {"eps": self.eps, "steps": self.steps, "step_size": self.step_size}
-        return attack(model, x, y, random_start=True, loss=loss, generator=generator, **settings)
+    def attacked(
+        self, model: nn.Module, x: Images, y: Tensor, generator: torch.Generator | None, loss: Loss = cross_entropy
+    ) -> Images:
+        """x as the attack leaves them, which raises `loss`."""
+        return ascend(model, x, y, self.attack, loss=loss, generator=generator)
 
 
 class AdversarialTraining(Adversarial):
@@ -114,15 +115,20 @@ class AdversarialTraining(Adversarial):
 
     @property
     def guide(self) -> str | None:
+        """That of the other objective, where its penalty selects places."""
         return self.objective.guide if self.objective.lambda_s else None
 
-    @property
-    def share(self) -> float:
-        return self.objective.share
+    def kinds_of_step(self) -> list[tuple[float, Objective]]:
+        """Those of the other objective, each on attacked images."""
+        return [(how_often, self._with(kind)) for how_often, kind in self.objective.kinds_of_step()]
 
-    @property
-    def chance(self) -> float:
-        return self.objective.chance
+    def _with(self, objective: JSIGR) -> Self:
+        """The same attack under another objective."""
+        if objective is self.objective:
+            return self
+        other = copy(self)
+        other.objective = objective
+        return other
 
     def __call__(
         self,
@@ -165,7 +171,7 @@ class TRADES(Adversarial):
         return loss + self.beta * apart
 
 
-def divergence(z: Tensor, z_adv: Tensor) -> Tensor:
+def divergence(z: Tensor, z_adv: Tensor) -> Float[Tensor, " batch"]:
     """KL(softmax(z) || softmax(z_adv)) per image; in logarithms, as the gradient of p log p by p is NaN at 0."""
     return F.kl_div(z_adv.log_softmax(1), z.log_softmax(1), reduction="none", log_target=True).sum(1)
 
@@ -239,7 +245,7 @@ def adversarial(*, eps: float, steps: int = 7, step_size: float | None = None, *
     return AdversarialTraining(eps, steps=steps, step_size=step_size, objective=objective)
 
 
-OBJECTIVES: dict[str, Callable] = Registry(
+OBJECTIVES: dict[str, Callable[..., Objective]] = Registry(
     {
         "jsigr": regulariser,
         "input-gradient": input_gradient,
@@ -250,13 +256,18 @@ OBJECTIVES: dict[str, Callable] = Registry(
         "otjr": OTJR,
     }
 )
+"""A name in a profile -> what makes the objective from the profile's options."""
 PENALISED = ("jsigr", "input-gradient", "adversarial")  # those that a profile's [penalty] describes
 
 
-def build(name: str, **options):
-    """The objective called `name`. Raises InputError for an unknown name, option or value."""
+def build(name: str, **options) -> Objective:
+    """The objective called `name`. Raises InputError for an unknown name, option or value, and if what is registered
+    under the name makes something else than an objective."""
     one_of("objective", name, OBJECTIVES)
     try:
-        return OBJECTIVES[name](**options)
+        built = OBJECTIVES[name](**options)
     except TypeError as error:
         raise InputError(f"objective {name!r}: {error}") from None
+    if not isinstance(built, Objective):
+        raise InputError(f"objective {name!r} is a {type(built).__name__}; accepted: a class derived from Objective")
+    return built

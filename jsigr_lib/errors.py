@@ -65,6 +65,22 @@ def file_name(what: str, value: object) -> str:
 
 
 @contextmanager
+def needs_extra(what: str, extra: str) -> Iterator[None]:
+    """For imports that an extra of the package provides: InputError says what needs which missing package.
+
+    with needs_extra("AutoAttack", "measure"):
+        from pyautoattack import AutoAttack
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing in ("", "jsigr_lib"):  # a fault of our own
+            raise
+        raise InputError(f"{what} needs the package {missing}; pip install 'jsigr[{extra}]'") from None
+
+
+@contextmanager
 def within(place: str) -> Iterator[None]:
     """An InputError raised inside also says where it happened, such as in which entry of which file."""
     try:

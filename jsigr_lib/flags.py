@@ -11,9 +11,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from jsigr_lib.attacks import are_probabilities, pgd
+from jsigr_lib.attacks import pgd
 from jsigr_lib.balls import ROUNDING
-from jsigr_lib.jacobian import Images, evaluation_mode, loss_gradient
+from jsigr_lib.checks import are_probabilities
+from jsigr_lib.jacobian import evaluation_mode, loss_gradient
+from jsigr_lib.shapes import Images
 
 POINT = 0.01  # of accuracy: what a comparison has to exceed
 ZERO_SHARE = 0.01  # of the images that may have no gradient

@@ -3,13 +3,11 @@
 from contextlib import contextmanager
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib.errors import InputError
-
-Images = Float[Tensor, "batch channels height width"]
+from jsigr_lib.shapes import Float, Images
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from jsigr_lib.jacobian import Images, evaluation_mode, sphere, vjp
+from jsigr_lib.jacobian import evaluation_mode, sphere, vjp
+from jsigr_lib.shapes import Images
 
 
 def predict(model: nn.Module, x: Images) -> Tensor:

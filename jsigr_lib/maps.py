@@ -14,7 +14,6 @@ from jsigr_lib.artefacts import Spec, Store
 from jsigr_lib.attacked import Attacked, attacked_split
 from jsigr_lib.attributions import PASSES, saliency_map
 from jsigr_lib.data import load
-from jsigr_lib.jacobian import Images
 from jsigr_lib.measures import (
     CURVE_STEPS,
     NUDGES,
@@ -29,6 +28,7 @@ from jsigr_lib.measures import (
     ssim,
     top_overlap,
 )
+from jsigr_lib.shapes import Images
 from jsigr_lib.statistics import rank_correlation
 from jsigr_lib.zoo import Training, trained
 

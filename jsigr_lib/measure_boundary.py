@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from jsigr_lib import statistics
-from jsigr_lib.attacks import check_batch, check_logits
 from jsigr_lib.balls import distance
-from jsigr_lib.jacobian import Images, evaluation_mode
+from jsigr_lib.checks import check_batch, check_logits
+from jsigr_lib.jacobian import evaluation_mode
+from jsigr_lib.shapes import Images
 
 IMAGE = (0.0, 1.0)
 ROOM = (-4.0, 5.0)  # walls that no search reaches: the tangent's distance knows none

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.jacobian import Images
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jsigr import JSIGR
+from jsigr_lib.shapes import Images
 
 EXACT = {"estimator": "exact", "fraction": 1.0}
 ESTIMATORS = {

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib.attributions import seeded
 from jsigr_lib.errors import InputError, one_of
-from jsigr_lib.jacobian import Images, evaluation_mode
-from jsigr_lib.saliency import Maps, blur
+from jsigr_lib.jacobian import evaluation_mode
+from jsigr_lib.saliency import blur
+from jsigr_lib.shapes import Float, Images, Maps
 
 CURVE_STEPS = 20
 TOP_SHARE = 0.1  # of the pixels, for the overlap of the maps' tops

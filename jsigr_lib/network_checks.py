@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from jsigr_lib import linearised, regions
 from jsigr_lib.breaking import FEW, SOFTNESS, WEIGHTS, Specimen, directions, offsets, penalty
 from jsigr_lib.jacobian import evaluation_mode, loss_gradient, sphere, squared_norm, vjp
+from jsigr_lib.jsigr import JSIGR, residual
 from jsigr_lib.measure_estimators import EXACT, penalty_gradient
-from jsigr_lib.objectives import JSIGR, residual
 from jsigr_lib.symbolic import sphere_design
 
 PLACES, BETWEEN = 32, 1.01  # of a segment, where its curvature is taken; a margin for what lies between them
@@ -118,10 +118,13 @@ def fraction_deviations(one, counted):
     """S5: the mean over every half of the batch that can be drawn and over steps with and without the penalty, of the
     penalties as `JSIGR` computes them, against the penalty of the whole batch."""
     objective = JSIGR(**WEIGHTS, fraction=SHARE)
-    size = len(objective._draw_share(BATCH, torch.Generator()))
+    size = len(objective._draw_images(BATCH, torch.Generator()))
     halves = [penalty(one[list(half)]) for half in combinations(range(BATCH), size)]
-    whole, mean = penalty(one[:BATCH]), torch.stack([counted(half, objective.chance) for half in halves]).mean()
-    yield _apart(objective.chance * mean, whole, whole), len(halves)
+    whole, mean = (
+        penalty(one[:BATCH]),
+        torch.stack([counted(half, objective.penalised_steps) for half in halves]).mean(),
+    )
+    yield _apart(objective.penalised_steps * mean, whole, whole), len(halves)
 
 
 @each

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib.errors import InputError
-from jsigr_lib.jacobian import Images, evaluation_mode, sphere
+from jsigr_lib.jacobian import evaluation_mode, sphere
+from jsigr_lib.shapes import Images
 
 DIRECTIONS = 10  # random ones per image
 

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib.errors import InputError, between, one_of
-from jsigr_lib.jacobian import Images, evaluation_mode, logit_gradient, loss_gradient
-
-Maps = Float[Tensor, "batch 1 height width"]
+from jsigr_lib.jacobian import evaluation_mode, logit_gradient, loss_gradient
+from jsigr_lib.shapes import Float, Images, Maps
 
 CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 64 << 20}  # perturbed images a forward pass holds: what a cache likes
 

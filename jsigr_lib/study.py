@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from jsigr_lib import deviations, record, results
 from jsigr_lib.artefacts import Artefact, Progress, Spec, Store
-from jsigr_lib.autoattack import FEWEST_CLASSES
 from jsigr_lib.config import PROFILE_NAMES, Profile, budget, load_profile, resolve_device, resolve_jobs
 from jsigr_lib.data import SPLIT_SEED, Dataset, DataSpec, Split, load
 from jsigr_lib.errors import InputError, between, file_name, one_of, shown
+from jsigr_lib.judges import FEWEST_CLASSES
 from jsigr_lib.paths import FIGURES, RUNS
 from jsigr_lib.tolerances import declared
 from jsigr_lib.zoo import Training, trained

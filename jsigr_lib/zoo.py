@@ -49,7 +49,7 @@ class Training(Spec):
         fields = Selection.__dataclass_fields__ if kind == "selection" else ()
         return Bank(teacher=self.teacher, holds=kind, selection=tuple(p for p in self.options if p[0] in fields))
 
-    def build_objective(self):
+    def build_objective(self) -> defences.Objective:
         return defences.build(self.objective, **dict(self.options))
 
     @property
@@ -122,27 +122,25 @@ def trained(spec: Training, store: Store) -> nn.Module:
 
 @lru_cache
 def count_flops(architecture: str, width: int | None, objective: str, options: Options, size: int) -> int:
-    """Floating-point operations of one training step per image: forward, backward and what the objective adds.
+    """Floating-point operations of one training step per image: forward, backward and what the objective adds; of
+    several kinds of steps their mean.
 
     Counted and not timed, hence the same on every machine. Convolutions and matrix products count, element-wise
-    work does not (torch.utils.flop_counter). Images are size x size, grey if 28 pixels wide, else colour. An objective
-    that penalises some of its steps only counts as their mean.
+    work does not (torch.utils.flop_counter). Images are size x size, grey if 28 pixels wide, else colour.
     """
-    built = defences.build(objective, **dict(options))
-    chance = getattr(built, "chance", 1)
-    if 0 < chance < 1:
-        every = count_flops(architecture, width, objective, (*options, ("fraction", built.share)), size)
-        unweighted = {name: 0.0 for name, _ in options if name in ("lambda_j", "lambda_s")}
-        none = count_flops(architecture, width, objective, tuple({**dict(options), **unweighted}.items()), size)
-        return round(chance * every + (1 - chance) * none)
-    channels, images = (1 if size == 28 else 3), 8
+    channels = 1 if size == 28 else 3
     shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
     model = models.build(architecture, width=width, seed=0, **shape)
-    generator = torch.Generator().manual_seed(0)
+    kinds = defences.build(objective, **dict(options)).kinds_of_step()
+    return round(sum(how_often * _step_flops(model, kind, channels, size) for how_often, kind in kinds))
+
+
+def _step_flops(model: nn.Module, objective: defences.Objective, channels: int, size: int) -> int:
+    images, generator = 8, torch.Generator().manual_seed(0)
     x, y = torch.rand(images, channels, size, size, generator=generator), torch.arange(images) % 10
-    guide = x if getattr(built, "guide", None) == "gradient" else None
+    guide = x if objective.guide == "gradient" else None
     with _Flops() as counter:
-        built(model, x, y, guide, generator=generator).backward()
+        objective(model, x, y, guide, generator=generator).backward()
     return counter.total // images
 
 

@@ -12,7 +12,7 @@ from benchmarks.ablations import ABLATIONS, DEFAULT, Ablated, MapCosine, VectorB
 from jsigr_lib import statistics
 from jsigr_lib.deviations import load_deviations
 from jsigr_lib.jacobian import sphere
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jsigr import JSIGR
 from jsigr_lib.paths import ROOT
 from jsigr_lib.saliency import Selection, linearised_saliency, perturbation_saliency, selection_mask
 from jsigr_lib.study import Study

@@ -1,3 +1,4 @@
+from dataclasses import FrozenInstanceError
 from functools import partial
 
 import pytest
@@ -7,20 +8,10 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from jsigr_lib import attacks
-from jsigr_lib.attacks import (
-    are_probabilities,
-    attack,
-    bim,
-    check_logits,
-    check_settings,
-    cross_entropy,
-    fgsm,
-    margin,
-    mi_fgsm,
-    pgd,
-    vt_fgsm,
-)
+from jsigr_lib.attack_loop import Settings, ascend, cross_entropy, margin
+from jsigr_lib.attacks import attack, bim, fgsm, mi_fgsm, pgd, vt_fgsm
 from jsigr_lib.balls import distance, quantise
+from jsigr_lib.checks import are_probabilities, check_logits
 from jsigr_lib.errors import InputError
 
 EPS = {"linf": 0.1, "l2": 0.5}
@@ -627,11 +618,22 @@ def test_errors_show_the_value(net, x, y, change, message):
 
 
 def test_settings_are_those_of_linf_unless_told():
-    check_settings(1.0, 1, 2.5)
-    check_settings(4.0, 1, 3.0, 1.0, "l2")
+    Settings(eps=1.0, steps=1, step_size=2.5)
+    Settings(eps=4.0, steps=1, step_size=3.0, momentum=1.0, norm="l2")
     for eps, step_size in [(1.1, 0.1), (1.0, 2.6)]:
         with pytest.raises(InputError):
-            check_settings(eps, 1, step_size)
+            Settings(eps=eps, steps=1, step_size=step_size)
+
+
+def test_settings_are_values(wavy, x, y, seeded):
+    """They can be compared, kept in sets and not be changed; the loop takes them as they are."""
+    settings = Settings(eps=0.1, **EVERYTHING)
+    assert settings == Settings(eps=0.1, **EVERYTHING) != Settings(eps=0.2, **EVERYTHING)
+    assert len({settings, Settings(eps=0.1, **EVERYTHING)}) == 1
+    with pytest.raises(FrozenInstanceError):
+        settings.eps = 0.2
+    x_adv = ascend(wavy, x, y, settings, generator=seeded(1))
+    assert torch.equal(x_adv, attack(wavy, x, y, eps=0.1, **EVERYTHING, generator=seeded(1)))
 
 
 @pytest.mark.parametrize("name", NAMED)

@@ -34,7 +34,7 @@ from jsigr_lib import attacks as ours
 from jsigr_lib import cli, statistics
 from jsigr_lib.defences import AdversarialTraining
 from jsigr_lib.jacobian import jacobian_norms
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jsigr import JSIGR
 from jsigr_lib.study import Study
 
 TINY = Workload("small-cnn", channels=1, size=28, batch=4, width=2)
@@ -132,7 +132,7 @@ def test_naive_composition_is_j_sigr(analytic, x, y):
 
 def test_tulip_tends_to_the_input_gradient_penalty(net, x, y):
     ours = JSIGR(0, steps.LAMBDA_S, estimator="exact", fraction=1, norm="l2", selection=None)
-    torch.testing.assert_close(steps.tulip(net, x, y, h=1e-6), ours(net, x, y), rtol=1e-4, atol=0)
+    torch.testing.assert_close(steps.Tulip(h=1e-6)(net, x, y), ours(net, x, y), rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize("threat", TIMED, ids=lambda threat: threat.name)
@@ -445,16 +445,17 @@ def test_frontier_attacks_are_those_of_their_columns(variants):
 def test_costs_are_those_of_one_step_and_relative_to_standard(variants, rows):
     """Each case was timed 1 second longer than the one before it."""
     for i, row in enumerate(rows.itertuples()):
-        chance = getattr(variants.training(row.defence).build_objective(), "chance", 1)
-        assert row.cost == pytest.approx((1 + i) / round(1 / (chance or 1)))
+        (how_often, _), *_ = variants.training(row.defence).build_objective().kinds_of_step()
+        assert row.cost == pytest.approx((1 + i) / round(1 / how_often))
     assert rows.set_index("defence").cost["standard"] == 1
 
 
 def test_a_cycle_holds_one_penalised_step_and_the_others_that_go_with_it(net, x, y):
     objective = JSIGR(0.1, 1.0, fraction=0.1)
     cycle = steps.one_in_so_many(objective)
-    assert [one.chance for one in cycle] == [1, 0, 0, 0, 0]
-    assert cycle[0].share == objective.share and objective.chance == pytest.approx(0.2)
+    assert [one.penalised_steps for one in cycle] == [1, 0, 0, 0, 0]
+    assert cycle[0].penalised_images == objective.penalised_images == 0.5
+    assert objective.penalised_steps == pytest.approx(0.2)
     for alone in (JSIGR(0.1, 1.0, fraction=0.5), JSIGR(0, 0), AdversarialTraining(0.1)):
         assert steps.one_in_so_many(alone) == [alone]
 

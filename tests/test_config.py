@@ -4,7 +4,7 @@ import os
 import pytest
 import torch
 
-from jsigr_lib import attacks, models, objectives
+from jsigr_lib import attacks, jsigr, models
 from jsigr_lib import defences as registry
 from jsigr_lib.config import PROFILE_NAMES, TITLES, Profile, budget, load_profile, resolve_device, resolve_jobs
 from jsigr_lib.data import DATASETS
@@ -357,7 +357,7 @@ def test_penalty_is_the_objectives_by_default():
     """A profile that says nothing of the estimator, the share or the coin trains what JSIGR is by default."""
     profile = smoke(penalty={}, defences={"standard": STANDARD, "jsigr": OURS})
     built = registry.build("jsigr", **profile.options("jsigr"))
-    assert vars(built) == vars(objectives.JSIGR(0.01, 1.0))
+    assert vars(built) == vars(jsigr.JSIGR(0.01, 1.0))
 
 
 def test_own_options_win():

@@ -7,6 +7,7 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from jsigr_lib.attack_loop import Settings
 from jsigr_lib.attacked import Outcomes, transferred, white_box
 from jsigr_lib.attacks import attack, pgd
 from jsigr_lib.defences import (
@@ -23,7 +24,7 @@ from jsigr_lib.defences import (
 )
 from jsigr_lib.errors import InputError
 from jsigr_lib.jacobian import logit_gradient
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jsigr import JSIGR, Objective
 from jsigr_lib.saliency import Selection
 
 EPS, STEPS, STEP = 0.1, 3, 0.04
@@ -205,8 +206,17 @@ def test_stacked_with_j_sigr_is_its_loss_at_the_attacked_images(net, x, y, seede
     expected = own(net, x_adv, y, generator=generator)
     check(objective, loss, net, expected, own.terms)
     assert objective.terms.keys() == {"cross_entropy", "jacobian", "selective"}
-    assert (objective.share, objective.chance) == (own.share, own.chance)
-    assert (build("adversarial", eps=EPS).share, build("adversarial", eps=EPS).chance) == (0.5, 0)
+
+
+def test_stacked_with_j_sigr_takes_its_kinds_of_step(net, x, y, seeded):
+    """Each trains on attacked images of the same attack."""
+    options = {**ATTACK, "lambda_j": 0.7, "lambda_s": 1.3}
+    always, sometimes = (build("adversarial", **options, fraction=fraction) for fraction in (0.5, 0.1))
+    kinds = sometimes.kinds_of_step()
+    assert [how_often for how_often, _ in kinds] == pytest.approx([0.2, 0.8])
+    for (_, kind), same in zip(kinds, [always, build("adversarial", **ATTACK)], strict=True):
+        assert torch.equal(*(one(net, x, y, generator=seeded(2)) for one in (kind, same)))
+        assert [how_often for how_often, _ in same.kinds_of_step()] == [1]
 
 
 def test_stacked_with_j_sigr_takes_its_mask(net, x, y, seeded):
@@ -251,7 +261,7 @@ every = pytest.mark.parametrize("objective", EVERY.values(), ids=EVERY)
 
 def given(objective, x):
     """A guide for those that need one."""
-    return torch.ones_like(x).cumsum(3) if getattr(objective, "guide", None) else None
+    return torch.ones_like(x).cumsum(3) if objective.guide else None
 
 
 KNOBS = [
@@ -426,7 +436,8 @@ def test_build_passes_every_option_on():
         assert own.keys() == signature(kind).parameters.keys()
         built = build(name, **own)
         assert isinstance(built, kind)
-        assert vars(built) == {**own, "terms": {}}
+        attack = {"attack": Settings(**ATTACK, random_start=True)} if "eps" in own else {}
+        assert vars(built) == {**{name: own[name] for name in own.keys() - ATTACK.keys()}, **attack}
 
 
 def test_adversarial_takes_flat_options_of_its_penalty():
@@ -436,7 +447,7 @@ def test_adversarial_takes_flat_options_of_its_penalty():
     )
     assert vars(plain.pop("objective")) == vars(JSIGR(0.0, 0.0))
     assert vars(stacked.pop("objective")) == vars(JSIGR(0.1, 2.0, coin=0.3, selection=Selection(share=0.2)))
-    assert plain == stacked == {**ATTACK, "terms": {}}
+    assert plain == stacked == {"attack": Settings(**ATTACK, random_start=True)}
 
 
 def test_penalised_objectives_are_those_that_take_a_penalty():
@@ -495,16 +506,29 @@ def test_build_errors_show_the_value(name, options, message):
         build(name, **options)
 
 
-class LabelSmoothing:
+class LabelSmoothing(Objective):
     """Szegedy et al. 2016: a defence that is not ours."""
 
     def __init__(self, smoothing: float):
-        self.smoothing, self.terms = smoothing, {}
+        self.smoothing = smoothing
 
     def __call__(self, model, x, y, guide=None, *, generator=None):
         loss = F.cross_entropy(model(x), y, label_smoothing=self.smoothing)
         self.terms = {"smoothed": loss.detach()}
         return loss
+
+
+def test_what_a_defence_is_by_default():
+    """Guided by nobody, without parts to log, one kind of step."""
+    plain = LabelSmoothing(0.1)
+    assert isinstance(plain, Objective) and (plain.guide, plain.terms) == (None, {})
+    assert plain.kinds_of_step() == [(1.0, plain)]
+
+
+def test_what_is_no_objective_is_refused(monkeypatch):
+    monkeypatch.setitem(OBJECTIVES, "mine", lambda: lambda model, x, y, guide=None, *, generator=None: 0)
+    with pytest.raises(InputError, match=r"^objective 'mine' is a function; accepted: a class derived from Objective$"):
+        build("mine")
 
 
 def test_a_defence_is_one_class_and_one_line(tiny, study, monkeypatch):

@@ -157,9 +157,9 @@ def test_a_reason_stands_in_for_a_cell(file):
 
 
 def test_a_method_is_called_by_its_class(file):
-    text = ENTRY.replace("linearised:projection_variance", "objectives:JSIGR._single_pass")
+    text = ENTRY.replace("linearised:projection_variance", "jsigr:JSIGR._single_pass")
     (one,) = load_equations(file(text.replace("01_theory#01-07", "02_training#02-04")))
-    assert equations.file_of(one.functions[0]) == "jsigr_lib/objectives.py"
+    assert equations.file_of(one.functions[0]) == "jsigr_lib/jsigr.py"
 
 
 # what states a formula

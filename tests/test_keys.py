@@ -15,8 +15,8 @@ import pytest
 from jsigr_lib import attacks, defences, keys
 from jsigr_lib.attacked import Outcomes
 from jsigr_lib.errors import InputError
+from jsigr_lib.jsigr import JSIGR
 from jsigr_lib.keys import code_of
-from jsigr_lib.objectives import JSIGR
 from jsigr_lib.paths import PACKAGE
 
 from test_staleness import ATTACKED, NETWORK, changed  # isort: skip

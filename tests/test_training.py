@@ -11,7 +11,7 @@ from jsigr_lib.data import Split
 from jsigr_lib.defences import OTJR, TRADES, AdversarialTraining, ScaleableInputGradient
 from jsigr_lib.errors import InputError
 from jsigr_lib.jacobian import jacobian_norm
-from jsigr_lib.objectives import JSIGR
+from jsigr_lib.jsigr import JSIGR
 from jsigr_lib.training import fit, monitor, predict
 
 SIZE = 8
@@ -271,7 +271,7 @@ def test_batch_norm_statistics_are_resumed(tmp_path):
     options = {"architecture": "resnet8", "epochs": 2, "batch_size": 45}
     whole, history = fitted(JSIGR(0, 0), **options)
     killed = Killed(2)
-    killed.lambda_j = killed.lambda_s = killed.chance = 0  # standard training
+    killed.lambda_j = killed.lambda_s = killed.penalised_steps = 0  # standard training
     with pytest.raises(KeyboardInterrupt):
         fitted(killed, **options, checkpoint=checkpoint)
     resumed, history_resumed = fitted(JSIGR(0, 0), **options, init=1, checkpoint=checkpoint)

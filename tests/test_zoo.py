@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from jsigr_lib import defences, models, objectives
+from jsigr_lib import defences, jsigr, models
 from jsigr_lib.config import PROFILE_NAMES, load_profile
 from jsigr_lib.data import DataSpec
 from jsigr_lib.jacobian import logit_gradient
@@ -110,7 +110,7 @@ def test_data_and_teacher_count(study, taught):
 
 def test_objective_is_built_from_the_options(study):
     objective = study.training("jsigr", lambda_j=0.5, share=0.2, fraction=0.7).build_objective()
-    assert isinstance(objective, objectives.JSIGR)
+    assert isinstance(objective, jsigr.JSIGR)
     assert (objective.lambda_j, objective.fraction, objective.selection.share) == (0.5, 0.7, 0.2)
     assert isinstance(study.training("pgd").build_objective(), defences.AdversarialTraining)
 

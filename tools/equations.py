@@ -23,7 +23,7 @@ TAG = re.compile(r"abs|derived|ours|(code|cited): \S.*")
 FORMULA = re.compile(r"\|\||\^[T2]|\[derived\]|\bsum_|\bmean_i|<=|E\[|\bsqrt\b|[)\w] = [^=]*[*/^]")
 """What a docstring or a comment has that states a formula."""
 INDEXED = (
-    *("jacobian", "saliency", "objectives", "measure_estimators", "linearised", "measure_boundary", "regions"),
+    *("jacobian", "saliency", "jsigr", "measure_estimators", "linearised", "measure_boundary", "regions"),
     *("statements", "measures"),
 )
 """Modules whose formulas have to be in the index."""

@@ -8,7 +8,7 @@ from torch.testing import assert_close
 from jsigr_lib.defences import build
 from jsigr_lib.errors import InputError
 from jsigr_lib.jacobian import jacobian_norm, sphere
-from jsigr_lib.objectives import JSIGR, residual
+from jsigr_lib.jsigr import JSIGR, residual
 from jsigr_lib.saliency import Selection, blur_matrix, linearised_saliency, profiles, selection_mask
 
 GRID = {"grid": 3, "mask_sigma": 0.8, "blur_sigma": 1.0}
@@ -140,7 +140,8 @@ def test_estimators_are_unbiased_in_value_and_gradient(quadratic, x, y, mask, se
     x, y, mask = (t if t is None else t.repeat_interleave(50, dim=0) for t in (x, y, mask))
     objective, generator = JSIGR(**options), seeded()
     losses = [
-        objective(quadratic, x, y, mask, generator=generator) for _ in range(40 if objective.chance == 1 else 600)
+        objective(quadratic, x, y, mask, generator=generator)
+        for _ in range(40 if objective.penalised_steps == 1 else 600)
     ]
     slopes = torch.stack([gradient(loss, quadratic) for loss in losses])
 

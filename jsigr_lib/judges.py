@@ -1,5 +1,8 @@
-"""The official AutoAttack and its Square attack (Croce & Hein 2020; Andriushchenko et al. 2020), by their authors'
-package, behind the signature of our own attacks."""
+"""The judges of a defence: the official AutoAttack and its Square attack (Croce & Hein 2020; Andriushchenko et al.
+2020), as their authors publish them, behind the signature of our own attacks.
+
+They need the package pyautoattack, which is imported when a judge is called: most runs do without it.
+"""
 
 import logging
 import sys
@@ -9,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib.balls import check_eps
-from jsigr_lib.errors import InputError
-from jsigr_lib.jacobian import Images, evaluation_mode
+from jsigr_lib.checks import check_batch, check_count, check_logits
+from jsigr_lib.errors import InputError, needs_extra
+from jsigr_lib.jacobian import evaluation_mode
+from jsigr_lib.shapes import Images
 
-NORMS = {"linf": "Linf", "l2": "L2"}
+NORMS = {"linf": "Linf", "l2": "L2"}  # ours -> theirs
 FEWEST_CLASSES = 4  # that the targeted DLR loss is defined for
 
 
@@ -21,7 +26,7 @@ def autoattack(
 ) -> Images:
     """The standard version: APGD-CE, targeted APGD-DLR, targeted FAB, Square with 5,000 queries, one after the other on
     the images that are still classified correctly. Those that none of them fools come back unchanged."""
-    return _run(model, x, y, eps=eps, norm=norm, generator=generator, version="standard")
+    return _judged(model, x, y, eps=eps, norm=norm, generator=generator, version="standard")
 
 
 def square(
@@ -35,19 +40,28 @@ def square(
     generator: torch.Generator | None = None,
 ) -> Images:
     """Square alone: random squares, kept where they raise the loss. It needs no gradient, so none can mislead it."""
-    return _run(
-        model, x, y, eps=eps, norm=norm, generator=generator, version="custom", attacks=["square"], queries=queries
-    )
+    check_count("queries", queries)
+    settings = {"version": "custom", "attacks": ["square"], "queries": queries}
+    return _judged(model, x, y, eps=eps, norm=norm, generator=generator, **settings)
 
 
-def _run(model, x, y, *, eps, norm, generator, version: str, queries: int | None = None, **settings) -> Images:
-    from pyautoattack import AutoAttack  # here, as most runs do without it
-
-    from jsigr_lib.attacks import check_batch, check_count, check_logits  # here, as it lists these attacks
+def _judged(
+    model: nn.Module,
+    x: Images,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str,
+    generator: torch.Generator | None,
+    version: str,
+    queries: int | None = None,
+    **settings,
+) -> Images:
+    """x as their `version` leaves it. The generator gives the seed that their own draws start from."""
+    with needs_extra("AutoAttack", "measure"):
+        from pyautoattack import AutoAttack
 
     check_eps(eps, norm, x.shape[1:].numel())
-    if queries is not None:
-        check_count("queries", queries)
     check_batch(x, y)
     if eps == 0 or not len(x):
         return x.detach().clone()  # its attacks divide by eps
@@ -69,7 +83,7 @@ def _run(model, x, y, *, eps, norm, generator, version: str, queries: int | None
 
 @contextmanager
 def _frozen(model: nn.Module):
-    """FAB runs `backward`, which would add to the gradients of the parameters."""
+    """FAB runs `backward`, which would add to the gradients of the parameters: they have none while this lasts."""
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for parameter in trainable:
@@ -82,7 +96,8 @@ def _frozen(model: nn.Module):
 
 @contextmanager
 def _quiet():
-    """Its log away, its check for gradients in the forward pass without harm to a debugger or to coverage."""
+    """Keeps its log away. Its check for gradients in the forward pass sets a trace function: the one of a debugger or
+    of coverage is put back."""
     logger, trace = logging.getLogger("auto-attack"), sys.gettrace()
     disabled, logger.disabled = logger.disabled, True
     try:
