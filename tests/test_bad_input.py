@@ -327,7 +327,7 @@ def listing(*folders: Path) -> dict[str, tuple[int, int]]:
 @pytest.fixture
 def watched(monkeypatch, tmp_path):
     """watched(): all that a command could write, but for the decoded images in runs/data, which are good whatever else
-    is wrong. runs/ is elsewhere, as other tests use it."""
+    is wrong. The repository's runs/ and hidden files are left out: other tests, and pytest itself, write there."""
     runs = tmp_path / "runs"
     runs.mkdir()
     for module in (pipeline, study):
@@ -340,7 +340,7 @@ def watched(monkeypatch, tmp_path):
         here = {path: about for path, about in listing(tmp_path, *top).items() if str(runs) not in path}
         return {
             **here,
-            "root": (0, len([*ROOT.iterdir()])),
+            "root": (0, len([path for path in ROOT.iterdir() if path.name != "runs" and path.name[0] != "."])),
             "runs": (0, len({p.name for p in runs.iterdir()} - {"data"})),
         }
 
