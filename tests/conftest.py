@@ -4,7 +4,6 @@
 """
 
 import fcntl
-import os
 import pickle
 from collections.abc import Callable
 from contextlib import contextmanager
