@@ -5,8 +5,10 @@
 
 import fcntl
 import pickle
-from collections.abc import Callable
-from contextlib import contextmanager
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +20,18 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 
-from jsigr_lib import claims, estimators, interpretability, pipeline, robustness, search, statistics, theory, threats
+from jsigr_lib import (
+    claims,
+    estimators,
+    interpretability,
+    pipeline,
+    robustness,
+    search,
+    site,
+    statistics,
+    theory,
+    threats,
+)
 from jsigr_lib.study import Study
 
 torch.set_num_threads(1)
@@ -177,6 +190,37 @@ def shared(request, tmp_path_factory) -> Callable:
 def smoke_run(shared) -> pipeline.Summary:
     """All five notebooks, executed once through the real pipeline."""
     return shared("smoke", lambda folder: pipeline.run(profile="smoke", out=folder))
+
+
+@pytest.fixture(scope="session")
+def full_site(shared) -> Path:
+    """The pages of the published full run."""
+    return shared("site", lambda folder: site.build("full", out=folder / "site"))
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory) -> Iterator[Callable]:
+    """served(kind): address, folder and token of what `make lab` or `make voila` serves, each started once."""
+    from benchmarks import explorer  # not there where mutants are tested
+
+    with ExitStack() as running:
+
+        @cache
+        def started(kind: str) -> tuple[str, Path, str]:
+            folder = tmp_path_factory.mktemp(kind) / "root"
+            url = running.enter_context(explorer.served(kind, folder, token=""))
+            return url, folder, own_token(folder / "server.log")
+
+        yield started
+
+
+def own_token(log: Path) -> str:
+    """The token that a server made and tells its user."""
+    for _ in range(100):
+        if found := re.search(r"[?&]token=([0-9a-f]{32,})", log.read_text(encoding="utf-8")):
+            return found[1]
+        time.sleep(0.1)
+    raise AssertionError(log.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from benchmarks import explorer
 from jsigr_lib import cli, data, pipeline, pretrained, study
 from jsigr_lib.config import PROFILE_NAMES
 from jsigr_lib.errors import InputError
@@ -376,6 +377,7 @@ def test_command(monkeypatch, capsys, here, watched, case):
     if arguments[0] == "run":
         arguments[1:1] = [] if "--profile" in arguments else ["--profile", "smoke"]
         arguments[1:1] = [] if "--out" in arguments else ["--out", "out"]
+    monkeypatch.setattr(explorer, "find", lambda: "chromium")  # or another line says first that there is none
     monkeypatch.setattr(sys, "argv", ["jsigr", *arguments])
     monkeypatch.setattr(cli.console, "file", sys.stderr)
     before = watched()
@@ -403,11 +405,11 @@ def test_parameters(here, watched, case):
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["run", "--profile", "quik"],
         ["run", "--profile", "smoke", "--set", "eps=nan"],
         ["run", "--jobs", "\x1b[31m"],
-        ["rum"],
-        ["bench", "--only", "stepz"],
+        pytest.param(["run", "--profile", "quik"], marks=pytest.mark.torture),
+        pytest.param(["rum"], marks=pytest.mark.torture),
+        pytest.param(["bench", "--only", "stepz"], marks=pytest.mark.torture),
     ],
     ids=" ".join,
 )
