@@ -15,7 +15,7 @@ NEW_VENV = "$$py" -m venv $(1) >/dev/null || \
 	{ rm -rf $(1); echo "make: '$$py -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test lint coverage mutants bench site lab voila lock audit clean
+.PHONY: help reproduce test torture lint coverage mutants bench site readme lab voila lock audit clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,8 +23,14 @@ help: ## list the targets
 reproduce: $(STAMP) ## every figure and table anew (PROFILE=smoke, quick, full or paper; default quick)
 	@$(BIN)/jsigr run --profile $(PROFILE)
 
-test: lint ## lint, then the whole test suite
-	@$(BIN)/python -m pytest
+# A worker that is free takes tests from the other.
+PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+test: lint ## lint, then the test suite: 12 minutes on two idle cores (ARGS="-k words")
+	@$(PYTEST) $(ARGS)
+
+torture: lint ## the test suite at full size: every kill, every example, every server
+	@$(PYTEST) --torture $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and format, notebooks included
 	@$(BIN)/ruff check
@@ -50,6 +56,9 @@ bench: $(STAMP) ## speed against peers, as ratios (ARGS="--only steps"; more in 
 site: PROFILE = full
 site: $(STAMP) ## the executed notebooks as pages to read offline, in site/ (PROFILE=smoke, quick or full; default full)
 	@$(BIN)/jsigr site --profile $(PROFILE)
+
+readme: $(STAMP) ## the numbers of README.md and of the notebooks' texts anew, from the published tables
+	@$(BIN)/python tools/readme.py && $(BIN)/python tools/stories.py
 
 lab: $(STAMP) ## JupyterLab on this machine only, opened at the saliency explorer
 	@JUPYTER_CONFIG_PATH="$(CURDIR)/jsigr_lib/front/config" $(BIN)/jupyter-lab --ip=127.0.0.1 \

@@ -1,11 +1,22 @@
-"""Tiny models in float64 whose Jacobians can be written down, and a tiny study."""
+"""Tiny models in float64 whose Jacobians can be written down, a tiny study, and how tests share one machine.
 
+`make test` runs in two processes and leaves out the tests marked `torture`; `make torture` runs everything.
+"""
+
+import fcntl
+import pickle
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 
@@ -17,6 +28,7 @@ from jsigr_lib import (
     map_tables,
     pipeline,
     robustness,
+    site,
     statistics,
     verdicts,
     weights,
@@ -26,9 +38,53 @@ from jsigr_lib.claims import load_claims
 from jsigr_lib.study import Study
 
 torch.set_num_threads(1)
+EXAMPLES = 20  # of hypothesis; 60 in make torture
 
 BATCH, CHANNELS, HEIGHT, WIDTH, CLASSES = 4, 2, 4, 5, 3
 PIXELS = CHANNELS * HEIGHT * WIDTH
+
+
+def pytest_addoption(parser):
+    parser.addoption("--torture", action="store_true", help="every test at full size, as `make torture` does")
+
+
+def pytest_configure(config):
+    torture = config.option.torture
+    hypothesis.settings.register_profile("jsigr", max_examples=60 if torture else EXAMPLES)
+    hypothesis.settings.load_profile("jsigr")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out torture unless it is asked for. The slow tests come first, so that two processes end together."""
+    if not config.option.torture:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("torture")])
+        items[:] = [item for item in items if not item.get_closest_marker("torture")]
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+def common_folder(config) -> Path | None:
+    """What the processes of pytest-xdist have in common; None where there is one process."""
+    return Path(config.option.basetemp).parent if hasattr(config, "workerinput") else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A test marked `alone` waits until no other process runs a test, and others wait for it."""
+    folder, alone = common_folder(item.config), item.get_closest_marker("alone")
+    if folder is None:
+        return (yield)
+    with locked(folder / "room", fcntl.LOCK_EX if alone else fcntl.LOCK_SH, door=folder / "door"):
+        return (yield)
+
+
+@contextmanager
+def locked(path: Path, how: int, *, door: Path):
+    """Whoever waits for the room stands in the door, so that no one else slips in before."""
+    with open(path, "w") as room:
+        with open(door, "w") as entrance:
+            fcntl.flock(entrance, fcntl.LOCK_EX)
+            fcntl.flock(room, how)
+        yield
 
 
 class Linear(nn.Module):
@@ -134,10 +190,56 @@ def edited(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def smoke_run(tmp_path_factory) -> pipeline.Summary:
-    """All five notebooks, executed once for the whole session through the real pipeline."""
-    folder = tmp_path_factory.mktemp("smoke")
-    return pipeline.run(profile="smoke", out=folder)
+def shared(request, tmp_path_factory) -> Callable:
+    """shared(name, make): what make(folder) returns, made once for all processes of this session."""
+    top = common_folder(request.config) or tmp_path_factory.getbasetemp()
+
+    def get(name: str, make: Callable):
+        folder, kept = top / f"shared-{name}", top / f"shared-{name}.pickle"
+        with FileLock(top / f"shared-{name}.lock"):
+            if not kept.exists():
+                folder.mkdir(exist_ok=True)
+                kept.write_bytes(pickle.dumps(make(folder)))
+        return pickle.loads(kept.read_bytes())
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def smoke_run(shared) -> pipeline.Summary:
+    """All five notebooks, executed once through the real pipeline."""
+    return shared("smoke", lambda folder: pipeline.run(profile="smoke", out=folder))
+
+
+@pytest.fixture(scope="session")
+def full_site(shared) -> Path:
+    """The pages of the published full run."""
+    return shared("site", lambda folder: site.build("full", out=folder / "site"))
+
+
+@pytest.fixture(scope="session")
+def served(tmp_path_factory) -> Iterator[Callable]:
+    """served(kind): address, folder and token of what `make lab` or `make voila` serves, each started once."""
+    from benchmarks import explorer  # not there where mutants are tested
+
+    with ExitStack() as running:
+
+        @cache
+        def started(kind: str) -> tuple[str, Path, str]:
+            folder = tmp_path_factory.mktemp(kind) / "root"
+            url = running.enter_context(explorer.served(kind, folder, token=""))
+            return url, folder, own_token(folder / "server.log")
+
+        yield started
+
+
+def own_token(log: Path) -> str:
+    """The token that a server made and tells its user."""
+    for _ in range(100):
+        if found := re.search(r"[?&]token=([0-9a-f]{32,})", log.read_text(encoding="utf-8")):
+            return found[1]
+        time.sleep(0.1)
+    raise AssertionError(log.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="session")

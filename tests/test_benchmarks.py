@@ -13,6 +13,7 @@ from numpy.testing import assert_allclose
 
 from benchmarks import (
     attacks,
+    explorer,
     fidelity,
     frontier,
     kills,
@@ -590,6 +591,7 @@ def test_a_part_that_fails_leaves_the_others_and_nothing_of_its_own(alone, tmp_p
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, arguments, named):
+    monkeypatch.setattr(explorer, "find", lambda: "chromium")  # or another line says first that there is none
     assert_refused(monkeypatch, capsys, named, "--threads", "1", "--out", str(tmp_path / "out"), *arguments)
     assert not (tmp_path / "out").exists()
 

@@ -71,6 +71,7 @@ def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, ar
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.alone
 def test_plan_says_what_a_run_would_make_and_writes_nothing():
     before = set(RUNS.rglob("*"))
     finished = jsigr("plan", "--profile", "smoke", "--notebook", "02", "--set", "seeds=[77]", "--jobs", "2")

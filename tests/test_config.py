@@ -332,7 +332,7 @@ def test_options_of_the_family_include_the_shared_penalty():
     assert registry.build("adversarial", **stacked).objective.selection.share == 0.3
 
 
-@pytest.mark.parametrize("objective", registry.OBJECTIVES.keys() - set(registry.PENALISED))
+@pytest.mark.parametrize("objective", sorted(registry.OBJECTIVES.keys() - set(registry.PENALISED)))
 def test_options_of_the_others_are_their_own(objective):
     own = {
         "scaleable-input-gradient": {"lambda_s": 1.0},

@@ -91,20 +91,24 @@ def tables(folder) -> dict[str, bytes]:
 
 
 @pytest.mark.slow
-def test_notebooks_one_by_one_backwards(smoke_run, tmp_path):
-    for number in ("05", "03", "02"):
+@pytest.mark.parametrize(
+    ("numbers", "count"), [(("05", "03"), 7), pytest.param(("05", "03", "02"), 10, marks=pytest.mark.torture)]
+)
+def test_notebooks_one_by_one_backwards(smoke_run, tmp_path, numbers, count):
+    for number in numbers:
         published = pipeline.run(profile="smoke", notebooks=[number], out=tmp_path, jobs=1).figures
     expected = tables(smoke_run.figures)
-    assert len(tables(published)) == 10
+    assert len(tables(published)) == count
     assert tables(published) == {name: expected[name] for name in tables(published)}
 
 
 @pytest.mark.slow
-def test_threads_change_no_digit_but_the_last(smoke_run, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("numbers", "count"), [(["01"], 7), pytest.param(["01", "04"], 11, marks=pytest.mark.torture)])
+def test_threads_change_no_digit_but_the_last(smoke_run, tmp_path, monkeypatch, numbers, count):
     """Of what notebooks compute themselves; artefacts always have one thread."""
     monkeypatch.setenv("OMP_NUM_THREADS", "2" if os.environ.get("OMP_NUM_THREADS", str(os.cpu_count())) == "1" else "1")
-    published = pipeline.run(profile="smoke", notebooks=["01", "04"], out=tmp_path).figures
-    assert len(tables(published)) == 11
+    published = pipeline.run(profile="smoke", notebooks=numbers, out=tmp_path).figures
+    assert len(tables(published)) == count
     for name in tables(published):
         ours, theirs = (pd.read_csv(folder / name) for folder in (published, smoke_run.figures))
         if name == "theory_checks.csv":  # in brackets: the network that came out worst, by a rounding error

@@ -4,7 +4,6 @@ import http.client
 import os
 import re
 import socket
-import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -51,24 +50,13 @@ def refused(answer: tuple[int, str, bytes]) -> bool:
 
 
 @pytest.fixture(scope="module", params=["lab", "voila"])
-def server(request, tmp_path_factory) -> tuple[str, str, Path]:
-    """Its target, its address and its folder."""
-    folder = tmp_path_factory.mktemp(request.param) / "root"
-    with benchmark.served(request.param, folder, token="") as url:
-        yield request.param, url, folder
-
-
-def own_token(folder: Path) -> str:
-    """The token that the server made and tells its user."""
-    for _ in range(100):
-        if found := re.search(r"[?&]token=([0-9a-f]{32,})", (folder / "server.log").read_text(encoding="utf-8")):
-            return found[1]
-        time.sleep(0.1)
-    raise AssertionError((folder / "server.log").read_text(encoding="utf-8"))
+def server(request, served) -> tuple[str, str, Path, str]:
+    """Its target, its address, its folder and its token."""
+    return request.param, *served(request.param)
 
 
 def test_it_listens_on_this_machine_only(server):
-    _, url, folder = server
+    _, url, folder, _ = server
     port, found = urlsplit(url).port, []
     for process in benchmark.processes({"IPYTHONDIR": str(folder / "ipython")}):
         try:
@@ -84,7 +72,7 @@ def test_it_listens_on_this_machine_only(server):
 
 
 def test_without_the_token_there_is_nothing(server):
-    target, url, _ = server
+    target, url, *_ = server
     answers = {path: ask(url, path) for path in PAGES[target]}
     assert {path: answer[:2] for path, answer in answers.items() if not refused(answer)} == {}
     assert not any(b"SaliencyExplorer" in said for *_, said in answers.values())
@@ -94,13 +82,13 @@ def test_without_the_token_there_is_nothing(server):
     "headers", [{"Authorization": "token wrong"}, {"Authorization": "Bearer x"}, {"Cookie": "a=b"}]
 )
 def test_with_another_token_there_is_nothing(server, headers):
-    _, url, _ = server
+    _, url, *_ = server
     for path in ("/", "/api/kernels", "/?token=wrong", "/api/kernels?token="):
         assert refused(ask(url, path, **headers))
 
 
 def test_a_kernel_cannot_be_started_or_reached(server):
-    _, url, _ = server
+    _, url, *_ = server
     before = len(psutil.Process().children(recursive=True))
     assert refused(ask(url, "/api/kernels", method="POST"))
     assert refused(ask(url, CHANNELS, **UPGRADE))
@@ -111,9 +99,9 @@ def test_a_kernel_cannot_be_started_or_reached(server):
 def test_the_servers_own_token_opens_it_and_no_page_of_elsewhere(server):
     """A page of another site has no token: a browser keeps it for this address alone. (JupyterLab refuses the names of
     other machines besides, Voila only their channels.)"""
-    target, url, folder = server
+    target, url, _, token = server
     path = {"lab": "/api/kernels", "voila": "/"}[target]
-    token = {"Authorization": f"token {own_token(folder)}"}
+    token = {"Authorization": f"token {token}"}
     assert ask(url, path, **token)[0] == 200
     assert ask(url, path, **token, Host="evil.example")[0] == 403 or target == "voila"
     assert refused(ask(url, path, Host="evil.example"))

@@ -242,14 +242,9 @@ def test_no_executed_notebooks_at_all(tmp_path):
         site.build(source=tmp_path, out=tmp_path / "site")
 
 
-@pytest.fixture(scope="module")
-def published(tmp_path_factory) -> Path:
-    return site.build("full", out=tmp_path_factory.mktemp("published") / "site")
-
-
 @pytest.fixture(params=["index", *pipeline.NAMES])
-def published_page(request, published) -> Path:
-    return published / f"{request.param}.html"
+def published_page(request, full_site) -> Path:
+    return full_site / f"{request.param}.html"
 
 
 def test_published_page_is_whole(published_page):
@@ -288,16 +283,16 @@ def test_published_page_asks_for_nothing(published_page):
     assert "@import" not in styles and not re.search(r"url\((?!['\"]?data:)", styles)
 
 
-def test_published_index_has_the_headline_figure(published):
-    soup = BeautifulSoup((published / "index.html").read_text(encoding="utf-8"), "html.parser")
+def test_published_index_has_the_headline_figure(full_site):
+    soup = BeautifulSoup((full_site / "index.html").read_text(encoding="utf-8"), "html.parser")
     assert soup.main("img")[-1]["src"].endswith(PNG)
     assert soup.main.h2.get_text() == "Which claims hold"
     assert len(soup.main("h2")) == 1 + len(pipeline.NAMES)
 
 
-def test_published_index_says_what_the_scorecard_says(published):
+def test_published_index_says_what_the_scorecard_says(full_site):
     card = summary.scorecard(ROOT / "figures" / "full")
-    soup = BeautifulSoup((published / "index.html").read_text(encoding="utf-8"), "html.parser")
+    soup = BeautifulSoup((full_site / "index.html").read_text(encoding="utf-8"), "html.parser")
     rows = [[cell.get_text(" ", strip=True) for cell in row(["th", "td"])] for row in soup.main.table.tbody("tr")]
     claims = [group for _, group in card.groupby("claim", sort=False)]
     assert [(claim, verdict) for claim, verdict, *_ in rows] == [
@@ -312,9 +307,9 @@ def test_published_index_says_what_the_scorecard_says(published):
     assert folded == [[f"on {data}" for data in group[group.n != "none"]["data"][1:]] for group in claims]
 
 
-def test_summary_is_one_page_of_the_same_bytes(published, tmp_path):
+def test_summary_is_one_page_of_the_same_bytes(full_site, tmp_path):
     summary.write(ROOT / "figures" / "full", tmp_path / "again.pdf")
-    content = (published / site.SUMMARY).read_bytes()
+    content = (full_site / site.SUMMARY).read_bytes()
     assert content == (tmp_path / "again.pdf").read_bytes() and content.startswith(b"%PDF")
     assert len(re.findall(rb"/Type\s*/Page\b", content)) == 1
 

@@ -114,7 +114,11 @@ def test_damaged_mnist(mnist, raw):
     refused("mnist", mnist)
 
 
-@pytest.mark.parametrize("raw", [b"no gzip", gzip.compress(bytes(2000))[:-4], gzip.compress(bytes(2000))[:20]])
+@pytest.mark.parametrize(
+    "raw",
+    [b"no gzip", gzip.compress(bytes(2000))[:-4], gzip.compress(bytes(2000))[:20]],
+    ids=["no gzip", "no end", "cut"],
+)
 def test_damaged_gzip(tmp_path, raw):
     write_mnist(tmp_path / "data", packed=True)
     (tmp_path / "data" / "train-images-idx3-ubyte.gz").write_bytes(raw)

@@ -367,17 +367,17 @@ def test_names_are_text_and_no_markup(browser, saved, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def lab(browser, tmp_path_factory):
+def lab(browser, served):
     """`make lab`, in which the explorer has appeared by itself, and JupyterLab's page."""
     start = time.perf_counter()
-    with benchmark.served("lab", tmp_path_factory.mktemp("lab") / "root") as url:
-        context = browser.new_context(viewport={"width": 1440, "height": 1000})
-        seen = Seen(context, inside="(http|ws)://127\\.0\\.0\\.1:")
-        seen.page.goto(url)
-        seen.page.wait_for_selector(USABLE, timeout=60_000)
-        print(f"usable after {time.perf_counter() - start:.1f} s")
-        yield seen
-        context.close()
+    url, _, token = served("lab")
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    seen = Seen(context, inside="(http|ws)://127\\.0\\.0\\.1:")
+    seen.page.goto(f"{url}?token={token}")
+    seen.page.wait_for_selector(USABLE, timeout=60_000)
+    print(f"usable after {time.perf_counter() - start:.1f} s")
+    yield seen
+    context.close()
 
 
 @pytest.fixture(scope="module")
@@ -615,29 +615,29 @@ def test_benchmark_moves_controls_in_jupyterlab(live, monkeypatch):
 
 
 @pytest.mark.slow
-def test_voila_shows_the_explorer_alone(browser, tmp_path):
-    with benchmark.served("voila", tmp_path / "root") as url:
-        context = browser.new_context()
-        seen = Seen(context, inside="(http|ws)://127\\.0\\.0\\.1:")
-        seen.page.goto(url)
-        seen.page.wait_for_selector(USABLE, timeout=60_000)
-        before = seen.state()
-        seen.set("eps", 40)
-        assert changed(before, seen.state()) == dict.fromkeys(["standard", "jsigr"], ATTACKED)
-        context.close()
+def test_voila_shows_the_explorer_alone(browser, served):
+    url, _, token = served("voila")
+    context = browser.new_context()
+    seen = Seen(context, inside="(http|ws)://127\\.0\\.0\\.1:")
+    seen.page.goto(f"{url}?token={token}")
+    seen.page.wait_for_selector(USABLE, timeout=60_000)
+    before = seen.state()
+    seen.set("eps", 40)
+    assert changed(before, seen.state()) == dict.fromkeys(["standard", "jsigr"], ATTACKED)
+    context.close()
     assert (seen.said, seen.asked) == ([], [])
-    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", int(re.findall(r":(\d+)/", url)[0]))):
-        pass
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["lab", "voila"])
+@pytest.mark.parametrize("target", ["voila", pytest.param("lab", marks=pytest.mark.torture)])
 def test_a_server_ends_with_its_kernels_whatever_happens(tmp_path, target):
     settings = {"IPYTHONDIR": str(tmp_path / "root" / "ipython")}
-    with pytest.raises(ZeroDivisionError), benchmark.served(target, tmp_path / "root"):
+    with pytest.raises(ZeroDivisionError), benchmark.served(target, tmp_path / "root") as url:
         started = benchmark.processes(settings)
         raise ZeroDivisionError
     assert started and not benchmark.processes(settings)
+    with pytest.raises(OSError), socket.create_connection(("127.0.0.1", int(re.findall(r":(\d+)/", url)[0]))):
+        pass
 
 
 # the benchmark

@@ -14,11 +14,6 @@ document.querySelector("#explorer").textContent = `${bytes.reduce((a, b) => a + 
 </script>"""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return site.build("full", out=tmp_path_factory.mktemp("pages") / "site")
-
-
 @pytest.fixture
 def visit(browser):
     """visit(path, width=..., scheme=...): the page, opened from its file; whatever else it asks for is a failure."""
@@ -49,8 +44,8 @@ def visit(browser):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_page_fits_a_phone(visit, folder, name, scheme):
-    page = visit(folder / f"{name}.html", width=375, scheme=scheme)
+def test_page_fits_a_phone(visit, full_site, name, scheme):
+    page = visit(full_site / f"{name}.html", width=375, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 375
     assert page.evaluate("[...document.images].every(i => i.complete && i.naturalWidth && i.clientWidth <= 375)")
     ink, paper = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
@@ -58,8 +53,8 @@ def test_page_fits_a_phone(visit, folder, name, scheme):
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_page_is_readable_on_a_screen(visit, folder, name):
-    page = visit(folder / f"{name}.html")
+def test_page_is_readable_on_a_screen(visit, full_site, name):
+    page = visit(full_site / f"{name}.html")
     assert page.evaluate("document.documentElement.scrollWidth") <= 1280
     assert page.locator("h1").count() == 1
     assert not page.locator("details[open]").count()
@@ -69,7 +64,7 @@ def test_page_is_readable_on_a_screen(visit, folder, name):
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing(browser, folder, name, scheme, width):
+def test_axe_finds_nothing(browser, full_site, name, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
     context = browser.new_context(
         bypass_csp=True,  # axe is a script that the page would not let in
@@ -77,14 +72,14 @@ def test_axe_finds_nothing(browser, folder, name, scheme, width):
         color_scheme=scheme,
     )
     page = context.new_page()
-    page.goto((folder / f"{name}.html").as_uri())
+    page.goto((full_site / f"{name}.html").as_uri())
     found = axe.run(page).response["violations"]
     context.close()
     assert [f"{one['id']}: {node['html'][:200]}" for one in found for node in one["nodes"]] == []
 
 
-def test_keyboard_reaches_the_content_and_folded_code(visit, folder):
-    page = visit(folder / "01_theory.html")
+def test_keyboard_reaches_the_content_and_folded_code(visit, full_site):
+    page = visit(full_site / "01_theory.html")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.className") == "skip"
     page.keyboard.press("Enter")
@@ -94,8 +89,8 @@ def test_keyboard_reaches_the_content_and_folded_code(visit, folder):
     assert page.locator("details[open] .highlight").is_visible()
 
 
-def test_pages_lead_to_each_other(visit, folder):
-    page = visit(folder / "index.html")
+def test_pages_lead_to_each_other(visit, full_site):
+    page = visit(full_site / "index.html")
     for name in pipeline.NAMES:
         page.click("a[rel=next]")
         assert page.url.endswith(f"{name}.html")
