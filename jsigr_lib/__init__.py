@@ -29,22 +29,30 @@ __all__ = [
     "perturbation_saliency",
     "selection_mask",
 ]
-_HOMES = {
-    "errors": ["InputError"],
-    "jacobian": ["jacobian_norm"],
-    "jsigr": ["JSIGR", "Objective"],
-    "saliency": ["Selection", "perturbation_saliency", "selection_mask"],
+METHOD = {
+    "JSIGR": "jsigr",
+    "InputError": "errors",
+    "Objective": "jsigr",
+    "Selection": "saliency",
+    "jacobian_norm": "jacobian",
+    "perturbation_saliency": "saliency",
+    "selection_mask": "saliency",
 }
+"""Name -> its module. What is asked for is imported then, so that `jsigr --help` needs no torch."""
+MODULES = {"attacks": "", "defences": "", "attributions": "measure", "flags": "measure", "pretrained": "study"}
+"""Module -> the extra that it needs."""
 
 
 def __getattr__(name: str) -> Any:
-    """Import the method when it is asked for: `jsigr --help` needs no torch."""
-    if name in ("attacks", "defences"):
-        return import_module(f"{__name__}.{name}")
-    for module, names in _HOMES.items():
-        if name in names:
-            return getattr(import_module(f"{__name__}.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in METHOD:
+        return getattr(import_module(f"jsigr_lib.{METHOD[name]}"), name)
+    if name not in MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if not MODULES[name]:
+        return import_module(f"jsigr_lib.{name}")
+    errors = import_module("jsigr_lib.errors")
+    with errors.needs_extra(f"jsigr_lib.{name}", MODULES[name]):
+        return import_module(f"jsigr_lib.{name}")
 
 
 def __dir__() -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.errors import InputError, one_of
+from jsigr_lib.errors import InputError, needs_extra, one_of
 from jsigr_lib.jacobian import evaluation_mode, logit_gradient
 from jsigr_lib.saliency import CHUNK_BYTES, Maps, check_grid, gradient_map, perturbation_saliency
 from jsigr_lib.shapes import Images
@@ -86,7 +86,7 @@ def saliency_map(
         return _smoothgrad(model, x, y, generator)
     if name == "random":
         return _random(x, generator)
-    with evaluation_mode(model):
+    with evaluation_mode(model), needs_extra(f"the map {name!r}", "measure"):
         attribution = FROM_CAPTUM[name](model, x.requires_grad_(), y, grid)
     return attribution.detach().abs().sum(1, keepdim=True)
 

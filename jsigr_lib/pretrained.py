@@ -178,6 +178,11 @@ def _sums(folder: Path) -> dict[str, str]:
 
 
 def _content(path: Path) -> bytes:
+    if not path.parent.is_dir():
+        raise InputError(
+            f"{path.parent} does not exist; the networks are in the repository and not in the installed package: give "
+            "pretrained.load the folder data/pretrained of a checkout"
+        )
     if not path.is_file():
         raise InputError(f"{path} is missing; restore it from the repository (git checkout -- data)")
     return path.read_bytes()

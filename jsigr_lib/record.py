@@ -298,9 +298,14 @@ def environment(device: torch.device) -> Environment:
 
 @cache
 def _packages() -> dict[str, str]:
-    required = importlib.metadata.requires("jsigr") or []
-    names = sorted(re.match(r"[\w.-]+", line)[0] for line in required if "extra ==" not in line)
-    return {name: importlib.metadata.version(name) for name in names}
+    return {name: importlib.metadata.version(name) for name in sorted(_asked_for())}
+
+
+def _asked_for() -> set[str]:
+    """The packages that a run asks for: those of every extra but the developers'."""
+    lines = importlib.metadata.requires("jsigr") or []
+    found = (re.match(r"""([\w.-]+)(?:.*extra == ['"](\w+))?""", line).groups() for line in lines)
+    return {name for name, extra in found if extra not in ("dev", "bench") and name != "jsigr"}
 
 
 def running_cell() -> NotebookCell | None:

@@ -15,8 +15,10 @@ import jsigr_lib
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-DECLARED = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["dev"]
-DEPENDENCIES = [Requirement(line) for line in DECLARED]
+EXTRAS = PROJECT["optional-dependencies"]
+LOCKED_EXTRAS = ("measure", "study", "companion", "dev")
+DECLARED = PROJECT["dependencies"] + [line for extra in LOCKED_EXTRAS for line in EXTRAS[extra]]
+DEPENDENCIES = [Requirement(line) for line in DECLARED if not line.startswith("jsigr[")]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
 ENTRIES = [line for line in LOCK.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
 LOCKED = [Requirement(entry.split(" --hash")[0]) for entry in ENTRIES]
@@ -44,10 +46,27 @@ def test_lock_satisfies_every_dependency(python, platform):
 
 
 @pytest.mark.parametrize("name", ["torch", "torchvision"])
-def test_torch_is_pinned_exactly_and_identically(name):
-    declared, locked = ([r.specifier for r in source if r.name == name] for source in (DEPENDENCIES, LOCKED))
-    assert declared == locked
-    assert [bool(re.fullmatch(r"==[\d.]+", str(specifier))) for specifier in declared] == [True]
+def test_lock_has_one_torch_for_all_systems(name):
+    """Another release may change the tables."""
+    (locked,) = (str(requirement.specifier) for requirement in LOCKED if requirement.name == name)
+    assert re.fullmatch(r"==[\d.]+", locked)
+
+
+def test_each_extra_has_what_the_one_before_it_has():
+    assert [line for line in PROJECT["dependencies"] if not line.startswith("torch>=")] == []
+    own = {extra: [line for line in lines if line.startswith("jsigr[")] for extra, lines in EXTRAS.items()}
+    assert own == {
+        "measure": [],
+        "study": ["jsigr[measure]"],
+        "companion": ["jsigr[study]"],
+        "dev": ["jsigr[companion]"],
+        "bench": ["jsigr[companion]"],
+    }
+
+
+def test_lock_is_made_of_the_last_of_them():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.findall(r"--extra (\w+)", makefile) == [LOCKED_EXTRAS[-1]]
 
 
 def test_lock_is_pinned_and_hashed_and_names_no_host():
@@ -71,4 +90,5 @@ def test_every_python_we_lock_for_is_the_range_we_declare():
 
 def test_one_version_number():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert citation["version"] == PROJECT["version"] == jsigr_lib.__version__
+    assert citation["version"] == jsigr_lib.__version__
+    assert PROJECT["dynamic"] == ["version"] and "version" not in PROJECT  # read from jsigr_lib/__init__.py
