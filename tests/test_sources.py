@@ -16,6 +16,8 @@ import torch
 import torchvision
 
 from jsigr_lib import sources
+from jsigr_lib.artefacts import Store
+from jsigr_lib.data import DataSpec
 from jsigr_lib.errors import InputError
 from jsigr_lib.sources import CIFAR, content, read
 
@@ -394,3 +396,67 @@ def test_a_tampered_file_beside_the_bundled_ones_is_not_read(tmp_path):
     before = read("fashion-mnist", str(tmp_path))[1].pixels(slice(0, 5))
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(np.zeros((10_000, 28, 28), np.uint8)))
     assert torch.equal(read("fashion-mnist", str(tmp_path))[1].pixels(slice(0, 5)), before)
+
+
+# hashed once
+
+
+@pytest.fixture
+def settled(tmp_path, monkeypatch):
+    """Digits of an hour ago, in a process that has hashed nothing; reads() says how often they were decoded."""
+    write_mnist(tmp_path / "digits", packed=False)
+    made = os.stat(tmp_path / "digits").st_mtime_ns
+    monkeypatch.setattr(sources.time, "time_ns", lambda: made + 3600 * 10**9)
+    monkeypatch.setattr(sources, "_HASHED", {})
+    reads = []
+    monkeypatch.setattr(sources, "read", lambda *args: reads.append(args) or read(*args))
+    return tmp_path / "digits", lambda: len(reads)
+
+
+def test_unchanged_files_are_hashed_once(settled):
+    folder, reads = settled
+    assert content_of("mnist", folder) == content_of("mnist", folder)
+    assert reads() == 1
+
+
+@pytest.mark.parametrize("keep_times", [False, True], ids=["new times", "times as before"])
+def test_a_changed_file_is_hashed_anew(settled, keep_times):
+    """Of the same size, and even if whoever changed it set its time back."""
+    folder, reads = settled
+    before, path = content_of("mnist", folder), folder / "t10k-labels-idx1-ubyte"
+    stat, raw = os.stat(path), path.read_bytes()
+    path.write_bytes(raw[:-1] + bytes([(raw[-1] + 1) % 10]))
+    if keep_times:
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert content_of("mnist", folder) != before and reads() == 2
+
+
+def test_a_damaged_or_removed_file_is_noticed(settled):
+    folder, _ = settled
+    content_of("mnist", folder)
+    path = folder / "t10k-labels-idx1-ubyte"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-1])
+    with pytest.raises(InputError, match="has not the size that it says"):
+        content_of("mnist", folder)
+    path.unlink()
+    with pytest.raises(InputError, match="t10k-labels"):
+        content_of("mnist", folder)
+
+
+def test_fresh_files_are_not_remembered(settled, monkeypatch):
+    """Their times could hide another change."""
+    folder, reads = settled
+    monkeypatch.setattr(sources.time, "time_ns", lambda: os.stat(folder).st_mtime_ns)
+    content_of("mnist", folder), content_of("mnist", folder)
+    assert reads() == 2
+
+
+def test_what_is_decoded_is_what_was_hashed(settled, tmp_path):
+    folder, _ = settled
+    spec = DataSpec.locate("mnist", str(folder), train_images=9, validation_images=2, test_images=2)
+    path = folder / "t10k-labels-idx1-ubyte"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-1] + bytes([(raw[-1] + 1) % 10]))
+    with pytest.raises(InputError, match="the files of mnist changed during the run"):
+        Store(tmp_path / "runs").get(spec)
