@@ -14,7 +14,7 @@ from torch import Tensor
 
 from jsigr_lib import sources
 from jsigr_lib.artefacts import Spec, Store, read
-from jsigr_lib.errors import between, one_of
+from jsigr_lib.errors import InputError, between, one_of
 from jsigr_lib.sources import DATASETS
 
 SPLIT_SEED = 20220713
@@ -88,6 +88,10 @@ class DataSpec(Spec):
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         train, test = sources.read(self.dataset, self.root, self.image_size)
+        if self.dataset != "folder" and sources.digest((train, test)) != self.content:  # hashed is what is decoded
+            raise InputError(
+                f"the files of {self.dataset} changed during the run; accepted: files that stay as they are"
+            )
         self._check_sizes(len(train.labels), len(test.labels))
         generator = torch.Generator().manual_seed(SPLIT_SEED)
         order = torch.randperm(len(train.labels), generator=generator)

@@ -101,29 +101,37 @@ def content(dataset: str, root: str, *, download: bool, image_size: int) -> str:
         return hashlib.sha256(repr(what).encode()).hexdigest()
     if dataset == "fashion-mnist":
         for name, sha in IDX.values():
-            _check_sha256(Path(root or DATA / dataset) / name, sha)
-        return _hash_of_known_files(dataset, root)
+            _check_sha256(_folder(dataset, root) / name, sha)
+        return _digest_of_known_files(dataset, root)
     if download:
-        _download(dataset, Path(root or DATA / "downloads"))
-    return _hash(dataset, root)
+        _download(dataset, _folder(dataset, root))
+    return digest(read(dataset, root))
 
 
-def _hash(dataset: str, root: str) -> str:
+def digest(parts: tuple["Source", "Source"]) -> str:
+    """The hash of all pixels and labels."""
     total = hashlib.sha256()
-    for source in read(dataset, root):
+    for source in parts:
         for tensor in (source.pixels(slice(None)), source.labels):
             total.update(tensor.contiguous().numpy())
     return total.hexdigest()
 
 
-_hash_of_known_files = cache(_hash)  # their bytes are checked each time, so their pixels are decoded once per process
+@cache
+def _digest_of_known_files(dataset: str, root: str) -> str:
+    """Of files whose bytes are checked each time, so that their pixels are decoded and hashed once per process."""
+    return digest(read(dataset, root))
+
+
+def _folder(dataset: str, root: str) -> Path:
+    return Path(root or DATA / ("fashion-mnist" if dataset == "fashion-mnist" else "downloads"))
 
 
 def read(dataset: str, root: str, image_size: int = 32) -> tuple[Source, Source]:
     """The training and the test images. Raises InputError as `content` does."""
     if dataset == "folder":
         return tuple(_pictures(part, image_size) for part in pictures.find(root).values())
-    folder = Path(root or DATA / ("fashion-mnist" if dataset == "fashion-mnist" else "downloads"))
+    folder = _folder(dataset, root)
     reader = {"fashion-mnist": _fashion_mnist, "mnist": _mnist, "svhn": _svhn}.get(dataset, _cifar)
     try:
         return tuple(reader(dataset, folder, part) for part in ("train", "test"))

@@ -16,6 +16,8 @@ import torch
 import torchvision
 
 from jsigr_lib import sources
+from jsigr_lib.artefacts import Store
+from jsigr_lib.data import DataSpec
 from jsigr_lib.errors import InputError
 from jsigr_lib.sources import CIFAR, content, read
 
@@ -398,3 +400,17 @@ def test_a_tampered_file_beside_the_bundled_ones_is_not_read(tmp_path):
     before = read("fashion-mnist", str(tmp_path))[1].pixels(slice(0, 5))
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(np.zeros((10_000, 28, 28), np.uint8)))
     assert torch.equal(read("fashion-mnist", str(tmp_path))[1].pixels(slice(0, 5)), before)
+
+
+# hashed is what is decoded
+
+
+def test_what_is_decoded_is_what_was_hashed(tmp_path):
+    folder = tmp_path / "digits"
+    write_mnist(folder, packed=False)
+    spec = DataSpec.locate("mnist", str(folder), train_images=9, validation_images=2, test_images=2)
+    path = folder / "t10k-labels-idx1-ubyte"
+    raw = path.read_bytes()
+    path.write_bytes(raw[:-1] + bytes([(raw[-1] + 1) % 10]))
+    with pytest.raises(InputError, match="the files of mnist changed during the run"):
+        Store(tmp_path / "runs").get(spec)
