@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from jsigr_lib import plotting
 from jsigr_lib.plotting import Described, figure, looks, name_bars, panels
 from jsigr_lib.study import Study
 
@@ -40,14 +41,11 @@ def boundary_distance(study: Study, values: dict[str, dict[str, np.ndarray]], ta
     right.set(xlabel="linearised robustness / nearest error found")
     low, high = right.get_xlim()
     _plain(right, [0.5, 0.7, 1, 1.5, 2, 3, 5, 8] if high > 2 * low else [0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5])
-    listed = "; ".join(
-        f"{study.labels[row.defence]} {row.ratio:.2f} [{row.ratio_low:.2f}, {row.ratio_high:.2f}]"
-        for row in shown.itertuples()
-    )
+    ratios = plotting.listed(study, shown, "{ratio:.2f} [{ratio_low:.2f}, {ratio_high:.2f}]")
     return fig, (
         "Left: linearised robustness against the distance to the nearest error found, one dot per image and defence, "
         "and the diagonal. Right: their ratio, a stroke per image, its geometric mean with a 95 percent interval: "
-        f"{listed}; {shown.images.min()} to {shown.images.max()} images each."
+        f"{ratios}; {shown.images.min()} to {shown.images.max()} images each."
     )
 
 
@@ -74,15 +72,12 @@ def linear_region(study: Study, table: pd.DataFrame) -> Described:
     both = zip(left.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
     handles, labels = (a + b for a, b in both)
     fig.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8)
-    listed = "; ".join(
-        f"{study.labels[row.defence]} {row.reach_random:.4f}, {row.reach_towards:.4f}, {row.robustness:.2f}, "
-        f"{row.distance:.2f}, {100 * row.flipped:.1f} percent"
-        for row in shown.itertuples()
-    )
+    template = "{reach_random:.4f}, {reach_towards:.4f}, {robustness:.2f}, {distance:.2f}, {percent:.1f} percent"
+    medians = plotting.listed(study, shown.assign(percent=100 * shown.flipped), template)
     return fig, (
         "Per defence, medians over images of how far the linear region reaches in a random direction and towards the "
         "nearest error found, of linearised robustness and of the distance to that error, and the share of ReLUs that "
-        f"differ there: {listed}. The headline attack has size {shown.attack.max():.2f}."
+        f"differ there: {medians}. The headline attack has size {shown.attack.max():.2f}."
     )
 
 
@@ -98,36 +93,29 @@ def training_theory(study: Study, history: pd.DataFrame) -> Described:
         "robust_accuracy": ("Robust accuracy", "of validation images, white-box"),
     }
     for axes, (column, (title, label)) in zip(grid.flat, columns.items(), strict=True):
-        for name in study.featured:
-            rows = history[history.defence == name]
-            axes.plot(rows.epoch, rows[column], **looks(study)[name])
+        plotting.over_epochs(axes, study, history, column)
         axes.set(title=title, ylabel=label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
     grid[0, 0].set_yscale("log")
     grid[1, 1].set_ylim(0, None)
     for axes in grid[1]:
         axes.set_xlabel("epoch")
-    fig.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside right center")
-    last = history[history.defence.isin(study.featured)].groupby("defence", sort=False).last().reset_index()
-    ends = "; ".join(
-        f"{study.labels[row.defence]} {row.jacobian_norm:.1f}, {row.margin:.2f}, {row.bound:.2f}, "
-        f"{row.robust_accuracy:.2f}"
-        for row in last.itertuples()
-    )
+    plotting.legend(fig, grid[0, 0])
+    ends = "{jacobian_norm:.1f}, {margin:.2f}, {bound:.2f}, {robust_accuracy:.2f}"
     return fig, (
         "After each epoch, on validation images, one line per defence: mean squared Jacobian norm, mean margin, margin "
-        f"over root two times the norm's root, and accuracy under a short white-box attack, at the end: {ends}."
+        "over root two times the norm's root, and accuracy under a short white-box attack, at the end: "
+        f"{plotting.listed(study, plotting.last_epoch(study, history), ends)}."
     )
 
 
 def _rows(study: Study, table: pd.DataFrame) -> pd.DataFrame:
-    """Of the architecture that figures show, in the profile's order."""
-    return table[table.architecture == study.architecture].set_index("defence").loc[list(study.labels)].reset_index()
+    """The rows of the architecture that figures show, in the profile's order."""
+    return plotting.of_architecture(study, table).set_index("defence").loc[list(study.labels)].reset_index()
 
 
 def _plain(axes: Axes, ticks: list[float]) -> None:
     """Round numbers along a logarithmic axis, those within its limits."""
     low, high = axes.get_xlim()
     axes.set_xticks([tick for tick in ticks if low <= tick <= high])
-    axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(mpl.ticker.NullFormatter())

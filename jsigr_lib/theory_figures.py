@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 
 from jsigr_lib.measure_estimators import best_coin, predicted_spread
-from jsigr_lib.plotting import Described, bars, figure, looks, name_bars, panels
+from jsigr_lib.plotting import Described, bars, figure, legend, listed, looks, name_bars, panels
 from jsigr_lib.study import Study
 
 
@@ -22,7 +22,7 @@ def projection_estimator(study: Study, samples: dict[str, np.ndarray], predicted
     middle = float(np.mean([value.mean() for value in predicted.values()]))
     right.axline((middle, middle), slope=1, color="black", linewidth=0.8)
     right.set(title="Relative spread, per image", xlabel="predicted by the formula", ylabel="observed")
-    fig.legend(*left.get_legend_handles_labels(), loc="outside right center")
+    legend(fig, left)
     return fig, (
         "Left: the one-projection estimates of one image spread around its exact Jacobian norm, two networks. Right: "
         f"observed against predicted relative spread per image, on the diagonal, around {middle:.2f}."
@@ -42,10 +42,10 @@ def estimator_spread(study: Study, table: pd.DataFrame, moments: dict[str, dict[
     axes.axvline(study.profile.penalty.coin, color="#767676", linestyle=":", label="this profile's coin")
     axes.set(yscale="log", xlabel="chance of heads π, which serve the Jacobian term")
     axes.set(ylabel="spread of the gradient, exact = 1", title="Line: predicted, dots: measured")
-    axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
-    fig.legend(*axes.get_legend_handles_labels(), loc="outside right center")
+    legend(fig, axes)
     best = ", ".join(f"{study.labels[name]} {best_coin(sums):.2f}" for name, sums in moments.items())
     return fig, (
         "Spread of the single-pass gradient around the exact one against the chance of heads, measured dots on the "
@@ -68,12 +68,9 @@ def linearised_robustness(study: Study, values: dict[str, dict[str, np.ndarray]]
     left.axline((1, 1), (2, 2), color="black", linewidth=0.8)
     name_bars(right, study)
     right.set(title="Mean", xlabel="linearised robustness (L2 distance, pixel units)")
-    listed = ", ".join(
-        f"{study.labels[name]} {value:.2f}" for name, value in zip(means.defence, means["mean"], strict=True)
-    )
     return fig, (
         "Left: linearised robustness against its lower bound, one dot per image and defence, and the diagonal. Right: "
-        f"mean linearised robustness with its 95 percent interval: {listed}."
+        f"mean linearised robustness with its 95 percent interval: {listed(study, means, '{mean:.2f}', ', ')}."
     )
 
 

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+import jsigr_lib
 from jsigr_lib import cli, pipeline
 from jsigr_lib.errors import InputError
 from jsigr_lib.paths import ROOT, RUNS
@@ -124,6 +125,19 @@ def test_module_and_help_work_from_the_shell():
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "Traceback" not in refused.stderr
+
+
+def test_help_waits_for_no_heavy_library():
+    heavy = "{'torch', 'pandas', 'matplotlib', 'papermill', 'nbconvert', 'IPython', 'pydantic'}"
+    code = f"import sys; from jsigr_lib import cli; print(sorted({heavy} & set(sys.modules)))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+def test_public_names_are_there_when_asked_for():
+    code = "import jsigr_lib as j; print(set(j.__all__) <= set(dir(j)), all(hasattr(j, name) for name in j.__all__))"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "True True\n"
+    with pytest.raises(AttributeError, match="'nonsense'"):
+        _ = jsigr_lib.nonsense
 
 
 def test_unwritable_output_is_refused(monkeypatch, capsys, tmp_path):
