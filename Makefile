@@ -32,9 +32,10 @@ test: lint ## lint, then the test suite: 12 minutes on two idle cores (ARGS="-k 
 torture: lint ## the test suite at full size: every kill, every example, every server
 	@$(PYTEST) --torture $(ARGS)
 
-lint: $(STAMP) ## ruff: rules and format, notebooks included
+lint: $(STAMP) ## ruff: rules and format, notebooks included; then which district may import which
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
+	@$(BIN)/python tools/arrows.py --quiet
 
 # Without the tests of faults, which count files, bytes and processes to which coverage would add its own.
 coverage: $(STAMP) ## the test suite, then its line coverage of jsigr_lib: below 90 percent is a failure
@@ -61,11 +62,11 @@ readme: $(STAMP) ## the numbers of README.md and of the notebooks' texts anew, f
 	@$(BIN)/python tools/readme.py && $(BIN)/python tools/stories.py
 
 lab: $(STAMP) ## JupyterLab on this machine only, opened at the saliency explorer
-	@JUPYTER_CONFIG_PATH="$(CURDIR)/jsigr_lib/front/config" $(BIN)/jupyter-lab --ip=127.0.0.1 \
-		--ServerApp.root_dir="$(CURDIR)" --LabApp.extra_labextensions_path=jsigr_lib/front/lab notebooks/explorer.ipynb $(ARGS)
+	@JUPYTER_CONFIG_PATH="$(CURDIR)/jsigr_lib/explorer/front/config" $(BIN)/jupyter-lab --ip=127.0.0.1 \
+		--ServerApp.root_dir="$(CURDIR)" --LabApp.extra_labextensions_path=jsigr_lib/explorer/front/lab notebooks/explorer.ipynb $(ARGS)
 
 voila: $(STAMP) ## the saliency explorer alone, as a page of its own, on this machine only
-	@JUPYTER_PATH="$(CURDIR)/jsigr_lib/front" $(BIN)/voila --Voila.ip=127.0.0.1 --token --theme=light \
+	@JUPYTER_PATH="$(CURDIR)/jsigr_lib/explorer/front" $(BIN)/voila --Voila.ip=127.0.0.1 --token --theme=light \
 		--template=jsigr notebooks/explorer.ipynb $(ARGS)
 
 # Keeps every pin that still satisfies pyproject.toml.

@@ -14,17 +14,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import frontier
-from jsigr_lib import statistics
-from jsigr_lib.artefacts import Spec
-from jsigr_lib.attacked import Outcomes, correct_of, transferred, white_box
-from jsigr_lib.cells import sources_of
-from jsigr_lib.defences import regulariser
-from jsigr_lib.jacobian import sphere, vjp
-from jsigr_lib.jsigr import JSIGR, residual
-from jsigr_lib.saliency import Selection, linearised_saliency, perturbation_saliency, selection_mask
-from jsigr_lib.shapes import Images
-from jsigr_lib.study import Study
-from jsigr_lib.zoo import Bank, Training
+from jsigr_lib.measure import statistics
+from jsigr_lib.method.defences import regulariser
+from jsigr_lib.method.jacobian import sphere, vjp
+from jsigr_lib.method.jsigr import JSIGR, residual
+from jsigr_lib.method.saliency import Selection, linearised_saliency, perturbation_saliency, selection_mask
+from jsigr_lib.method.shapes import Images
+from jsigr_lib.networks.zoo import Bank, Training
+from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.study.attacked import Outcomes, correct_of, transferred, white_box
+from jsigr_lib.study.cells import sources_of
+from jsigr_lib.study.study import Study
 
 
 class MapCosine(JSIGR):

@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 import psutil
 
-from jsigr_lib import attributions
-from jsigr_lib.controls import ATTACKS
-from jsigr_lib.errors import InputError
-from jsigr_lib.paths import NOTEBOOKS, PACKAGE, ROOT
-from jsigr_lib.snapshot import html
-from jsigr_lib.study import Study
+from jsigr_lib.explorer.controls import ATTACKS
+from jsigr_lib.explorer.snapshot import html
+from jsigr_lib.measure import attributions
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.store.paths import NOTEBOOKS, PACKAGE, ROOT
+from jsigr_lib.study.study import Study
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

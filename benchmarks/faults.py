@@ -18,8 +18,8 @@ from time import monotonic, sleep
 
 import psutil
 
-from jsigr_lib.paths import PROFILES, ROOT
-from jsigr_lib.publishing import journals, places
+from jsigr_lib.records.publishing import journals, places
+from jsigr_lib.store.paths import PROFILES, ROOT
 
 MARK = "JSIGR_SANDBOX"
 OWN = {"jsigr_lib", "notebooks", "figures", "runs", "site", "dist", ".git", ".venv"}  # the rest is linked

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from jsigr_lib import statistics
-from jsigr_lib.saliency import perturbation_saliency
-from jsigr_lib.study import Study
+from jsigr_lib.measure import statistics
+from jsigr_lib.method.saliency import perturbation_saliency
+from jsigr_lib.study.study import Study
 
 IMAGES = 200  # test images, or as many as there are
 

@@ -11,14 +11,15 @@ from matplotlib.figure import Figure
 
 from benchmarks import tables
 from benchmarks.steps import BASELINE, training_step
-from jsigr_lib import map_tables, statistics
-from jsigr_lib.artefacts import Spec
-from jsigr_lib.attacked import Outcomes, correct_of, transferred, white_box
-from jsigr_lib.cells import sources_of
-from jsigr_lib.plotting import PALETTE, figure, panels
-from jsigr_lib.saliency import selection_mask
-from jsigr_lib.study import Study
-from jsigr_lib.zoo import Training
+from jsigr_lib.figures.plotting import PALETTE, figure, panels
+from jsigr_lib.measure import statistics
+from jsigr_lib.method.saliency import selection_mask
+from jsigr_lib.networks.zoo import Training
+from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.study import map_tables
+from jsigr_lib.study.attacked import Outcomes, correct_of, transferred, white_box
+from jsigr_lib.study.cells import sources_of
+from jsigr_lib.study.study import Study
 
 PROFILE = Path(__file__).parent / "variants.toml"
 CURVE = ("jsigr-q1", "jsigr-q50", "jsigr-q25", "jsigr", "jsigr-q05", "jsigr-q02")

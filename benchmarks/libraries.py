@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.threats import Threat
-from jsigr_lib import attacks
+from jsigr_lib.method import attacks
 
 Case = Callable[[], Tensor]
 

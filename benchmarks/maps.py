@@ -10,7 +10,7 @@ from benchmarks import tables
 from benchmarks.floors import forward_passes, frozen
 from benchmarks.peers import Peers
 from benchmarks.workloads import EVALUATION, Workload
-from jsigr_lib.saliency import blur, perturbation_saliency
+from jsigr_lib.method.saliency import blur, perturbation_saliency
 
 GRID, BLUR_SIGMA = 7, 3.0
 BASELINE = "bare forwards"

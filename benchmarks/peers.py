@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
-from jsigr_lib.errors import InputError
-from jsigr_lib.paths import ROOT
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.store.paths import ROOT
 
 PACKAGES = ("foolbox", "adversarial-robustness-toolbox", "captum")
 """Those of the `bench` extra."""

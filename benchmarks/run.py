@@ -11,11 +11,11 @@ import torch
 
 from benchmarks import ablations, attacks, explorer, fidelity, frontier, kills, maps, steps, strength, tables, workers
 from benchmarks.peers import Peers, find
-from jsigr_lib import plotting
-from jsigr_lib.artefacts import Progress, machine
-from jsigr_lib.config import resolve_device
-from jsigr_lib.errors import InputError, between, one_of
-from jsigr_lib.study import Study
+from jsigr_lib.figures import plotting
+from jsigr_lib.method.errors import InputError, between, one_of
+from jsigr_lib.store.artefacts import Progress, machine
+from jsigr_lib.study.config import resolve_device
+from jsigr_lib.study.study import Study
 
 RESULTS = Path(__file__).parent / "results"
 PARTS = {

@@ -9,9 +9,9 @@ from torch.nn import functional as F
 
 from benchmarks import tables
 from benchmarks.workloads import STEPS, Workload
-from jsigr_lib.defences import AdversarialTraining, input_gradient
-from jsigr_lib.jsigr import JSIGR, Objective
-from jsigr_lib.saliency import selection_mask
+from jsigr_lib.method.defences import AdversarialTraining, input_gradient
+from jsigr_lib.method.jsigr import JSIGR, Objective
+from jsigr_lib.method.saliency import selection_mask
 
 LAMBDA_J, LAMBDA_S, EPS = 0.01, 3.0, 0.1  # of no influence on time
 SHARES = (1.0, 0.5, 0.25, 0.1, 0.05)

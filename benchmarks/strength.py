@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from benchmarks.libraries import IN_PROCESS, ours
 from benchmarks.peers import Peers, run_elsewhere
 from benchmarks.threats import STRENGTH, Threat, repeats, violation
-from jsigr_lib import statistics
-from jsigr_lib.study import Study
-from jsigr_lib.zoo import Training
+from jsigr_lib.measure import statistics
+from jsigr_lib.networks.zoo import Training
+from jsigr_lib.study.study import Study
 
 IMAGES = 1000  # test images, or as many as there are
 BATCH = 100  # what is drawn for a whole batch, such as a size, is drawn for so many images

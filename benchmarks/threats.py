@@ -14,7 +14,7 @@ DRAWS = 3
 
 @dataclass(frozen=True)
 class Threat:
-    """An attack of radius eps within [0, 1]; the fields from `steps` on are those of jsigr_lib.attack_loop.Settings."""
+    """An attack of radius eps within [0, 1]; the fields from `steps` on are those of `attack_loop.Settings`."""
 
     name: str
     steps: int
@@ -57,7 +57,7 @@ FAMILY = {
     "si-fgsm": _momentum("SI-FGSM", nesterov=True, scales=5),
     "vt-fgsm": _momentum("VT-FGSM", variance=20),
 }
-"""Those of jsigr_lib.attacks.ATTACKS that follow gradients, with their defaults."""
+"""Those of jsigr_lib.method.attacks.ATTACKS that follow gradients, with their defaults."""
 PGD_L2 = Threat("PGD-20, L2", steps=20, step_size=2.5 * EPS_L2 / 20, eps=EPS_L2, norm="l2", random_start=True)
 STRENGTH = (*FAMILY.values(), PGD_L2)
 

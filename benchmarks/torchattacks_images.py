@@ -20,7 +20,7 @@ def main(
     *, given: str, found: str, network: dict, threats: list[dict], batch: int, seed: int, device: str, threads: int
 ) -> int:
     sys.modules["jsigr_lib"] = bare_library()
-    from jsigr_lib import models
+    from jsigr_lib.networks import models
 
     torch.set_num_threads(threads)
     held = {name: torch.from_numpy(array).to(device) for name, array in np.load(given, allow_pickle=False).items()}

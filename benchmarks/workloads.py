@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from jsigr_lib import models
+from jsigr_lib.networks import models
 
 CLASSES = 10
 

@@ -11,11 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jsigr_lib import attacks, defences
-    from jsigr_lib.errors import InputError
-    from jsigr_lib.jacobian import jacobian_norm
-    from jsigr_lib.jsigr import JSIGR, Objective
-    from jsigr_lib.saliency import Selection, perturbation_saliency, selection_mask
+    from jsigr_lib.explorer import pretrained
+    from jsigr_lib.measure import attributions
+    from jsigr_lib.method import attacks, defences
+    from jsigr_lib.method.errors import InputError
+    from jsigr_lib.method.jacobian import jacobian_norm
+    from jsigr_lib.method.jsigr import JSIGR, Objective
+    from jsigr_lib.method.saliency import Selection, perturbation_saliency, selection_mask
 
 __version__ = "0.1.0"  # the only place; pyproject.toml reads it here
 __all__ = [
@@ -24,35 +26,27 @@ __all__ = [
     "Objective",
     "Selection",
     "attacks",
+    "attributions",
     "defences",
     "jacobian_norm",
     "perturbation_saliency",
+    "pretrained",
     "selection_mask",
 ]
-METHOD = {
-    "JSIGR": "jsigr",
-    "InputError": "errors",
-    "Objective": "jsigr",
-    "Selection": "saliency",
-    "jacobian_norm": "jacobian",
-    "perturbation_saliency": "saliency",
-    "selection_mask": "saliency",
-}
-"""Name -> its module. What is asked for is imported then, so that `jsigr --help` needs no torch."""
-MODULES = {"attacks": "", "defences": "", "attributions": "measure", "flags": "measure", "pretrained": "study"}
-"""Module -> the extra that it needs."""
+MODULES = {"attacks": "method", "defences": "method", "attributions": "measure", "pretrained": "explorer"}
+MEMBERS = {"InputError": "errors", "jacobian_norm": "jacobian", "JSIGR": "jsigr", "Objective": "jsigr"}
+EXTRAS = {"attributions": "measure", "pretrained": "study"}  # what they need besides torch
 
 
 def __getattr__(name: str) -> Any:
-    if name in METHOD:
-        return getattr(import_module(f"jsigr_lib.{METHOD[name]}"), name)
-    if name not in MODULES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if not MODULES[name]:
-        return import_module(f"jsigr_lib.{name}")
-    errors = import_module("jsigr_lib.errors")
-    with errors.needs_extra(f"jsigr_lib.{name}", MODULES[name]):
-        return import_module(f"jsigr_lib.{name}")
+    if name in EXTRAS:
+        with import_module("jsigr_lib.method.errors").needs_extra(f"jsigr_lib.{name}", EXTRAS[name]):
+            return import_module(f"jsigr_lib.{MODULES[name]}.{name}")
+    if name in MODULES:
+        return import_module(f"jsigr_lib.{MODULES[name]}.{name}")
+    return getattr(import_module(f"jsigr_lib.method.{MEMBERS.get(name, 'saliency')}"), name)
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,7 @@
 
 import sys
 
-from jsigr_lib.errors import InputError, needs_extra
+from jsigr_lib.method.errors import InputError, needs_extra
 
 
 def main() -> None:

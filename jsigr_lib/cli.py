@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from jsigr_lib.errors import InputError, one_line, printable, shown
-from jsigr_lib.paths import PRETRAINED, ROOT
+from jsigr_lib.method.errors import InputError, one_line, printable, shown
+from jsigr_lib.store.paths import PRETRAINED, ROOT
 
 if TYPE_CHECKING:
-    from jsigr_lib.artefacts import Progress, Spec
+    from jsigr_lib.store.artefacts import Progress, Spec
 
 BENCHMARKS = "steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer, kills"
 JACOBIAN_REGULARIZER = "github.com/facebookresearch/jacobian_regularizer"
@@ -77,7 +77,7 @@ def run(
     download: Annotated[bool, typer.Option("--download", help="fetch a data set that is missing")] = False,
 ) -> None:
     """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
-    from jsigr_lib import pipeline
+    from jsigr_lib.pipeline import pipeline
 
     summary = pipeline.run(
         profile=profile,
@@ -107,7 +107,7 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Compare two runs, table by table: exit code 0 if they agree within tolerance, 1 if they do not."""
-    from jsigr_lib import comparison, results
+    from jsigr_lib.records import comparison, results
 
     folder = results.find_results(a, profile)
     known = results.published_run(profile or folder.resolve().name) if b is None else nullcontext((b, str(b)))
@@ -131,7 +131,7 @@ def show_plan(
     as_json: Json = False,
 ) -> None:
     """Say what jsigr run would find and what it would make, why, and in how many minutes. Writes nothing."""
-    from jsigr_lib import plan
+    from jsigr_lib.pipeline import plan
 
     planned = plan.plan(
         profile=profile,
@@ -172,8 +172,8 @@ def bench(
 @app.command("pretrained")
 def export_pretrained(profile: Profile = "quick") -> None:
     """Write data/pretrained anew: networks of the main defences in half precision, each with a model card."""
-    from jsigr_lib import pretrained
-    from jsigr_lib.study import Study
+    from jsigr_lib.explorer import pretrained
+    from jsigr_lib.study.study import Study
 
     pretrained.export(Study(profile, progress=progress_lines()))
     say(f"{PRETRAINED} is complete; its table, for data/README.md:\n\n{pretrained.table()}")
@@ -185,7 +185,7 @@ def site(
     out: Annotated[str, typer.Option(help="where the pages go; a folder that is new, empty or a site")] = "site",
 ) -> None:
     """Turn the executed notebooks into pages to read without a kernel and without a network."""
-    from jsigr_lib import site as pages
+    from jsigr_lib.site import site as pages
 
     say(f"open {pages.build(profile, out=path_of('out', out)) / 'index.html'}")
 
@@ -196,7 +196,7 @@ def trace(
     as_json: Json = False,
 ) -> None:
     """Tell what made a figure or table: settings, data, code, notebook cell. Exit code 1 if it was altered since."""
-    from jsigr_lib import tracing
+    from jsigr_lib.records import tracing
 
     found = tracing.trace(file)
     if as_json:
@@ -226,7 +226,7 @@ def path_of(option: str, path: str | None) -> Path | None:
 
 def parse_settings(pairs: list[str]) -> dict:
     """["eps=0.1", "seeds=[0, 1]", "dataset=mnist"] -> their values. What is no TOML value is a string."""
-    from jsigr_lib import toml
+    from jsigr_lib.store import toml
 
     settings = {}
     for pair in pairs:

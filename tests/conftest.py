@@ -20,22 +20,14 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 
-from jsigr_lib import (
-    artefacts,
-    estimators,
-    keys,
-    linearised_tables,
-    map_tables,
-    pipeline,
-    robustness,
-    site,
-    statistics,
-    verdicts,
-    weights,
-)
-from jsigr_lib.cells import robustness_cells
-from jsigr_lib.claims import load_claims
-from jsigr_lib.study import Study
+from jsigr_lib.measure import statistics
+from jsigr_lib.pipeline import pipeline
+from jsigr_lib.site import site
+from jsigr_lib.store import artefacts, keys
+from jsigr_lib.study import estimators, linearised_tables, map_tables, robustness, verdicts, weights
+from jsigr_lib.study.cells import robustness_cells
+from jsigr_lib.study.claims import load_claims
+from jsigr_lib.study.study import Study
 
 torch.set_num_threads(1)
 EXAMPLES = 20  # of hypothesis; 60 in make torture

@@ -9,13 +9,13 @@ from torch.testing import assert_close
 
 from benchmarks import ablations, frontier, run
 from benchmarks.ablations import ABLATIONS, DEFAULT, Ablated, MapCosine, VectorBank, map_cosine
-from jsigr_lib import statistics
-from jsigr_lib.deviations import load_deviations
-from jsigr_lib.jacobian import sphere
-from jsigr_lib.jsigr import JSIGR
-from jsigr_lib.paths import ROOT
-from jsigr_lib.saliency import Selection, linearised_saliency, perturbation_saliency, selection_mask
-from jsigr_lib.study import Study
+from jsigr_lib.measure import statistics
+from jsigr_lib.method.jacobian import sphere
+from jsigr_lib.method.jsigr import JSIGR
+from jsigr_lib.method.saliency import Selection, linearised_saliency, perturbation_saliency, selection_mask
+from jsigr_lib.records.deviations import load_deviations
+from jsigr_lib.store.paths import ROOT
+from jsigr_lib.study.study import Study
 
 CHOSEN = (DEFAULT, "cosine", "teacher", "vector", "share-20")
 SMALL = {

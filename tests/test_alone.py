@@ -14,7 +14,7 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 
-from jsigr_lib.paths import ROOT
+from jsigr_lib.store.paths import ROOT
 
 OLDEST = "2.1.2"  # the torch from which on pyproject.toml accepts it
 ABSENT = ("captum", "jaxtyping", "numpy", "pandas", "pyautoattack", "pydantic", "scipy", "torchvision", "typer")
@@ -22,7 +22,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 (SNIPPET,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "JSIGR(lambda_j" in block)
 
 MORE = """
-from jsigr_lib import Objective, Selection, attacks, defences
+from jsigr_lib import Objective, Selection
+from jsigr_lib.method import attacks, defences
 assert mask.shape == maps.shape == (32, 1, 28, 28)
 assert set(objective.terms) == {"cross_entropy", "jacobian", "selective"}
 
@@ -116,7 +117,7 @@ def test_method_works_with_torch_alone(alone, tmp_path):
 
 LACKING = {
     "from jsigr_lib import pretrained": r"jsigr_lib.pretrained needs the package \w+; pip install 'jsigr\[study]'",
-    "jsigr_lib.flags": r"jsigr_lib.flags needs the package \w+; pip install 'jsigr\[measure]'",
+    "jsigr_lib.attributions": r"jsigr_lib.attributions needs the package \w+; pip install 'jsigr\[measure]'",
     "attacks.run('square', model, x, y, eps=0.1)": (
         r"AutoAttack needs the package pyautoattack; pip install 'jsigr\[measure]'"
     ),

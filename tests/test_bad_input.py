@@ -15,12 +15,16 @@ import pytest
 from PIL import Image
 
 from benchmarks import explorer
-from jsigr_lib import cli, data, pipeline, pretrained, study
-from jsigr_lib.config import PROFILE_NAMES
-from jsigr_lib.errors import InputError
-from jsigr_lib.paths import PRETRAINED, PROFILES, ROOT
-from jsigr_lib.sources import DATASETS, IDX
-from jsigr_lib.study import Study
+from jsigr_lib import cli
+from jsigr_lib.data import data
+from jsigr_lib.data.sources import DATASETS, IDX
+from jsigr_lib.explorer import pretrained
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.pipeline import pipeline
+from jsigr_lib.store.paths import PRETRAINED, PROFILES, ROOT
+from jsigr_lib.study import study
+from jsigr_lib.study.config import PROFILE_NAMES
+from jsigr_lib.study.study import Study
 
 SMOKE = (PROFILES / "smoke.toml").read_text(encoding="utf-8")
 LONG = "x" * 20_000

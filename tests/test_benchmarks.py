@@ -31,12 +31,13 @@ from benchmarks.memory import peak_bytes
 from benchmarks.peers import Peers
 from benchmarks.threats import EPS, FAMILY, PGD, PGD_L2, STRENGTH, TIMED, check, repeats, violation
 from benchmarks.workloads import Workload
-from jsigr_lib import attacks as ours
-from jsigr_lib import cli, statistics
-from jsigr_lib.defences import AdversarialTraining
-from jsigr_lib.jacobian import jacobian_norms
-from jsigr_lib.jsigr import JSIGR
-from jsigr_lib.study import Study
+from jsigr_lib import cli
+from jsigr_lib.measure import statistics
+from jsigr_lib.method import attacks as ours
+from jsigr_lib.method.defences import AdversarialTraining
+from jsigr_lib.method.jacobian import jacobian_norms
+from jsigr_lib.method.jsigr import JSIGR
+from jsigr_lib.study.study import Study
 
 TINY = Workload("small-cnn", channels=1, size=28, batch=4, width=2)
 ALONE = Peers(jacobian_reg=None, torchattacks=None, versions={}, missing=dict.fromkeys(sum(run.PARTS.values(), ()), ""))
@@ -536,7 +537,7 @@ def test_frontier_is_written_with_its_figures_and_shown_nowhere(alone, variants,
 
     monkeypatch.setattr(run, "Study", study)
     monkeypatch.setattr(frontier, "table", lambda study, rounds: rows)
-    monkeypatch.setattr("jsigr_lib.plotting.display", lambda *_, **__: pytest.fail("displayed"))
+    monkeypatch.setattr("jsigr_lib.figures.plotting.display", lambda *_, **__: pytest.fail("displayed"))
     run.main(["frontier"], rounds=2, threads=1, device="cpu", out=tmp_path)
     figures = {f"{name}.{kind}" for name in ("frontier", "norms") for kind in ("png", "svg", "json")}
     assert {path.name for path in tmp_path.iterdir()} == {"environment.json", "frontier.csv", "frontier.md"} | figures

@@ -13,9 +13,10 @@ from types import SimpleNamespace
 import pytest
 
 import jsigr_lib
-from jsigr_lib import cli, pipeline
-from jsigr_lib.errors import InputError
-from jsigr_lib.paths import ROOT, RUNS
+from jsigr_lib import cli
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.pipeline import pipeline
+from jsigr_lib.store.paths import ROOT, RUNS
 
 
 def jsigr(*arguments: str) -> subprocess.CompletedProcess:

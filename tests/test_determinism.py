@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from jsigr_lib import pipeline
-from jsigr_lib.artefacts import Spec, Store
-from jsigr_lib.study import Study
+from jsigr_lib.pipeline import pipeline
+from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.study.study import Study
 
 LAST_DIGIT = 1e-4  # tables are rounded to four
 

@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from jsigr_lib import prose
-from jsigr_lib.errors import InputError
-from jsigr_lib.paths import NOTEBOOKS, ROOT
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.site import prose
+from jsigr_lib.store.paths import NOTEBOOKS, ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 import equations
@@ -22,8 +22,8 @@ id = "E1"
 name = "Jacobian norm"
 latex = 'R_J = \\sum_i \\lVert J_i \\rVert_F^2'
 tags = ["abs", "code: facebookresearch/jacobian_regularizer"]
-functions = ["jsigr_lib.linearised:projection_variance"]
-tests = ["tests/test_linearised.py::test_projection_variance_by_hand"]
+functions = ["jsigr_lib.measure.linearised:projection_variance"]
+tests = ["tests/measure/test_linearised.py::test_projection_variance_by_hand"]
 cell = "01_theory#01-07"
 figure = "projection_estimator"
 """
@@ -96,14 +96,16 @@ def test_an_entry_is_one_block(file):
     ("old", "new", "said"),
     [
         pytest.param("::test_projection_variance_by_hand", "::test_nothing", "no test", id="missing test"),
-        pytest.param("tests/test_linearised.py", "tests/test_nothing.py", "no test", id="missing test file"),
-        pytest.param("tests/test_linearised.py", "jsigr_lib/linearised.py", "no test", id="a test elsewhere"),
+        pytest.param("tests/measure/test_linearised.py", "tests/test_nothing.py", "no test", id="missing test file"),
+        pytest.param(
+            "tests/measure/test_linearised.py", "jsigr_lib/measure/linearised.py", "no test", id="a test elsewhere"
+        ),
         pytest.param("::test_projection_variance_by_hand", "::affine", "no test", id="a helper as test"),
         pytest.param("linearised:projection_variance", "linearised:nothing", "no function", id="missing function"),
         pytest.param("linearised:projection_variance", "linearised:Sequence", "no function", id="no function"),
         pytest.param("linearised:projection_variance", "theory", "no function", id="a module"),
-        pytest.param("jsigr_lib.linearised:projection_variance", "os.path:join", "no function", id="not ours"),
-        pytest.param("jsigr_lib.linearised:", "jsigr_lib.nothing:", "no function", id="missing module"),
+        pytest.param("jsigr_lib.measure.linearised:projection_variance", "os.path:join", "no function", id="not ours"),
+        pytest.param("jsigr_lib.measure.linearised:", "jsigr_lib.nothing:", "no function", id="missing module"),
         pytest.param("01_theory#01-07", "01_theory#nothing", "no cell", id="missing cell"),
         pytest.param("01_theory#01-07", "06_nothing#01-07", "no cell", id="missing notebook"),
         pytest.param("01_theory#01-07", "01_theory#01-01", "does not hold 'projection_variance'", id="wrong cell"),
@@ -119,7 +121,9 @@ def test_an_entry_is_one_block(file):
         pytest.param("figure =", "picture =", "picture", id="unknown field"),
         pytest.param('name = "Jacobian norm"', "name = 3", "name", id="wrong type"),
         pytest.param('name = "Jacobian norm"', "", "name", id="field missing"),
-        pytest.param('["tests/test_linearised.py::test_projection_variance_by_hand"]', "[]", "tests", id="no test"),
+        pytest.param(
+            '["tests/measure/test_linearised.py::test_projection_variance_by_hand"]', "[]", "tests", id="no test"
+        ),
     ],
 )
 def test_a_broken_thread_is_refused_in_one_line(file, old, new, said):
@@ -157,9 +161,11 @@ def test_a_reason_stands_in_for_a_cell(file):
 
 
 def test_a_method_is_called_by_its_class(file):
-    text = ENTRY.replace("linearised:projection_variance", "jsigr:JSIGR._single_pass")
+    text = ENTRY.replace(
+        "jsigr_lib.measure.linearised:projection_variance", "jsigr_lib.method.jsigr:JSIGR._single_pass"
+    )
     (one,) = load_equations(file(text.replace("01_theory#01-07", "02_training#02-04")))
-    assert equations.file_of(one.functions[0]) == "jsigr_lib/jsigr.py"
+    assert equations.file_of(one.functions[0]) == "jsigr_lib/method/jsigr.py"
 
 
 # what states a formula
@@ -192,8 +198,8 @@ def _private(x):
 
 
 def test_a_formula_in_no_entry_is_missed():
-    left = [one for one in INDEX if "jsigr_lib.linearised:projection_variance" not in one.functions]
-    assert unindexed(left) == ["jsigr_lib.linearised:projection_variance"]
+    left = [one for one in INDEX if "jsigr_lib.measure.linearised:projection_variance" not in one.functions]
+    assert unindexed(left) == ["jsigr_lib.measure.linearised:projection_variance"]
 
 
 def test_cells_are_those_of_the_source_notebooks():

@@ -20,7 +20,7 @@ import pytest
 
 from benchmarks.faults import Sandbox, wait
 from benchmarks.kills import campaign, undisturbed
-from jsigr_lib.publishing import settle
+from jsigr_lib.records.publishing import settle
 
 pytestmark = pytest.mark.slow
 torture = pytest.mark.torture
@@ -29,7 +29,8 @@ NOTEBOOK = ("--notebook", "02")
 GO_ON = "; the same command continues where this one stopped"
 KILLED_AT = """
 import os, signal, sys
-from jsigr_lib import cli, publishing
+from jsigr_lib import cli
+from jsigr_lib.records import publishing
 steps = iter(range(int(sys.argv.pop(1))))
 rename = os.rename
 def killed(*args):

@@ -22,18 +22,20 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from jsigr_lib import models, pictures, pretrained, sources
-from jsigr_lib.claims import load_claims, load_paper_values
 from jsigr_lib.cli import parse_settings
-from jsigr_lib.config import Profile, load_profile
-from jsigr_lib.controls import Settings
-from jsigr_lib.deviations import load_deviations
-from jsigr_lib.errors import InputError
-from jsigr_lib.explorer import Explorer
-from jsigr_lib.paths import CLAIMS, DEVIATIONS, EQUATIONS, PRETRAINED, PROFILES, ROOT
-from jsigr_lib.saliency import Selection
-from jsigr_lib.tensor_files import read, write
-from jsigr_lib.widgets import SaliencyExplorer
+from jsigr_lib.data import pictures, sources
+from jsigr_lib.explorer import pretrained
+from jsigr_lib.explorer.controls import Settings
+from jsigr_lib.explorer.explorer import Explorer
+from jsigr_lib.explorer.widgets import SaliencyExplorer
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.method.saliency import Selection
+from jsigr_lib.networks import models
+from jsigr_lib.records.deviations import load_deviations
+from jsigr_lib.store.paths import CLAIMS, DEVIATIONS, EQUATIONS, PRETRAINED, PROFILES, ROOT
+from jsigr_lib.store.tensor_files import read, write
+from jsigr_lib.study.claims import load_claims, load_paper_values
+from jsigr_lib.study.config import Profile, load_profile
 
 sys.path.insert(0, str(ROOT / "tools"))
 from equations import load_equations

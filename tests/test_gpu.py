@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from jsigr_lib.cells import robustness_cells
-from jsigr_lib.robustness import accuracy_table
-from jsigr_lib.study import Study
+from jsigr_lib.study.cells import robustness_cells
+from jsigr_lib.study.robustness import accuracy_table
+from jsigr_lib.study.study import Study
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 

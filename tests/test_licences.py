@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 import pytest
 
-from jsigr_lib.paths import ROOT
+from jsigr_lib.store.paths import ROOT
 
 sys.path.insert(0, str(ROOT / "tools"))
 import licences

@@ -7,10 +7,10 @@ import nbformat
 import papermill
 import pytest
 
-from jsigr_lib import pipeline
-from jsigr_lib.config import Profile
-from jsigr_lib.paths import NOTEBOOKS, ROOT
-from jsigr_lib.widgets import PARAMETERS
+from jsigr_lib.explorer.widgets import PARAMETERS
+from jsigr_lib.pipeline import pipeline
+from jsigr_lib.store.paths import NOTEBOOKS, ROOT
+from jsigr_lib.study.config import Profile
 
 SOURCES = [NOTEBOOKS / f"{name}.ipynb" for name in pipeline.NAMES]
 each_notebook = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)

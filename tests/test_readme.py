@@ -14,9 +14,10 @@ from functools import partial
 import pandas as pd
 import pytest
 
-from jsigr_lib import defences, summary
-from jsigr_lib.config import load_profile
-from jsigr_lib.paths import FIGURES, ROOT
+from jsigr_lib.method import defences
+from jsigr_lib.site import summary
+from jsigr_lib.store.paths import FIGURES, ROOT
+from jsigr_lib.study.config import load_profile
 
 sys.path.insert(0, str(ROOT / "tools"))
 import readme

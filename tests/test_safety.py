@@ -15,10 +15,13 @@ import matplotlib.figure
 import pandas as pd
 import pytest
 
-from jsigr_lib import pipeline, plotting, pretrained, site
-from jsigr_lib.config import load_profile
-from jsigr_lib.errors import InputError, file_name
-from jsigr_lib.paths import NOTEBOOKS, PROFILES, ROOT
+from jsigr_lib.explorer import pretrained
+from jsigr_lib.figures import plotting
+from jsigr_lib.method.errors import InputError, file_name
+from jsigr_lib.pipeline import pipeline
+from jsigr_lib.site import site
+from jsigr_lib.store.paths import NOTEBOOKS, PROFILES, ROOT
+from jsigr_lib.study.config import load_profile
 
 UNSAFE_MODULES = {
     *("pickle", "cPickle", "_pickle", "marshal", "shelve", "dill", "cloudpickle", "jsonpickle", "yaml", "xmlrpc"),
@@ -115,16 +118,18 @@ def test_the_search_leaves_what_is_safe(code):
 def test_no_code_is_unsafe():
     """Of archives, results.py unpacks the zip file that git has just made of our own commit."""
     found = sources()
-    assert {"jsigr_lib/data.py", "benchmarks/run.py", "notebooks/01_theory.ipynb"} <= set(found)
+    assert {"jsigr_lib/data/data.py", "benchmarks/run.py", "notebooks/01_theory.ipynb"} <= set(found)
     lines = [f"{where}:{line}" for where, code in found.items() for line in unsafe(code)]
-    assert [line for line in lines if not re.fullmatch(r"jsigr_lib/results\.py:\d+: archive\.extractall", line)] == []
+    assert [
+        line for line in lines if not re.fullmatch(r"jsigr_lib/records/results\.py:\d+: archive\.extractall", line)
+    ] == []
 
 
 def test_what_starts_other_programs_is_known():
     """git, which says what is published and what made a figure; in benchmarks/ also peers, browsers and ourselves."""
     users = {where for where, code in sources().items() if re.search(r"\bexec_module|\bsubprocess\b|\bPopen\b", code)}
     assert {where for where in users if not where.startswith("benchmarks/")} == {
-        *("jsigr_lib/record.py", "jsigr_lib/results.py")
+        *("jsigr_lib/records/record.py", "jsigr_lib/records/results.py")
     }
 
 

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from jsigr_lib.config import load_profile
-from jsigr_lib.paths import FIGURES
+from jsigr_lib.store.paths import FIGURES
+from jsigr_lib.study.config import load_profile
 
 PENALTIES = ["input-gradient", "jacobian", "sigr", "jsigr"]
 ADVERSARIAL = ["pgd", "fast"]

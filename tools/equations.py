@@ -15,16 +15,24 @@ from types import ModuleType
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from jsigr_lib import toml
-from jsigr_lib.errors import InputError, shown, within
-from jsigr_lib.paths import EQUATIONS, NOTEBOOKS, ROOT
+from jsigr_lib.method.errors import InputError, shown, within
+from jsigr_lib.store import toml
+from jsigr_lib.store.paths import EQUATIONS, NOTEBOOKS, ROOT
 
 TAG = re.compile(r"abs|derived|ours|(code|cited): \S.*")
 FORMULA = re.compile(r"\|\||\^[T2]|\[derived\]|\bsum_|\bmean_i|<=|E\[|\bsqrt\b|[)\w] = [^=]*[*/^]")
 """What a docstring or a comment has that states a formula."""
 INDEXED = (
-    *("jacobian", "saliency", "jsigr", "measure_estimators", "linearised", "measure_boundary", "regions"),
-    *("statements", "measures"),
+    *(
+        "method.jacobian",
+        "method.saliency",
+        "method.jsigr",
+        "measure.estimators",
+        "measure.linearised",
+        "measure.boundary",
+        "measure.regions",
+    ),
+    *("theory.statements", "measure.measures"),
 )
 """Modules whose formulas have to be in the index."""
 
@@ -104,7 +112,7 @@ def file_of(function: str) -> str:
     path = f"{module.replace('.', '/')}.py"
     if not re.fullmatch(r"jsigr_lib(\.\w{1,64}){1,2}", module) or name not in _defined(ROOT / path):
         raise InputError(
-            f"no function {function!r}; accepted: jsigr_lib.<module>:<function>, <class> or <class>.<method>"
+            f"no function {function!r}; accepted: jsigr_lib.<district>.<module>:<function>, <class> or <class>.<method>"
         )
     return path
 
@@ -190,7 +198,7 @@ def markdown(equations: list[Equation]) -> str:
     drawn = figures()
     for one in equations:
         code = ", ".join(
-            _link(f"`{name.partition(':')[0].partition('.')[2]}.{name.partition(':')[2]}`", file_of(name))
+            _link(f"`{name.partition(':')[0].rpartition('.')[2]}.{name.partition(':')[2]}`", file_of(name))
             for name in one.functions
         )
         tests = ", ".join(_link(f"`{name.partition('::')[2]}`", name.partition("::")[0]) for name in one.tests)

@@ -12,10 +12,10 @@ from functools import cache
 
 import pandas as pd
 
-from jsigr_lib import summary
-from jsigr_lib.attributions import MAPS
-from jsigr_lib.config import load_profile
-from jsigr_lib.paths import FIGURES, ROOT
+from jsigr_lib.measure.attributions import MAPS
+from jsigr_lib.site import summary
+from jsigr_lib.store.paths import FIGURES, ROOT
+from jsigr_lib.study.config import load_profile
 
 PROFILE = load_profile("full")
 PUBLISHED = FIGURES / PROFILE.name

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from readme import Sentence, first, table, twice_the_budget, with_numbers
 
-from jsigr_lib.paths import NOTEBOOKS
+from jsigr_lib.store.paths import NOTEBOOKS
 
 PENALTIES = ["input-gradient", "jacobian", "sigr", "jsigr"]
 ADVERSARIAL = ["pgd", "fast"]

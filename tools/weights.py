@@ -4,8 +4,8 @@
 import sys
 import time
 
-from jsigr_lib import weights
-from jsigr_lib.study import Study
+from jsigr_lib.study import weights
+from jsigr_lib.study.study import Study
 
 
 def report(spec, done: float, total: float) -> None:

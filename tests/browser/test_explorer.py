@@ -14,11 +14,11 @@ from PIL import Image
 
 from benchmarks import explorer as benchmark
 from benchmarks import run, tables
-from jsigr_lib import snapshot
-from jsigr_lib.attributions import MAPS
-from jsigr_lib.controls import ATTACKS
-from jsigr_lib.errors import InputError
-from jsigr_lib.explorer import Explorer
+from jsigr_lib.explorer import snapshot
+from jsigr_lib.explorer.controls import ATTACKS
+from jsigr_lib.explorer.explorer import Explorer
+from jsigr_lib.measure.attributions import MAPS
+from jsigr_lib.method.errors import InputError
 
 USABLE = benchmark.USABLE
 PAGE = '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'

@@ -4,7 +4,8 @@ import nbformat
 import pytest
 from nbformat import v4
 
-from jsigr_lib import pipeline, site
+from jsigr_lib.pipeline import pipeline
+from jsigr_lib.site import site
 
 PAGES = ["index", *pipeline.NAMES]
 MODULE = """<div id="explorer" style="width: 100%">a script is needed</div>

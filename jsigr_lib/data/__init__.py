@@ -1,0 +1,1 @@
+"""Images as tensors: readers and splits."""

@@ -1,0 +1,1 @@
+"""One picture for one state of the controls, and the networks that come with the repository."""

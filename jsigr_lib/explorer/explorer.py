@@ -1,0 +1,260 @@
+"""What the saliency explorer shows for given settings: the maps that several networks draw of a clean and an attacked
+image, what they predict, and what the maps measure on this very image. `widgets.py` shows it live; `snapshot.py` shows
+it without a kernel."""
+
+import base64
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jsigr_lib.explorer import pretrained
+from jsigr_lib.explorer.controls import ATTACKS, STEPS, Settings, choice, several, slider, steps
+from jsigr_lib.measure import statistics
+from jsigr_lib.measure.attributions import MAPS, saliency_map
+from jsigr_lib.measure.measures import area, gini, probability_curve, ssim
+from jsigr_lib.method import attacks
+from jsigr_lib.method.errors import InputError, between, one_of
+from jsigr_lib.method.saliency import Selection
+from jsigr_lib.store.artefacts import one_thread
+from jsigr_lib.study.cells import sources_of
+from jsigr_lib.study.map_tables import MEASURES
+from jsigr_lib.study.maps import REFERENCE, pixels
+from jsigr_lib.study.study import Study
+
+SHOWN = ("agreement", "stability", "SSIM", "deletion AUC", "insertion AUC", "sparseness")
+"""The measures, in the order in which they are shown."""
+REMEMBERED = 64  # how many batches of attacked images
+GRIDS = (3, 4, 5, 6, 7, 8, 10, 12, 14)
+
+
+@dataclass
+class Parcel:
+    """Pictures as bytes. Equal pictures are kept once."""
+
+    content: bytearray = field(default_factory=bytearray)
+    places: dict[bytes, list[int]] = field(default_factory=dict)
+
+    def put(self, picture: np.ndarray) -> list[int]:
+        """Add a picture with values in [0, 1], as 8 bits. Returns its offset and length."""
+        as_bytes = np.rint(picture * 255).astype(np.uint8).tobytes()
+        if as_bytes not in self.places:
+            self.places[as_bytes] = [len(self.content), len(as_bytes)]
+            self.content += as_bytes
+        return self.places[as_bytes]
+
+    def put_image(self, image: Tensor) -> list[int]:
+        """Add an image [channels, height, width]; its bytes have the channels last."""
+        return self.put(image.permute(1, 2, 0).cpu().numpy())
+
+    def put_map(self, saliency: Tensor) -> list[int]:
+        """Add a map [1, height, width], scaled to its own 99.5th percentile, as in the figures."""
+        values = saliency[0].double().cpu().numpy()
+        peak = np.quantile(values, 0.995)
+        return self.put(np.clip(values / (peak if peak > 0 else 1), 0, 1))
+
+
+@dataclass(frozen=True)
+class Explorer:
+    """Networks and images to explore.
+
+    Args:
+        models: name -> network in evaluation mode; labels: name -> how it is called.
+        source: the name of the network that transferred attacks are made on, and the network.
+        images, truths: uint8 [n, channels, height, width], and the class of each.
+        selection, eps, chosen: what the controls show at first: of the maps, of the attacks, and of the defences.
+        note: where networks and images come from.
+    """
+
+    models: dict[str, nn.Module]
+    labels: dict[str, str]
+    source: tuple[str, nn.Module]
+    images: Tensor
+    truths: list[int]
+    classes: tuple[str, ...]
+    selection: Selection
+    eps: float
+    note: str
+    chosen: tuple[str, ...] = ("standard", "jsigr")
+    remembered: dict[tuple, Tensor] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of_study(cls, study: Study, images: int = 100) -> Self:
+        """The networks of a study, on its first test images."""
+        first, p = study.split("test").first(images), study.profile
+        source = sources_of(study, study.architecture)[0]
+        return cls(
+            models={name: study.model(study.training(name)) for name in study.labels},
+            labels=study.labels,
+            source=(source, study.model(study.surrogate(source))),
+            images=first.images,
+            truths=first.labels.tolist(),
+            classes=study.dataset.classes,
+            selection=p.penalty.selection,
+            eps=p.eps,
+            note=f"{study.footer}; the first {len(first)} test images",
+        )
+
+    @classmethod
+    def pretrained(cls, images: int = 100) -> Self:
+        """The networks of data/pretrained/, on the first of the bundled test images."""
+        *defences, source = (pretrained.load(name) for name in pretrained.names())
+        first, labels = pretrained.images(images)
+        facts = source.facts
+        return cls(
+            models={one.facts["name"]: one.model for one in defences},
+            labels={one.facts["name"]: one.label for one in defences},
+            source=(facts["architecture"], source.model),
+            images=first,
+            truths=labels.tolist(),
+            classes=source.classes,
+            selection=Selection(),
+            eps=defences[0].facts["accuracy"]["transferred"]["eps"],
+            note=f"pretrained networks of the {facts['profile']} profile, one seed; the first {images} test images of "
+            f"{facts['data']['dataset']}",
+        )
+
+    def about(self) -> dict[str, Any]:
+        """What the front end must know before it asks for a scene: classes, sizes and controls."""
+        source, s = self.source[0], self.selection
+        given = {**ATTACKS, "transferred": f"MI-FGSM from {source}"}
+        kept = "share of the pixels that a hard selection keeps"
+        return {
+            "title": "Saliency explorer",
+            "note": f"{self.note}. Maps are about the true class; of a picture of yours, about the class that the "
+            "first network predicts.",
+            "size": list(self.images.shape[-2:]),
+            "channels": self.images.shape[1],
+            "classes": list(self.classes),
+            "upload": True,
+            "controls": [
+                slider("image", range(len(self.images)), 0, 0, "one of the test images, in their order"),
+                several("defences", self.labels, self.chosen, "how the networks were trained"),
+                choice("map", {name: MAPS[name] for name in MAPS if name != "random"}, "gradient", "what is drawn"),
+                choice("attack", given, "transferred", "what attacks the image"),
+                slider("eps", steps(0, max(0.4, self.eps), 0.01), self.eps, 2, "budget: largest change of a pixel"),
+                slider("steps", range(1, 31), STEPS, 0, "of the attack"),
+                slider("blur_sigma", steps(0.5, 8, 0.5), s.blur_sigma, 1, "pixels; of the perturbation maps"),
+                slider("grid", GRIDS, s.grid, 0, "masks per side; of perturbation maps and occlusion"),
+                slider("share", steps(0, 1, 0.05), s.share, 2, kept, local=True),
+            ],
+        }
+
+    def scene(self, given: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """All that is shown for these settings, as JSON and the bytes of its pictures. Raises InputError if a setting
+        is out of range."""
+        settings, parcel = Settings.of(given), Parcel()
+        x, truth = self._image(settings)
+        with one_thread():  # for so few small images many threads are no faster, and on a busy machine far slower
+            return self.scenes(settings, x, truth, parcel)[0], bytes(parcel.content)
+
+    def scenes(self, settings: Settings, x: Tensor, truth: list[int | None], parcel: Parcel) -> list[dict[str, Any]]:
+        """A scene for each of the images x [batch, channels, height, width] in [0, 1]."""
+        for name in settings.defences:
+            one_of("defence", name, tuple(self.models))
+        if not settings.defences or len(set(settings.defences)) < len(settings.defences):
+            chosen = list(settings.defences)
+            raise InputError(f"defences = {chosen}; accepted: some of {', '.join(self.models)}, each once")
+        with torch.no_grad():
+            guessed = self.models[settings.defences[0]](x).argmax(1).tolist()
+        about = [guess if known is None else known for known, guess in zip(truth, guessed, strict=True)]
+        y = torch.tensor(about, device=x.device)
+        cards = [self._cards(name, settings, x, y, parcel) for name in settings.defences]
+        return [
+            {
+                "image": parcel.put_image(x[i]),
+                "truth": truth[i],
+                "about": about[i],
+                "eps": settings.eps,
+                "summary": "Your picture." if truth[i] is None else f"True class: {self.classes[truth[i]]}.",
+                "cards": [card[i] for card in cards],
+            }
+            for i in range(len(x))
+        ]
+
+    def _image(self, settings: Settings) -> tuple[Tensor, list[int | None]]:
+        shape = self.images.shape[1:]
+        if settings.upload is None:
+            between("image", settings.image, 0, len(self.images) - 1)
+            image, truth = self.images[settings.image], self.truths[settings.image]
+        else:
+            try:
+                raw = base64.b64decode(settings.upload, validate=True)
+            except (TypeError, ValueError):  # binascii.Error is a ValueError
+                raw = b""
+            if len(raw) != shape.numel():
+                raise InputError(f"picture of {len(raw)} bytes; accepted: {shape.numel()} bytes, base64")
+            image = torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(*shape[1:], shape[0]).permute(2, 0, 1)
+            truth = None
+        device = next(self.source[1].parameters()).device
+        return image[None].to(device).float() / 255, [truth]
+
+    def _attacked(self, name: str, x: Tensor, y: Tensor, s: Settings) -> Tensor:
+        """The images attacked for one network: by MI-FGSM on the source, or by PGD from a random start on the network
+        itself. They are remembered, as most controls leave the attack as it was."""
+        key = (s.attack, s.eps, s.steps, s.attack == "transferred" or name, x.cpu().numpy().tobytes(), *y.tolist())
+        if key in self.remembered:
+            return self.remembered[key]
+        if len(self.remembered) >= REMEMBERED:
+            self.remembered.clear()
+        options, model = {"eps": s.eps, "steps": s.steps}, self.models[name]
+        if s.attack == "transferred":
+            x_adv = attacks.mi_fgsm(self.source[1], x, y, **options)
+        else:
+            each = zip(x.split(1), y.split(1), strict=True)  # so that an image starts where it starts alone
+            parts = [attacks.pgd(model, *one, generator=torch.Generator().manual_seed(0), **options) for one in each]
+            x_adv = torch.cat(parts)
+        self.remembered[key] = x_adv
+        return x_adv
+
+    def _cards(self, defence: str, settings: Settings, x: Tensor, y: Tensor, parcel: Parcel) -> list[dict[str, Any]]:
+        """One network's card for each image: its predictions, its maps and their measures."""
+        model, n = self.models[defence], len(x)
+        x_adv = self._attacked(defence, x, y, settings)
+        both, twice = torch.cat([x, x_adv]), y.repeat(2)
+        options = {"grid": settings.grid, "blur_sigma": settings.blur_sigma, "mask_sigma": self.selection.mask_sigma}
+        kinds = dict.fromkeys((settings.map, REFERENCE))  # each once
+        maps = {kind: saliency_map(kind, model, both, twice, **options) for kind in kinds}
+        with torch.no_grad():
+            chances = model(both).softmax(1).cpu().double().numpy().round(3)
+        measured = self._measured(model, both, twice, maps, settings)
+        shown = maps[settings.map]
+        return [
+            {
+                "defence": defence,
+                "label": self.labels[defence],
+                "summary": self._said(self.labels[defence], chances[i], chances[n + i]),
+                "attacked": parcel.put_image(x_adv[i]),
+                "maps": {"clean": parcel.put_map(shown[i]), "attacked": parcel.put_map(shown[n + i])},
+                "chances": {"clean": chances[i].tolist(), "attacked": chances[n + i].tolist()},
+                "measures": [
+                    {"name": name, "help": MEASURES[name].meaning, "clean": values[i], "attacked": values[n + i]}
+                    for name, values in measured.items()
+                ],
+            }
+            for i in range(n)
+        ]
+
+    def _measured(self, model: nn.Module, both: Tensor, y: Tensor, maps: dict[str, Tensor], s: Settings) -> dict:
+        """Measure -> its values on the clean images, then on the attacked ones. A measure that compares the two has its
+        values with the attacked ones."""
+        shown = maps[s.map]
+        flat, n = pixels(shown), len(both) // 2
+        none = np.full(n, np.nan)
+        values = {
+            "agreement": statistics.rank_correlation(flat, pixels(maps[REFERENCE])),
+            "stability": np.concatenate([none, statistics.rank_correlation(flat[:n], flat[n:])]),
+            "SSIM": np.concatenate([none, ssim(shown[:n], shown[n:]).double().cpu().numpy()]),
+            "sparseness": gini(flat),
+        }
+        for kind in ("deletion", "insertion"):
+            curve = probability_curve(model, both, y, shown, kind=kind, blur_sigma=s.blur_sigma)
+            values[f"{kind} AUC"] = area(curve.double().cpu().numpy())
+        return {name: [None if np.isnan(value) else round(float(value), 3) for value in values[name]] for name in SHOWN}
+
+    def _said(self, label: str, clean: np.ndarray, attacked: np.ndarray) -> str:
+        """A network's predictions in a sentence."""
+        first, second = (f"{self.classes[chances.argmax()]} ({chances.max():.0%})" for chances in (clean, attacked))
+        return f"{label} says {first} for the image, {second} under attack."

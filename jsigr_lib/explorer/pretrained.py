@@ -1,0 +1,194 @@
+"""Trained networks that come with the repository, so that maps can be drawn with nothing to train.
+
+data/pretrained/<name>.safetensors    weights in half precision; the header says as JSON how they were made
+data/pretrained/<name>.md             the same as text: the model card
+data/pretrained/SHA256SUMS            the hashes of the weights, for sha256sum -c
+"""
+
+import hashlib
+import re
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jsigr_lib import __version__
+from jsigr_lib.data.data import DataSpec, Split
+from jsigr_lib.data.data import load as load_data
+from jsigr_lib.measure.statistics import proportion
+from jsigr_lib.method import attacks
+from jsigr_lib.method.errors import NAME, InputError, between, one_of
+from jsigr_lib.networks import models
+from jsigr_lib.networks.training import predict
+from jsigr_lib.networks.zoo import Training
+from jsigr_lib.records.publishing import replacing
+from jsigr_lib.store.artefacts import Store, one_thread
+from jsigr_lib.store.paths import FRONT, PRETRAINED, RUNS
+from jsigr_lib.store.tensor_files import read, write
+from jsigr_lib.study.attacked import ATTACK_BATCH, Attacked, attacked_split
+from jsigr_lib.study.cells import headline_attack
+from jsigr_lib.study.study import Study
+
+DEFENCES = ("standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast")
+SUMS = "SHA256SUMS"
+THREATS = ("clean", "transferred", "white-box")
+CELL = "{accuracy:.3f} [{low:.3f}, {high:.3f}]"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A network in evaluation mode, its parameters frozen, and what its file says of it."""
+
+    model: nn.Module
+    label: str
+    facts: dict[str, Any]
+    classes: tuple[str, ...]
+
+
+def names(folder: Path = PRETRAINED) -> list[str]:
+    """The defences, and last the surrogate that transferred attacks are made on; its name is its architecture."""
+    return list(_sums(folder))
+
+
+def load(name: str, folder: Path = PRETRAINED) -> Pretrained:
+    """A network by name. Raises InputError if there is none of that name, or its file is missing, cut or altered."""
+    sums, path = _sums(folder), folder / f"{name}.safetensors"
+    one_of("pretrained network", name, list(sums))
+    if _sha256(_content(path)) != sums[name]:
+        raise InputError(f"{path} is truncated or altered (its SHA-256 differs); restore it (git checkout -- data)")
+    stored = read(path)
+    facts = stored.facts
+    try:
+        return Pretrained(_network(stored.tensors, facts), facts["label"], facts, tuple(facts["classes"]))
+    except Exception as error:  # facts and tensors of another network can lead to any
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise InputError(f"{path} holds no network of ours ({reason}); restore it (git checkout -- data)") from None
+
+
+def images(n: int) -> tuple[Tensor, Tensor]:
+    """The first n of the test images that the cards' accuracies are about, uint8, and their labels."""
+    chosen = {key: value for key, value in load(names()[-1]).facts["data"].items() if key != "content"}
+    split = load_data(DataSpec.locate(**chosen), Store(RUNS)).test  # which checks the files
+    between("number of images", n, 1, len(split))
+    return split.images[:n], split.labels[:n]
+
+
+def table(folder: Path = PRETRAINED) -> str:
+    """A Markdown table of the networks with their accuracies and intervals."""
+    lines = [f"| network | trained as | {' | '.join(THREATS)} |", f"|---|---|{'---|' * len(THREATS)}"]
+    for name in names(folder):
+        facts = load(name, folder).facts
+        cells = [CELL.format(**facts["accuracy"][threat]) if threat in facts["accuracy"] else "" for threat in THREATS]
+        lines.append(f"| [{name}]({PRETRAINED.name}/{name}.md) | {facts['label']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def export(study: Study, folder: Path = PRETRAINED) -> None:
+    """Train the networks that are missing, measure them as they are stored, and replace the old folder by a complete
+    new one."""
+    headline = headline_attack(study, study.architecture)
+    (surrogate,) = headline.sources
+    specs = {**{name: study.training(name) for name in DEFENCES}, surrogate.architecture: surrogate}
+    study.make([*specs.values(), headline])
+    sums = ""
+    with replacing(folder) as (staged,):
+        for name, spec in specs.items():
+            weights = dict(spec.untrained(study.dataset.shape).named_parameters())
+            tensors = {key: value.half() if key in weights else value for key, value in study.get(spec).tensors.items()}
+            facts = _facts(study, name, spec)
+            facts["accuracy"] = _measured(study, _network(tensors, facts), None if spec == surrogate else headline)
+            path = staged / f"{name}.safetensors"
+            write(path, tensors, facts)
+            sha256 = _sha256(path.read_bytes())
+            path.with_suffix(".md").write_text(card(facts, sha256), encoding="utf-8")
+            sums += f"{sha256}  {path.name}\n"
+        (staged / SUMS).write_text(sums)
+
+
+def _facts(study: Study, name: str, spec: Training) -> dict[str, Any]:
+    """What the file says of a network, without its accuracy."""
+    return {
+        "name": name,
+        "label": study.labels.get(name, f"surrogate ({name})"),
+        **spec.model_dump(mode="json", exclude={"teacher"}),
+        "options": dict(spec.options),
+        "parameters": sum(weight.numel() for weight in spec.untrained(study.dataset.shape).parameters()),
+        "shape": study.dataset.shape,
+        "classes": study.dataset.classes,
+        "profile": study.profile.name,
+        "command": f"jsigr pretrained --profile {study.profile.name}",
+        "jsigr": __version__,
+        "torch": study.get(spec).facts["torch"],
+    }
+
+
+def card(facts: dict[str, Any], sha256: str) -> str:
+    """The model card of a file, in Markdown."""
+    from jinja2 import Environment, StrictUndefined  # only an export needs it
+
+    environment = Environment(undefined=StrictUndefined, trim_blocks=True)
+    template = environment.from_string((FRONT / "model_card.md.j2").read_text(encoding="utf-8"))
+    blocks = template.render(facts, sha256=sha256).strip().split("\n\n")
+    return "\n\n".join(_wrapped(block) if re.match(r"\*\*|`\w", block) else block for block in blocks) + "\n"
+
+
+def _wrapped(paragraph: str) -> str:
+    return textwrap.fill(" ".join(paragraph.split()), 120, break_long_words=False, break_on_hyphens=False)
+
+
+def _measured(study: Study, model: nn.Module, headline: Attacked | None) -> dict[str, dict[str, Any]]:
+    """Accuracy on the clean test images; of a target also under the transferred attack, and under a white-box attack on
+    these very weights."""
+    p, test, generator = study.profile, study.split("test"), study.generator()
+    given = {"clean": ({}, test)}
+    with one_thread():
+        if headline:
+            about = {"attack": headline.attack, "source": headline.sources[0].architecture, "eps": p.eps}
+            given["transferred"] = about, attacked_split(test, headline, study.store)
+            settings = {"eps": p.eps, "steps": p.pgd_steps}
+            batches = (test.batch(index) for index in torch.arange(len(test)).split(ATTACK_BATCH))
+            x_adv = torch.cat([attacks.pgd(model, x, y, generator=generator, **settings) for x, y in batches])
+            given["white-box"] = {"attack": "pgd", **settings}, Split(x_adv, test.labels)
+        measured = {}
+        for threat, (about, split) in given.items():
+            numbers = proportion((predict(model, split) == split.labels).numpy())
+            rounded = {key: round(v, 4) for key, v in zip(("accuracy", "low", "high"), numbers, strict=True)}
+            measured[threat] = {**about, **rounded, "images": len(split)}
+    return measured
+
+
+def _network(tensors: dict[str, Tensor], facts: dict[str, Any]) -> nn.Module:
+    """The network in single precision, from stored tensors. It takes no memory until they are known to fit."""
+    described = {"width": facts["width"], "seed": facts["seed"], **facts["shape"]}
+    with torch.device("meta"):
+        expected = models.build(facts["architecture"], **described).state_dict()
+    if {key: value.shape for key, value in expected.items()} != {key: value.shape for key, value in tensors.items()}:
+        raise ValueError("tensors of other sizes than its facts say")
+    model = models.build(facts["architecture"], **described)
+    model.load_state_dict(tensors)
+    return model.eval().requires_grad_(False)
+
+
+def _sums(folder: Path) -> dict[str, str]:
+    """Name -> SHA-256 of its file."""
+    line = rf"^([0-9a-f]{{64}})  ({NAME.pattern})\.safetensors$"
+    lines = re.findall(line, _content(folder / SUMS).decode(errors="replace"), re.M)
+    return {name: sha256 for sha256, name in lines}
+
+
+def _content(path: Path) -> bytes:
+    if not path.parent.is_dir():
+        raise InputError(
+            f"{path.parent} does not exist; the networks are in the repository and not in the installed package: give "
+            "pretrained.load the folder data/pretrained of a checkout"
+        )
+    if not path.is_file():
+        raise InputError(f"{path} is missing; restore it from the repository (git checkout -- data)")
+    return path.read_bytes()
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

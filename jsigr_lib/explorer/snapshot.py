@@ -1,0 +1,132 @@
+"""The saliency explorer without a kernel. Its scenes for every combination of a few settings are made once; an HTML
+fragment carries them and the front end, and asks the network for nothing."""
+
+import base64
+import gzip
+import json
+from itertools import product
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from jsigr_lib.data.data import load
+from jsigr_lib.explorer.controls import ATTACKS, Settings, choice, several, slider
+from jsigr_lib.explorer.explorer import Explorer, Parcel
+from jsigr_lib.measure.attributions import MAPS, PASSES
+from jsigr_lib.method.saliency import Selection
+from jsigr_lib.networks.zoo import Training, trained
+from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.paths import FRONT
+from jsigr_lib.study.cells import sources_of
+from jsigr_lib.study.study import Study
+
+IMAGES = 6  # the first test images; nobody chose them
+DEFENCES = ("standard", "jsigr", "pgd", "fast")  # a profile may lack some of them
+KINDS = ("gradient", "smoothgrad", "integrated-gradients", "grad-cam", "perturbation", "perturbation-linearised")
+
+
+class Snapshot(Spec):
+    """All scenes of images x maps x attacks x budgets, each with a card for each network."""
+
+    kind: ClassVar[str] = "snapshot"
+    networks: tuple[tuple[str, str, Training], ...]  # name, label, network
+    source: Training
+    images: int
+    maps: tuple[str, ...]
+    budgets: tuple[float, ...]
+    eps: float
+    selection: tuple[tuple[str, float | int | str], ...]
+    note: str
+
+    def needs(self) -> list[Spec]:
+        return [*(network for *_, network in self.networks), self.source, self.source.data]
+
+    def work(self) -> float:
+        passes = sum(2 * PASSES[name] + 100 + 80 for name in self.maps) * len(ATTACKS) * len(self.budgets)
+        return self.images * passes * sum(network.step_flops for *_, network in self.networks) / 3
+
+    def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
+        data = load(self.source.data, store)
+        test = data.test.first(self.images)
+        explorer = Explorer(
+            models={name: trained(network, store) for name, _, network in self.networks},
+            labels={name: label for name, label, _ in self.networks},
+            source=(self.source.architecture, trained(self.source, store)),
+            images=test.images,
+            truths=test.labels.tolist(),
+            classes=data.classes,
+            selection=Selection(**dict(self.selection)),
+            eps=self.eps,
+            note=self.note,
+        )
+        about, parcel, scenes = self._about(explorer), Parcel(), {}
+        x = test.batch(slice(None), device)[0]
+        own = {"grid": explorer.selection.grid, "blur_sigma": explorer.selection.blur_sigma}
+        axes = product(enumerate(self.maps), enumerate(ATTACKS), enumerate(self.budgets))
+        for (m, name), (a, attack), (e, eps) in axes:
+            settings = Settings(defences=tuple(explorer.models), map=name, attack=attack, eps=eps, **own)
+            for i, scene in enumerate(explorer.scenes(settings, x, explorer.truths, parcel)):
+                scenes[f"{i},{m},{a},{e}"] = scene
+        pictures = torch.frombuffer(parcel.content, dtype=torch.uint8)
+        return {"pictures": pictures}, {"about": about, "scenes": scenes}
+
+    def _about(self, explorer: Explorer) -> dict[str, Any]:
+        """What the explorer says of itself, with only the controls and settings for which there are scenes."""
+        about = explorer.about()
+        fewer = {
+            "image": slider("image", range(self.images), 0, 0, "one of the first test images"),
+            "defences": several("defences", explorer.labels, explorer.chosen, "how the networks were trained"),
+            "map": choice("map", {name: MAPS[name] for name in self.maps}, self.maps[0], "what is drawn"),
+            "eps": slider("eps", self.budgets, self.eps, 3, "budget: largest change of a pixel"),
+        }
+        kept = [fewer.get(one["name"], one) for one in about["controls"] if one["name"] in (*fewer, "attack", "share")]
+        return {**about, "controls": kept, "upload": False}
+
+
+def snapshot(study: Study) -> Snapshot:
+    """The snapshot of a study's main defences."""
+    p = study.profile
+    return Snapshot(
+        networks=tuple((name, study.labels[name], study.training(name)) for name in DEFENCES if name in study.labels),
+        source=study.surrogate(sources_of(study, study.architecture)[0]),
+        images=min(IMAGES, p.test_images),
+        maps=KINDS,
+        budgets=tuple(sorted({min(share * p.eps, 1.0) for share in (0, 0.25, 0.5, 1, 1.5, 2)})),
+        eps=p.eps,
+        selection=tuple(vars(p.penalty.selection).items()),
+        note=study.footer,
+    )
+
+
+def html(study: Study) -> str:
+    """The snapshot of a study as a fragment of a page: style, script and data in one piece."""
+    study.make([snapshot(study)])
+    artefact = study.get(snapshot(study))
+    return fragment(artefact.facts["about"], artefact.facts["scenes"], artefact.tensors["pictures"].numpy().tobytes())
+
+
+def fragment(about: dict[str, Any], scenes: dict[str, Any], pictures: bytes) -> str:
+    """The fragment, its data gzipped. Where no script runs, as on GitHub, a line says what is missing."""
+    packed = {"scenes": _packed(json.dumps(scenes).encode()), "pictures": _packed(pictures)}
+    front = {name: (FRONT / name).read_text(encoding="utf-8") for name in ("explorer.css", "explorer.js")}
+    return f"""<style>{front["explorer.css"]}</style>
+<div class="jsigr-snapshot"><p>The explorer needs scripts: it moves in the exported page and in JupyterLab, in a trusted
+notebook.</p></div>
+<script type="module">
+{front["explorer.js"]}
+const place = document.querySelector(".jsigr-snapshot");
+const scenes = JSON.parse(new TextDecoder().decode(await unpack("{packed["scenes"]}")));
+const pictures = await unpack("{packed["pictures"]}");
+place.replaceChildren();
+explore(place, fromSaved({_json(about)}, scenes, pictures));
+</script>"""
+
+
+def _packed(content: bytes) -> str:
+    return base64.b64encode(gzip.compress(content, mtime=0)).decode()
+
+
+def _json(value: Any) -> str:
+    """JSON that cannot end the script in which it stands."""
+    return json.dumps(value).replace("<", "\\u003c")

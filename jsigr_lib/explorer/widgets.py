@@ -1,0 +1,81 @@
+"""What moves in a notebook: the live saliency explorer, and the progress line while something is computed."""
+
+import logging
+import time
+from typing import Any
+
+import anywidget
+import traitlets
+from IPython.display import display
+
+from jsigr_lib.explorer.explorer import Explorer
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.store.artefacts import Progress, Spec
+from jsigr_lib.store.paths import FRONT
+from jsigr_lib.study.study import Study
+
+PARAMETERS = ("profile", "device", "out", "download", "dataset", "data_root", "train_images", "epochs", "seeds", "eps")
+"""What every notebook can be asked to change."""
+
+logger = logging.getLogger(__name__)
+
+
+def progress_display() -> Progress:
+    """A progress callback for notebooks. It shows one line and rewrites it in place."""
+    start, handle = time.perf_counter(), None
+
+    def progress(spec: Spec, done: float, total: float) -> None:
+        nonlocal handle
+        elapsed = time.perf_counter() - start
+        left = elapsed * (total - done) / done
+        line = f"{done / total:.0%} of what was missing is made; {elapsed / 60:.1f} min, about {left / 60:.1f} min left"
+        if handle is None:
+            handle = display({"text/plain": line}, raw=True, display_id=True)
+        else:
+            handle.update({"text/plain": line}, raw=True)
+
+    return progress
+
+
+def open_study(parameters: dict[str, Any]) -> Study:
+    """The study that a notebook's cell of parameters describes; `parameters` are its globals(). What is missing is made
+    under a progress line. Raises InputError, in one line, for whatever is wrong with one of them."""
+    return Study(progress=progress_display(), **{name: parameters[name] for name in PARAMETERS})
+
+
+class SaliencyExplorer(anywidget.AnyWidget):
+    """The live explorer: the front end asks for a scene, and this answers.
+
+    The front end asks one question at a time and keeps only the reader's latest one, so that sliders never queue up. To
+    bad settings the answer is a message, which the front end shows beside the old pictures.
+    """
+
+    _esm = FRONT / "explorer.js"
+    _css = FRONT / "explorer.css"
+    about = traitlets.Dict().tag(sync=True)
+
+    def __init__(self, explorer: Explorer):
+        super().__init__(about=explorer.about())
+        self.explorer = explorer
+        self.on_msg(self._answer)
+
+    @classmethod
+    def pretrained(cls, images: int = 100) -> "SaliencyExplorer":
+        """The explorer of the networks that come with the repository: there is nothing to train."""
+        return cls(Explorer.pretrained(images))
+
+    @classmethod
+    def of_study(cls, study: Study, images: int = 100) -> "SaliencyExplorer":
+        """The explorer of a study's networks, which are trained if they are missing."""
+        return cls(Explorer.of_study(study, images))
+
+    def _answer(self, _widget, question: Any, _buffers: list) -> None:
+        asked = question if isinstance(question, dict) else {}
+        try:
+            scene, pictures = self.explorer.scene(asked.get("settings"))
+        except InputError as error:
+            scene, pictures = {"error": str(error)}, b""
+        except Exception as error:  # the reader sees no traceback: the log has it, the page names the error
+            logger.exception("the explorer failed with %s", question)
+            scene, pictures = {"error": f"{type(error).__name__}: {error}"}, b""
+        self.send({"id": asked.get("id"), "scene": scene}, [pictures])

@@ -1,0 +1,1 @@
+"""Tables and arrays in, (figure, alternative text) out."""

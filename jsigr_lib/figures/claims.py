@@ -1,0 +1,91 @@
+"""The figures of the claims notebook: the verdicts, the tests behind them, and what robustness is traded for."""
+
+import textwrap
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+
+from jsigr_lib.figures import plotting
+from jsigr_lib.study.study import Study
+
+OUTCOMES = {"holds": "#007a5a", "fails": "#c2410c", "undecided": "#6b6b6b"}
+VERDICTS = {"supported": "#007a5a", "partly supported": "#8a6500", "not supported": "#c2410c", "not tested": "#6b6b6b"}
+
+
+def trade_offs(study: Study, table: pd.DataFrame) -> plotting.Described:
+    """Robustness against what is paid for it, and against what comes with it."""
+    fig = plotting.figure(11.4, 4.1)
+    against = {
+        "clean": ("What it gives up", "clean accuracy"),
+        "cost": ("What it costs", "cost of a training step, standard = 1"),
+        "agreement": ("What its maps gain", "agreement of gradient and\nperturbation map, attacked images"),
+    }
+    grid = plotting.panels(fig, 1, 3, sharey=True)[0]
+    for axes, (column, (title, what)) in zip(grid, against.items(), strict=True):
+        plotting.dots(axes, study, table, column, "transferred")
+        axes.set(title=title, xlabel=what)
+    plotting.by_doubling(grid[1])
+    grid[0].set_ylabel(f"transferred accuracy, {study.budget}")
+    plotting.legend(fig, grid[0])
+    template = "{transferred:.2f}, clean {clean:.2f}, {cost:.2f} times, agreement {agreement:.2f}"
+    return fig, (
+        "Accuracy under the headline transferred attack against clean accuracy, the cost of training in counted "
+        "operations, and the agreement of the gradient map on attacked images: "
+        f"{plotting.listed(study, table, template)}."
+    )
+
+
+def verdicts(study: Study, card: pd.DataFrame) -> plotting.Described:
+    """The scorecard as a picture: a row per claim, a column per data set, the verdict in words and colour."""
+    table = card.pivot(index="claim", columns="data", values="verdict")
+    table = table.loc[card.claim.unique(), card.data.unique()]
+    statements = card.drop_duplicates("claim").statement.map(lambda text: textwrap.fill(text, 52))
+    fig = plotting.figure(5 + 1.75 * len(table.columns), 0.55 * len(table) + 0.75)
+    (axes,) = plotting.panels(fig)[0]
+    for (i, j), verdict in np.ndenumerate(table.to_numpy()):
+        axes.add_patch(mpl.patches.Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, color=VERDICTS[verdict]))
+        axes.text(j, i, verdict, ha="center", va="center", color="white", fontsize=9.5, fontweight="bold")
+    axes.set_yticks(range(len(table)), statements)
+    axes.set_xticks(range(len(table.columns)), table.columns, fontweight="bold")
+    axes.set(xlim=(-0.5, len(table.columns) - 0.5), ylim=(len(table) - 0.5, -0.5), xlabel="data")
+    axes.set_title("What this run says of each claim")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.grid(False)
+    said = "; ".join(f"{row.statement} {row.data}: {row.verdict}" for row in card.itertuples())
+    return fig, f"The verdict on each claim, by data set. {said}."
+
+
+def forest(study: Study, table: pd.DataFrame) -> plotting.Described:
+    """Every test behind the scorecard: a row per test, a column per data set. A cell shows the difference with its
+    interval from each source and architecture, and the margin that each has to clear."""
+    key = ["claim", "measure", "a", "b"]
+    tests, data = list(table[key].drop_duplicates().itertuples(index=False, name=None)), table.data.unique()
+    most = int(table.groupby(["data", *key]).size().max())
+    fig = plotting.figure(4.6 + 2.9 * len(data), (0.3 + 0.07 * most) * len(tests) + 1.3)
+    for name, axes in zip(data, plotting.panels(fig, 1, len(data), sharey=True)[0], strict=True):
+        for y, test in enumerate(tests):
+            rows = table[(table.data == name) & (table[key] == pd.Series(test, key)).all(axis=1)]
+            for offset, row in zip(_spread(len(rows)), rows.itertuples(), strict=True):
+                axes.plot([row.low, row.high], [y + offset] * 2, color=OUTCOMES[row.outcome], linewidth=1.4)
+                axes.plot(row.difference, y + offset, marker="o", color=OUTCOMES[row.outcome], markersize=3.5)
+                axes.plot([row.margin] * 2, [y - 0.42, y + 0.42], color="black", linewidth=1.2)
+        axes.axvline(0, color="#999999", linewidth=0.8)
+        axes.set_ylim(len(tests) - 0.4, -0.6)
+        axes.set(xlabel="difference", title=name)
+        names = [f"{claim}: {study.labels[a]} − {study.labels[b]},\n{measure}" for claim, measure, a, b in tests]
+        axes.set_yticks(range(len(tests)), names, fontsize=8.5)
+    handles = [mpl.lines.Line2D([], [], color=colour, marker="o", label=one) for one, colour in OUTCOMES.items()]
+    handles += [mpl.lines.Line2D([], [], color="black", linewidth=1.2, label="margin")]
+    fig.legend(handles=handles, loc="outside lower center", ncols=4)
+    counts = ", ".join(f"{n} {outcome}" for outcome, n in table.outcome.value_counts().items())
+    return fig, (
+        f"The {len(table)} differences behind the scorecard with their 95 percent intervals and the margins to clear: "
+        f"{counts}."
+    )
+
+
+def _spread(n: int) -> np.ndarray:
+    """Where n lines stand beside each other in one row."""
+    return (np.arange(n) - (n - 1) / 2) * min(0.7 / max(n, 1), 0.2)

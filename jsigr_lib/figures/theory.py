@@ -1,0 +1,196 @@
+"""The figures of the theory notebook; see `plotting` for how all of them are made."""
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+
+from jsigr_lib.figures.plotting import Described, bars, figure, legend, listed, looks, name_bars, panels
+from jsigr_lib.measure.estimators import best_coin, predicted_spread
+from jsigr_lib.study.study import Study
+
+
+def projection_estimator(study: Study, samples: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Described:
+    """One-projection estimates over the exact norm [draws, images], and their predicted relative spread [images]."""
+    fig = figure(9, 3.2)
+    left, right = panels(fig, 1, 2)[0]
+    for name, estimates in samples.items():
+        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
+        left.hist(estimates[:, 0], bins=60, density=True, histtype="step", linewidth=1.8, **style)
+        right.scatter(predicted[name], estimates.std(0), s=18, **style)
+    left.axvline(1, color="black", linewidth=0.8)
+    left.set(title="One image, many projections", xlabel="estimate / exact Jacobian norm", ylabel="density")
+    middle = float(np.mean([value.mean() for value in predicted.values()]))
+    right.axline((middle, middle), slope=1, color="black", linewidth=0.8)
+    right.set(title="Relative spread, per image", xlabel="predicted by the formula", ylabel="observed")
+    legend(fig, left)
+    return fig, (
+        "Left: the one-projection estimates of one image spread around its exact Jacobian norm, two networks. Right: "
+        f"observed against predicted relative spread per image, on the diagonal, around {middle:.2f}."
+    )
+
+
+def estimator_spread(study: Study, table: pd.DataFrame, moments: dict[str, dict[str, float]]) -> Described:
+    """Spread of the single pass's gradient against its coin: measured, and as the formula predicts it."""
+    fig = figure(7.6, 3.4)
+    (axes,) = panels(fig)[0]
+    coins = np.linspace(0.02, 0.9, 120)
+    for name, sums in moments.items():
+        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
+        rows = table[(table.defence == name) & table.predicted.notna()]
+        axes.plot(coins, [predicted_spread(sums, coin) for coin in coins], **style)
+        axes.plot(rows.coin, rows.spread, color=style["color"], marker="o", linestyle="none")
+    axes.axvline(study.profile.penalty.coin, color="#767676", linestyle=":", label="this profile's coin")
+    axes.set(yscale="log", xlabel="chance of heads π, which serve the Jacobian term")
+    axes.set(ylabel="spread of the gradient, exact = 1", title="Line: predicted, dots: measured")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_major_locator(mpl.ticker.LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
+    axes.yaxis.set_minor_locator(mpl.ticker.NullLocator())
+    legend(fig, axes)
+    best = ", ".join(f"{study.labels[name]} {best_coin(sums):.2f}" for name, sums in moments.items())
+    return fig, (
+        "Spread of the single-pass gradient around the exact one against the chance of heads, measured dots on the "
+        f"predicted curves of two networks, which are least at: {best}."
+    )
+
+
+def linearised_robustness(study: Study, values: dict[str, dict[str, np.ndarray]], table: pd.DataFrame) -> Described:
+    """Linearised robustness per image against its lower bound, and its mean per defence."""
+    fig = figure(9, 3.5)
+    left, right = panels(fig, 1, 2)[0]
+    means = table[(table.architecture == study.architecture) & (table.quantity == "robustness")]
+    for name in study.featured:
+        shown = values[name]["robustness"] > 0
+        bound, robustness = values[name]["bound"][shown], values[name]["robustness"][shown]
+        left.scatter(bound, robustness, s=7, alpha=0.6, color=looks(study)[name]["color"], linewidths=0)
+    bars(right, study, means)
+    left.set(title="Per image", xscale="log", yscale="log")
+    left.set(xlabel="margin / (√2 Jacobian norm)", ylabel="linearised robustness")
+    left.axline((1, 1), (2, 2), color="black", linewidth=0.8)
+    name_bars(right, study)
+    right.set(title="Mean", xlabel="linearised robustness (L2 distance, pixel units)")
+    return fig, (
+        "Left: linearised robustness against its lower bound, one dot per image and defence, and the diagonal. Right: "
+        f"mean linearised robustness with its 95 percent interval: {listed(study, means, '{mean:.2f}', ', ')}."
+    )
+
+
+def linearisation_error(study: Study, radii: list[float], errors: dict, attack_size: float) -> Described:
+    """Error of the tangent against the distance, relative to the change and to the margin: median and quartiles."""
+    fig = figure(9, 3.5)
+    grid = panels(fig, 1, 2)[0]
+    for name, both in errors.items():
+        for axes, error in zip(grid, both, strict=True):
+            low, middle, high = np.quantile(error, [0.25, 0.5, 0.75], axis=1)
+            colour = looks(study)[name]["color"]
+            axes.fill_between(radii, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.plot(radii, middle, color=colour, label=study.labels[name])
+    for axes in grid:
+        axes.axvline(attack_size, color="#767676", linestyle=":", label="size of the headline attack")
+        axes.set(xscale="log", xlabel="distance from the image (L2, pixel units)")
+    grid[0].set(title="Relative to the change", ylim=(0, None), ylabel="error of the tangent / change")
+    grid[1].set(title="Relative to the margin", yscale="log", ylabel="error of the tangent / margin")
+    fig.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    return fig, (
+        "Error of the first-order prediction of the logits against the distance from the image in random directions, "
+        "for a standard and a J-SIGR network: relative to the change itself, and to the margin; a dotted line marks "
+        "the size of the headline attack."
+    )
+
+
+def penalty_identities(
+    study: Study,
+    gradients: dict[str, tuple[np.ndarray, np.ndarray]],
+    coins: np.ndarray,
+    outcomes: dict[str, np.ndarray],
+    halves: tuple[np.ndarray, float],
+) -> Described:
+    """S3: loss gradients against the Jacobian's products; S4: heads, tails and mean; S5: every half of a batch."""
+    fig = figure(11, 3.5)
+    left, middle, right = panels(fig, 1, 3)[0]
+    for name, (g, product) in gradients.items():
+        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
+        left.scatter(product, g, s=7, linewidths=0, alpha=0.6, **style)
+    left.axline((0, 0), slope=1, color="black", linewidth=0.8)
+    left.set(title="S3: every pixel of an image", xlabel="Jᵀ(p − onehot)", ylabel="gradient of the loss, autograd")
+    left.ticklabel_format(style="sci", scilimits=(-2, 2))
+    left.legend(markerscale=2.5)
+    for name, line in {"heads": "--", "tails": ":", "mean": "-"}.items():
+        middle.plot(coins, outcomes[name], color="black", linestyle=line, label=name)
+    middle.set(title="S4: what a toss counts", yscale="log", xlabel="chance of heads π", ylabel="penalty")
+    middle.legend()
+    counted, chance = halves
+    weights = np.full(len(counted), 100 * chance / len(counted))
+    right.hist(counted, bins=24, weights=weights, color="#767676", label="a half of the batch")
+    right.bar([0], [100 * (1 - chance)], width=0.25, color="#c9c9c9", label="a step without")
+    mean = float(chance * counted.mean())
+    right.axvline(mean, color="black", label=f"mean: {mean:.2f}")
+    right.axvline(chance * mean, color="#d55e00", linestyle="--", label=f"mean without 1 / chance: {chance * mean:.2f}")
+    right.set(title="S5: every step that can be drawn", yscale="log", ylabel="share of steps, %")
+    right.set(xlabel="what it counts / whole batch", ylim=(0.1, 3000))
+    right.legend(fontsize=8)
+    return fig, (
+        "Left: the loss gradient of every pixel against the Jacobian's product with p minus onehot, two networks, on "
+        "the diagonal. Middle: what heads and tails count against the coin's chance, and their mean, a level line at "
+        f"{outcomes['mean'].mean():.2g}. Right: what each half of a batch counts relative to the whole batch, around "
+        f"{counted.mean():.1f}, with steps without a penalty at 0 and the mean over both, {mean:.2f}; without the "
+        f"weight 1 over chance it would be {chance * mean:.2f}."
+    )
+
+
+def tangent_limits(
+    study: Study,
+    shares: np.ndarray,
+    ways: dict[str, dict[str, np.ndarray]],
+    radii: np.ndarray,
+    errors: dict[str, np.ndarray],
+    alignments: dict[float, tuple[np.ndarray, np.ndarray]],
+) -> Described:
+    """S7, one image and many; S9 for one network; S8 at its images and away from them."""
+    fig = figure(9.6, 6.8)
+    (one, many), (error, aligned) = panels(fig, 2, 2)
+    for name, way in ways.items():
+        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
+        one.plot(shares, way["gap"][:, 0], **style)
+        many.plot(shares, 100 * (1 - way["same"].mean(1)), **style)
+    one.plot(shares, 1 - shares, color="black", linestyle="--", linewidth=1.2, label="tangent")
+    one.axhline(0, color="black", linewidth=0.8)
+    one.set(title="S7: one image, straight at its boundary", xlabel="distance / ρ̃", ylabel="gap of two logits, x = 1")
+    many.step([0, 1, shares[-1]], [0, 0, 100], color="black", linestyle="--", linewidth=1.2, label="tangent")
+    many.set(
+        title=f"S7: {len(ways[next(iter(ways))]['gap'][0])} images, the same way",
+        xlabel="distance / ρ̃",
+        ylabel="decisions changed, %",
+    )
+    many.legend()
+    lines = {
+        "network": {"color": "black", "label": "ReLU network"},
+        "softened": {"color": "#0072b2", "label": "softened network"},
+        "bound": {"color": "#56b4e9", "linestyle": ":", "linewidth": 3, "label": "its bound M‖d‖²/2"},
+    }
+    for name, style in lines.items():
+        error.plot(radii, np.median(errors[name], 1), **style)
+    error.set(title="S9: error of the tangent", xscale="log", yscale="log")
+    error.set(xlabel="distance (L2, pixel units)", ylabel="error / length of the logits")
+    error.legend()
+    over = {}
+    for (away, (left, most)), colour in zip(alignments.items(), ("#0072b2", "#d55e00"), strict=False):
+        over[away] = 100 * float(np.mean(left > most * (1 + 1e-9)))
+        where = "at the image" if away == 0 else f"{away:g} away from it"
+        aligned.scatter(
+            most, left, s=12, color=colour, linewidths=0, alpha=0.7, label=f"{where}: {over[away]:.0f} % above"
+        )
+    aligned.axline((1, 1), (2, 2), color="black", linewidth=0.8)
+    aligned.set(title="S8: with the image's β", xscale="log", yscale="log", xlabel="|β| / ‖∇‖", ylabel="|ρ̃ − α|")
+    aligned.legend()
+    at_boundary = int(np.abs(shares - 1).argmin())
+    changed = ", ".join(
+        f"{study.labels[n]} {100 * (1 - way['same'][at_boundary].mean()):.0f}" for n, way in ways.items()
+    )
+    return fig, (
+        "Top: the gap of the two nearest classes on the way to the tangent's boundary, for one image, and the "
+        "percentage of decisions that have changed along it; at the distance where the tangent changes all: "
+        f"{changed}. Below: the tangent's error against the distance, at rounding level inside the linear region and "
+        "then growing, with a softened network under its quadratic bound; and the alignment's distance from robustness "
+        "against its bound, broken by "
+        f"{', '.join(f'{share:.0f} percent at distance {away:g}' for away, share in over.items())}."
+    )

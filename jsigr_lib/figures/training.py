@@ -1,0 +1,77 @@
+"""The figures of the training notebook: training curves and the search for weights."""
+
+import pandas as pd
+
+from jsigr_lib.figures import plotting
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.study.study import Study
+
+GRID = ("lambda_j", "lambda_s")
+"""The weights of J-SIGR, down and across its heat maps."""
+
+
+def training_curves(study: Study, history: pd.DataFrame) -> plotting.Described:
+    """Validation accuracy and Jacobian norm against the epoch, one line per featured defence."""
+    fig = plotting.figure(9, 3.4)
+    left, right = plotting.panels(fig, 1, 2)[0]
+    plotting.over_epochs(left, study, history, "validation_accuracy")
+    plotting.over_epochs(right, study, history, "jacobian_norm")
+    left.set(title="Accuracy", xlabel="epoch", ylabel="validation accuracy")
+    right.set(title="Jacobian norm", xlabel="epoch", ylabel=r"mean $\|J\|_F^2$", yscale="log")
+    plotting.legend(fig, left)
+    ends = "ends at accuracy {validation_accuracy:.2f}, norm {jacobian_norm:.1f}"
+    return fig, (
+        "Validation accuracy and mean squared Jacobian norm after each epoch, one line per defence: "
+        f"{plotting.listed(study, plotting.last_epoch(study, history), ends)}."
+    )
+
+
+def lambda_grid(study: Study, table: pd.DataFrame) -> plotting.Described:
+    """J-SIGR's validation accuracy over lambda_J x lambda_S: clean, and under transferred attack."""
+    tried = study.profile.defences["jsigr"].tried
+    if not set(GRID) <= set(tried):
+        raise InputError(
+            f"tried of defence 'jsigr' = {tried}; accepted: values of {' and '.join(GRID)}, for a grid of them"
+        )
+    table = table[(table.defence == "jsigr") & (table.split == "validation")]
+    values = {name: table.weights.str.extract(rf"{name} ([^,]+)", expand=False).astype(float) for name in GRID}
+    table = table.assign(**values)
+    fig = plotting.figure(8.6, 0.5 * table.lambda_j.nunique() + 1.9)
+    titles = {"clean": "Clean", "transfer": "Transferred attack"}
+    for axes, (threat, title) in zip(plotting.panels(fig, 1, 2)[0], titles.items(), strict=True):
+        pivot = table[table.threat == threat].pivot(index="lambda_j", columns="lambda_s", values="accuracy")
+        pivot = pivot.rename(index="{:g}".format, columns="{:g}".format)
+        plotting.heat_map(axes, pivot, title=f"{title}, validation", whole=False)
+        axes.set(xlabel=r"$\lambda_S$", ylabel=r"$\lambda_J$")
+        axes.tick_params(axis="x", rotation=0)
+    best = table[table.threat == "transfer"].sort_values("accuracy").iloc[-1]
+    return fig, (
+        "Two heat maps of validation accuracy over the Jacobian weight and the selective weight: clean, and under "
+        f"transferred attack, best at lambda_J {best.lambda_j:g}, lambda_S {best.lambda_s:g}: {best.accuracy:.2f}."
+    )
+
+
+def searched(study: Study, table: pd.DataFrame) -> plotting.Described:
+    """Every candidate of the search: transferred against clean accuracy, on the validation images, which choose, and on
+    the test images, which report. A ring marks the best of a defence."""
+    fig = plotting.figure(9.6, 4.1)
+    wide = table.pivot(index=["defence", "weights", "chosen", "split"], columns="threat", values="accuracy")
+    wide = wide.reset_index().sort_values("clean", kind="stable")
+    grid = plotting.panels(fig, 1, 2, sharex=True, sharey=True)[0]
+    for axes, split in zip(grid, ("validation", "test"), strict=True):
+        for name, look in plotting.looks(study).items():
+            points = wide[(wide.defence == name) & (wide.split == split)]
+            if len(points):
+                axes.plot(points.clean, points.transfer, linestyle="none", **look)
+                best = points[points.chosen.str.contains("best")]
+                axes.plot(best.clean, best.transfer, "o", markersize=11, fillstyle="none", color=look["color"])
+        axes.set(title=f"{split.capitalize()} images", xlabel="clean accuracy")
+    grid[0].set_ylabel(f"transferred accuracy, {study.budget}")
+    plotting.legend(fig, grid[0])
+    best = wide[wide.chosen.str.contains("best") & (wide.split == "test")].sort_values(["defence", "weights"])
+    best = best.assign(weights=best.weights.replace("", "no weight"))
+    return fig, (
+        "Transferred against clean accuracy of every weight that was tried, on validation and on test images. Clean "
+        "and transferred accuracy on the test images of those chosen: "
+        f"{plotting.listed(study, best, '({weights}) {clean:.2f} and {transfer:.2f}')}."
+    )

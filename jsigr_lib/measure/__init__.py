@@ -1,0 +1,1 @@
+"""What a map or a robustness number is worth, as pure functions."""

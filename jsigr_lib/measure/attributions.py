@@ -1,0 +1,169 @@
+"""Saliency maps by name: the gradient map and the perturbation maps of this library beside the field's, of which the
+intricate ones come from Captum through one adapter that works on every network of the zoo.
+
+All answer the same question, how much the output for class y depends on a place, so all are magnitudes: non-negative,
+one value per place, [batch, 1, height, width]. None depends on the other images of its batch, the drawn ones neither.
+"""
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from zlib import crc32
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jsigr_lib.method.errors import InputError, needs_extra, one_of
+from jsigr_lib.method.jacobian import evaluation_mode, logit_gradient
+from jsigr_lib.method.saliency import CHUNK_BYTES, Maps, check_grid, gradient_map, perturbation_saliency
+from jsigr_lib.method.shapes import Images
+
+MAPS = {
+    "gradient": "gradient",
+    "gradient-x-input": "gradient x input",
+    "smoothgrad": "SmoothGrad",
+    "integrated-gradients": "integrated gradients",
+    "grad-cam": "Grad-CAM",
+    "occlusion": "occlusion",
+    "perturbation": "perturbation",
+    "perturbation-linearised": "perturbation, linearised",
+    "perturbation-vector": "perturbation, all logits",
+    "random": "random (control)",
+}
+"""Name -> how figures call it."""
+
+PASSES = {
+    "gradient": 3,
+    "gradient-x-input": 3,
+    "smoothgrad": 48,
+    "integrated-gradients": 72,
+    "grad-cam": 3,
+    "occlusion": 49,
+    "perturbation": 49,
+    "perturbation-linearised": 3,
+    "perturbation-vector": 49,
+    "random": 0,
+}
+"""About how many forward passes a map costs on a grid of 7 x 7; a gradient counts three."""
+
+VARIANTS = {"perturbation-linearised": {"method": "linearised"}, "perturbation-vector": {"score": "vector"}}
+NOISE, NOISY_COPIES = 0.15, 16  # of SmoothGrad: standard deviation as a share of the pixel range; images averaged
+PATH_STEPS = 24  # of integrated gradients
+POOLING = (nn.Flatten, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+
+
+def saliency_map(
+    name: str,
+    model: nn.Module,
+    x: Images,
+    y: Tensor,
+    *,
+    grid: int = 7,
+    mask_sigma: float = 2.0,
+    blur_sigma: float = 3.0,
+    generator: torch.Generator | None = None,
+) -> Maps:
+    """The map called `name` (a key of `MAPS`) of images x in [0, 1], about class y of each.
+
+    "gradient" is of the loss, the others are of the logit z_y, and "perturbation-vector" is of all logits.
+    `grid`, `mask_sigma` and `blur_sigma` (pixels) are those of the perturbation maps; occlusion takes the same grid.
+    `generator` draws SmoothGrad's noise, the same for every image, and seeds the random control, which is a function
+    of that seed and of the image alone; both are the same at every call if None.
+    The model runs in evaluation mode, its own mode is restored. Raises ValueError for an unknown name or grid.
+    """
+    one_of("map", name, MAPS)
+    check_grid(grid, mask_sigma, blur_sigma)
+    x = x.detach()
+    generator = generator or torch.Generator().manual_seed(0)
+    if name == "gradient":
+        return gradient_map(model, x, y)
+    if name == "gradient-x-input":
+        return (x * logit_gradient(model, x, y)).abs().sum(1, keepdim=True)
+    if name.startswith("perturbation"):
+        settings = {"grid": grid, "mask_sigma": mask_sigma, "blur_sigma": blur_sigma}
+        return perturbation_saliency(model, x, y, **settings, **VARIANTS.get(name, {}))
+    if name == "smoothgrad":
+        return _smoothgrad(model, x, y, generator)
+    if name == "random":
+        return _random(x, generator)
+    with evaluation_mode(model), needs_extra(f"the map {name!r}", "measure"):
+        attribution = FROM_CAPTUM[name](model, x.requires_grad_(), y, grid)
+    return attribution.detach().abs().sum(1, keepdim=True)
+
+
+def _smoothgrad(model: nn.Module, x: Images, y: Tensor, generator: torch.Generator) -> Maps:
+    """Not Captum's, whose noise for one image depends on how many come with it."""
+    noise = NOISE * torch.randn(NOISY_COPIES, *x.shape[1:], generator=generator, device=generator.device).to(x)
+    # |1/n sum_k grad z_y(x + noise_k)|, summed over channels (Smilkov et al. 2017)
+    return (sum(logit_gradient(model, x + n, y) for n in noise) / NOISY_COPIES).abs().sum(1, keepdim=True)
+
+
+def _random(x: Images, generator: torch.Generator) -> Maps:
+    """Uniform in [0, 1): another map for every other image, whatever the network."""
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    own = [torch.Generator().manual_seed(seed + crc32(image.numpy().tobytes())) for image in x.cpu()]
+    return torch.stack([torch.rand(1, *x.shape[-2:], generator=draws) for draws in own]).to(x)
+
+
+def _integrated_gradients(model: nn.Module, x: Images, y: Tensor, grid: int) -> Images:
+    """From a black image (Sundararajan et al. 2017)."""
+    from captum.attr import IntegratedGradients
+
+    at_once = max(len(x), CHUNK_BYTES.get(x.device.type, 1 << 20) // x[0].nbytes)
+    return IntegratedGradients(model).attribute(x, target=y, n_steps=PATH_STEPS, internal_batch_size=at_once)
+
+
+def _grad_cam(model: nn.Module, x: Images, y: Tensor, grid: int) -> Maps:
+    """Of the last layer with places (Selvaraju et al. 2017), upsampled bilinearly."""
+    from captum.attr import LayerGradCam
+
+    maps = LayerGradCam(model, last_places(model, x)).attribute(x, target=y, relu_attributions=True)
+    return F.interpolate(maps, size=x.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _occlusion(model: nn.Module, x: Images, y: Tensor, grid: int) -> Maps:
+    """One black cell of the grid at a time, through all channels (Zeiler & Fergus 2014): Captum's Occlusion where the
+    grid divides the image, which this does not ask for; nor does it round to single precision."""
+    from captum.attr import FeatureAblation
+
+    down, across = (torch.arange(side, device=x.device) * grid // side for side in x.shape[-2:])
+    cells = down[:, None] * (across[-1] + 1) + across
+    return FeatureAblation(model).attribute(x, target=y, feature_mask=cells.expand(1, x.shape[1], -1, -1))[:, :1]
+
+
+FROM_CAPTUM: dict[str, Callable[[nn.Module, Images, Tensor, int], Tensor]] = {
+    "integrated-gradients": _integrated_gradients,
+    "grad-cam": _grad_cam,
+    "occlusion": _occlusion,
+}
+
+
+def last_places(model: nn.Module, x: Images) -> nn.Module:
+    """The last layer before any pooling whose output still has a height and a width: of a convolutional network its
+    last convolution's activation, of an MLP the normalisation of the image itself. InputError if there is none."""
+    found: list[nn.Module] = []
+
+    def look(module: nn.Module, _, output) -> None:
+        if torch.is_tensor(output) and output.ndim == 4 and output[0, 0].numel() > 1:
+            found.append(module)
+
+    leaves = [module for module in model.modules() if not list(module.children()) and not isinstance(module, POOLING)]
+    hooks = [module.register_forward_hook(look) for module in leaves]
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            model(x[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not found:
+        raise InputError(f"no layer of {type(model).__name__} has places; Grad-CAM accepts: a network with one")
+    return found[-1]
+
+
+@contextmanager
+def seeded(x: Tensor, generator: torch.Generator):
+    """Some of torch draws from its global generator only: seed that from ours, and give it back as it was."""
+    seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
+    with torch.random.fork_rng(devices=[x.device] if x.is_cuda else []):
+        torch.manual_seed(seed)
+        yield

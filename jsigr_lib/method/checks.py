@@ -1,0 +1,41 @@
+"""What attacks and judges ask of the images, the labels and the model that they are given.
+
+Each check raises InputError in one line that names the value and what is accepted.
+"""
+
+from torch import Tensor
+
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.method.shapes import Images
+
+PROBABILITY_TOLERANCE = 1e-4  # of a sum of float32 probabilities
+
+
+def check_count(what: str, value: int, low: int = 1) -> None:
+    """`value` has to be a whole number from `low`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise InputError(f"{what} = {value!r}; accepted: a whole number from {low}")
+
+
+def check_batch(x: Images, y: Tensor) -> None:
+    """x have to be images in [0, 1], and y [batch] can be labels."""
+    if x.numel() and not (x.min() >= 0 and x.max() <= 1):
+        raise InputError(f"images span {x.min():g} to {x.max():g}; accepted: 0 to 1")
+    if y.numel() and y.min() < 0:
+        raise InputError(f"label {y.min()}; accepted: class indices from 0")
+
+
+def check_logits(z: Tensor, y: Tensor) -> None:
+    """z [batch, classes] have to be finite logits, and of the classes that the labels y [batch] name."""
+    if y.numel() and y.max() >= z.shape[1]:
+        raise InputError(f"label {y.max()}; accepted: 0 to {z.shape[1] - 1}, as the model has {z.shape[1]} outputs")
+    if not z.isfinite().all():
+        raise InputError(f"the model gives {z[~z.isfinite()][0]:g}; accepted: finite logits")
+    if are_probabilities(z):
+        raise InputError(f"the model gives probabilities, such as {z[0, 0]:.3g}; accepted: logits")
+
+
+def are_probabilities(z: Tensor) -> bool:
+    """Whether each row of z [batch, classes] is a distribution: no entry is negative, and their sum is 1."""
+    sums = z.detach().double().sum(1)
+    return bool(len(z) and z.shape[1] > 1 and z.min() >= 0 and ((sums - 1).abs() < PROBABILITY_TOLERANCE).all())

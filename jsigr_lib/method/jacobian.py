@@ -1,0 +1,109 @@
+"""The Jacobian norm R_J = mean_i ||J(x_i)||_F^2 with J = dz/dx, z the logits, x in pixel units."""
+
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.method.shapes import Float, Images
+
+
+@contextmanager
+def evaluation_mode(model: nn.Module):
+    """Put every module in evaluation mode, and give each its own mode back afterwards.
+
+    Batch norm mixes the samples of a batch in training mode, where the gradient of one sample's output by its
+    own input is not defined. Whatever differentiates by the input does it in evaluation mode.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield model
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def sphere(batch: int, classes: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    """One vector per sample, uniform on the unit sphere of R^classes: shape [batch, classes]."""
+    device = generator.device if generator else like.device
+    v = torch.randn(batch, classes, generator=generator, device=device, dtype=like.dtype)
+    return (v / v.norm(dim=1, keepdim=True)).to(like.device)
+
+
+def vjp(logits: Tensor, x: Images, cotangent: Tensor, *, create_graph: bool = True) -> Images:
+    """J_i^T c_i for every sample at once. A cotangent that depends on x keeps its own derivative (grad_outputs,
+    and not the gradient of <c, z>, which would add z's product with dc/dx)."""
+    (product,) = torch.autograd.grad(logits, x, cotangent, create_graph=create_graph, retain_graph=True)
+    return product
+
+
+def logit_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
+    """d z_y / dx."""
+    return _input_gradient(model, x, lambda z: z.gather(1, y[:, None]).sum())
+
+
+def loss_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
+    """g = dl/dx, l the cross-entropy of each sample."""
+    return _input_gradient(model, x, lambda z: F.cross_entropy(z, y, reduction="sum"))
+
+
+def _input_gradient(model: nn.Module, x: Images, objective) -> Images:
+    with evaluation_mode(model), torch.enable_grad():
+        x = x.detach().requires_grad_()
+        return torch.autograd.grad(objective(model(x)), x)[0]
+
+
+def squared_norm(g: Images) -> Float[Tensor, " batch"]:
+    """||g_i||_2^2 of every sample."""
+    return g.square().sum(dim=(1, 2, 3))
+
+
+def jacobian_norms(
+    logits: Tensor,
+    x: Images,
+    *,
+    projections: int | str = 1,
+    generator: torch.Generator | None = None,
+    create_graph: bool = True,
+) -> Float[Tensor, " batch"]:
+    """||J_i||_F^2 of every sample, for logits that were computed from x and still hold their graph.
+
+    Exact: one vector-Jacobian product per class, sum_k ||J_i^T e_k||^2. Estimated: K/n sum_mu ||J_i^T v_mu||^2
+    with v_mu uniform on the unit sphere; unbiased, as E[v v^T] = I/K.
+    Source: Hoffman, Roberts, Yaida 2019 (facebookresearch/jacobian_regularizer).
+    """
+    batch, classes = logits.shape
+    if projections == "exact":
+        cotangents = torch.eye(classes, dtype=logits.dtype, device=logits.device)
+        return sum(squared_norm(vjp(logits, x, e.expand(batch, -1), create_graph=create_graph)) for e in cotangents)
+    if isinstance(projections, bool) or not isinstance(projections, int) or projections < 1:
+        raise InputError(f'projections = {projections!r}; accepted: a whole number from 1, or "exact"')
+    total = 0
+    for _ in range(projections):
+        v = sphere(batch, classes, like=logits, generator=generator)
+        total = total + squared_norm(vjp(logits, x, v, create_graph=create_graph))
+    return total * (classes / projections)
+
+
+def jacobian_norm(
+    model: nn.Module, x: Images, *, projections: int | str = 1, generator: torch.Generator | None = None
+) -> Float[Tensor, ""]:
+    """R_J = mean_i ||J(x_i)||_F^2, a scalar tensor in logits^2 per pixel^2.
+
+    Args:
+        model: maps images to logits [batch, classes]; used in the mode it is in.
+        x: images in [0, 1].
+        projections: n random projections, or "exact" for all classes.
+        generator: makes the projections reproducible.
+
+    The result can be differentiated by the parameters, unless called under `torch.no_grad()`.
+    Raises ValueError if projections is neither a positive integer nor "exact".
+    """
+    differentiable = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x.detach().requires_grad_()
+        norms = jacobian_norms(model(x), x, projections=projections, generator=generator, create_graph=differentiable)
+    return norms.mean() if differentiable else norms.mean().detach()

@@ -1,0 +1,278 @@
+"""J-SIGR, with its special cases one class, and the protocol that every defence keeps to.
+
+    L = mean_i l_i + lambda_J mean_i ||J_i||_F^2 + lambda_S mean_i ||(1 - m_i) * g_i||^2
+
+lambda_J = 0 is SIGR, lambda_S = 0 is Jacobian regularisation (Hoffman et al. 2019), lambda_J = 0 with an empty
+selection, m = 0, is input-gradient regularisation (Ross & Doshi-Velez 2018), and both zero is standard training.
+The other defences, and the registry of them all, are in `defences`.
+
+Five fractions occur here, and each has one name:
+
+    fraction            q: of the images of a whole training, those that carry the penalty;
+    penalised_steps     of the training steps, those with a penalised image in them;
+    penalised_images    of the batch of such a step, the images that carry the penalty, so that
+                        fraction = penalised_steps * penalised_images;
+    coin                pi: of the penalised images, those whose one gradient serves R_J and not R_S (single pass);
+    share               of the pixels of an image, those that a selection keeps free (`saliency.selection_mask`).
+"""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from copy import copy
+from types import MappingProxyType
+from typing import Literal, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jsigr_lib.method.autograd import BatchStatistics, CheapDoubleBackward, trains_batch_norm
+from jsigr_lib.method.errors import InputError, between, one_of
+from jsigr_lib.method.jacobian import evaluation_mode, jacobian_norms, sphere, squared_norm, vjp
+from jsigr_lib.method.saliency import Selection, linearised_saliency, selection_mask
+from jsigr_lib.method.shapes import Float, Images, Maps
+
+FEWEST_PENALISED = 0.5  # of a batch: fewer images cost nearly as much, so that fewer steps are penalised instead
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What a defence is: the loss of a training step, and what whoever trains with it has to know.
+
+    A class that derives from this one has to define the call alone; the rest has the defaults that it finds here.
+    """
+
+    guide: Literal["selection", "gradient"] | None = None
+    """What a teacher hands to each call, if there is one: the selection mask of its perturbation map, [batch, 1, H, W]
+    in [0, 1]; the gradient of its right logit, [batch, C, H, W]; or nothing."""
+
+    terms: Mapping[str, Tensor] = MappingProxyType({})
+    """The parts of the last loss, to be logged: scalars without graph, not multiplied by their weights. Each call puts
+    new ones here, and reads none."""
+
+    def __call__(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Tensor,
+        guide: Tensor | None = None,
+        /,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, ""]:
+        """The loss to differentiate, of a model that maps images x in [0, 1] to logits, and of their labels y [batch].
+        Everything random is drawn with the generator."""
+        ...
+
+    def kinds_of_step(self) -> list[tuple[float, "Objective"]]:
+        """The kinds of training steps that it takes, each as how often, and an objective that takes no other kind.
+        Their costs differ, which whoever predicts or measures time has to know."""
+        return [(1.0, self)]
+
+
+class JSIGR(Objective):
+    """Jacobian norm with selective input-gradient regularisation.
+
+    Args:
+        lambda_j, lambda_s: weights of the Jacobian and of the selective input-gradient term (pixel units, x in
+            [0, 1]; means over samples of squared norms, without 1/2).
+        estimator: how the two terms are computed, with the same value in expectation:
+            "exact"           every class's gradient for R_J, one more for R_S;
+            "double-backprop" one random projection for R_J, one gradient for R_S;
+            "single-pass"     a coin per sample decides which of the two its one gradient serves.
+        fraction: share of the images, drawn at random, that carries the penalty. Below FEWEST_PENALISED it is that part
+            of the batch on some of the steps, as few images cost nearly as much as many.
+        norm: "l2", or "l1": (||.||_1)^2 / N in place of ||.||_2^2, dual to L-infinity attacks.
+        coin: chance that the single pass serves R_J, when both weights are positive.
+        selection: how self targets are made from the gradient; None keeps no place free, m = 0.
+
+    Calling it with `mask` [batch, 1, H, W] uses that selection (a teacher's) instead of self targets. `terms` then
+    holds the parts of the last loss: cross_entropy, and unbiased estimates of jacobian (R_J) and selective (R_S), both
+    unweighted and detached; a step without the penalty estimates them as 0.
+
+    Raises InputError for weights, fractions or names out of range, and for the exact estimator of the L1 form of R_J.
+    """
+
+    guide = "selection"
+
+    def __init__(
+        self,
+        lambda_j: float,
+        lambda_s: float,
+        *,
+        estimator: str = "single-pass",
+        fraction: float = 0.1,
+        norm: str = "l2",
+        coin: float = 0.1,
+        selection: Selection | None = Selection(),  # noqa: B008 - frozen
+    ):
+        between("lambda_j", lambda_j, 0, 1e6)
+        between("lambda_s", lambda_s, 0, 1e6)
+        one_of("estimator", estimator, ("exact", "double-backprop", "single-pass"))
+        one_of("norm", norm, ("l2", "l1"))
+        between("fraction", fraction, 1e-6, 1)
+        between("coin", coin, 1e-6, 1 - 1e-6)
+        if norm == "l1" and estimator == "exact" and lambda_j > 0:
+            raise InputError(
+                "estimator = 'exact' with norm = 'l1' and lambda_j > 0; accepted: 'double-backprop' or 'single-pass', "
+                "as the L1 form of R_J is defined by its projections"
+            )
+        self.lambda_j, self.lambda_s = lambda_j, lambda_s
+        self.estimator, self.fraction, self.norm, self.selection = estimator, fraction, norm, selection
+        self.coin = float(lambda_j > 0) if 0 in (lambda_j, lambda_s) else coin
+        self.penalised_images = max(fraction, FEWEST_PENALISED)
+        self.penalised_steps = 0.0 if lambda_j == lambda_s == 0 else fraction / self.penalised_images
+
+    def kinds_of_step(self) -> list[tuple[float, Objective]]:
+        """Penalised ones and, where there are others, standard ones."""
+        if self.penalised_steps in (0, 1):
+            return [(1.0, self)]
+        return [(self.penalised_steps, self.always()), (1 - self.penalised_steps, JSIGR(0.0, 0.0))]
+
+    def always(self) -> Self:
+        """The same with the penalty on every step, of as many images as now on some."""
+        other = copy(self)
+        other.fraction, other.penalised_steps = self.penalised_images, 1.0
+        return other
+
+    def __call__(
+        self,
+        model: nn.Module,
+        x: Images,
+        y: Tensor,
+        mask: Maps | None = None,
+        *,
+        generator: torch.Generator | None = None,
+    ) -> Float[Tensor, ""]:
+        x = x.detach()
+        if not self._penalises(generator):
+            return self._standard_step(model, x, y)
+        chosen = self._draw_images(len(x), generator)
+        mask = None if mask is None else mask[chosen]
+        if self.estimator == "single-pass":
+            layers = CheapDoubleBackward()
+            loss, x_chosen, z = self._forward(model, x, y, chosen, layers)
+            with layers.inputs_only():
+                penalty, parts = self._single_pass(z, x_chosen, y[chosen], mask, generator)
+        else:
+            loss, x_chosen, z = self._forward(model, x, y, chosen, nullcontext())
+            penalty, parts = self._double_backprop(z, x_chosen, y[chosen], mask, generator)
+        self.terms = {"cross_entropy": loss.detach(), **parts}
+        return loss + penalty / self.penalised_steps
+
+    def _penalises(self, generator: torch.Generator | None) -> bool:
+        """Whether this step carries the penalty: drawn, unless all steps do or none does."""
+        if self.penalised_steps in (0, 1):
+            return self.penalised_steps == 1
+        return bool(_uniform(1, generator) < self.penalised_steps)
+
+    def _standard_step(self, model: nn.Module, x: Images, y: Tensor) -> Tensor:
+        loss = F.cross_entropy(model(x), y)
+        weights = {"jacobian": self.lambda_j, "selective": self.lambda_s}
+        zeros = {name: torch.zeros_like(loss) for name, weight in weights.items() if weight > 0}
+        self.terms = {"cross_entropy": loss.detach(), **zeros}
+        return loss
+
+    def _draw_images(self, batch: int, generator: torch.Generator | None) -> Tensor:
+        """Which images of a batch carry the penalty, int64 on the CPU. Their mean is without bias that of the batch."""
+        size = max(1, round(self.penalised_images * batch))
+        if size == batch:
+            return torch.arange(batch, device="cpu")
+        return torch.randperm(batch, generator=generator, device=_device_of(generator))[:size].cpu()
+
+    def _forward(self, model: nn.Module, x: Images, y: Tensor, chosen: Tensor, layers) -> tuple[Tensor, Tensor, Tensor]:
+        """The batch's mean cross-entropy; the chosen images; and their logits, in one graph with them by `layers`."""
+        x_chosen = x[chosen].requires_grad_()
+        if trains_batch_norm(model):  # which mixes samples: the penalty needs a forward pass of its own
+            statistics = BatchStatistics()
+            with statistics:
+                loss = F.cross_entropy(model(x), y)
+            with evaluation_mode(model), layers, statistics:
+                return loss, x_chosen, model(x_chosen)
+        with layers:
+            z = model(x_chosen)
+        others = torch.ones(len(x), dtype=torch.bool, device=chosen.device).index_fill_(0, chosen, False)
+        total = F.cross_entropy(z, y[chosen], reduction="sum")
+        if others.any():
+            total = total + F.cross_entropy(model(x[others]), y[others], reduction="sum")
+        return total / len(x), x_chosen, z
+
+    def _double_backprop(
+        self, z: Tensor, x: Images, y: Tensor, mask: Maps | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """lambda_J R_J + lambda_S R_S with a gradient for each; and R_J and R_S, estimated for all steps."""
+        penalty, parts = z.new_zeros(()), {}
+        if self.lambda_j > 0:
+            if self.estimator == "exact":
+                r_j = jacobian_norms(z, x, projections="exact").mean()
+            else:
+                v = sphere(*z.shape, like=z, generator=generator)
+                r_j = z.shape[1] * self._size(vjp(z, x, v)).mean()
+            penalty = penalty + self.lambda_j * r_j
+            parts["jacobian"] = r_j.detach() / self.penalised_steps
+        if self.lambda_s > 0:
+            g = vjp(z, x, residual(z, y))
+            r_s = self._size(self._unselected(x, g, mask) * g).mean()
+            penalty = penalty + self.lambda_s * r_s
+            parts["selective"] = r_s.detach() / self.penalised_steps
+        return penalty, parts
+
+    def _single_pass(
+        self, z: Tensor, x: Images, y: Tensor, mask: Maps | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same from one vector-Jacobian product, as both terms are squared norms of J^T c:
+
+        heads (chance pi, the coin): c = sqrt(lambda_J K / pi) v,             weight 1;
+        tails:                       c = sqrt(lambda_S / (1 - pi)) (p - y),   weight 1 - m.
+        """
+        batch, classes = z.shape
+        heads = _uniform(batch, generator).to(z.device) < self.coin
+        v = sphere(batch, classes, like=z, generator=generator)
+        jacobian_weight = self.lambda_j * classes / max(self.coin, 1e-12)
+        selective_weight = self.lambda_s / max(1 - self.coin, 1e-12)
+        cotangent = torch.where(heads[:, None], jacobian_weight**0.5 * v, selective_weight**0.5 * residual(z, y))
+        product = vjp(z, x, cotangent)
+        if self.lambda_s > 0:
+            weight = torch.where(heads[:, None, None, None], 1.0, self._unselected(x, product, mask))
+            product = weight * product
+        penalties = self._size(product)
+        return penalties.mean(), self._parts(penalties.detach(), heads)
+
+    def _parts(self, penalties: Tensor, heads: Tensor) -> dict[str, Tensor]:
+        """R_J and R_S from one squared norm per image, each estimated from its own side of the coin."""
+        parts = {}
+        if self.lambda_j > 0:
+            parts["jacobian"] = (penalties * heads).mean() / (self.lambda_j * self.penalised_steps)
+        if self.lambda_s > 0:
+            parts["selective"] = (penalties * ~heads).mean() / (self.lambda_s * self.penalised_steps)
+        return parts
+
+    def _unselected(self, x: Images, gradient: Images, mask: Maps | None) -> Maps:
+        """1 - m. A mask that is given is m. Self targets take m from the linearised perturbation map of the loss: the
+        gradient that the penalty needs anyway gives it without another pass, up to a factor, on which no selection
+        depends."""
+        if mask is not None:
+            return 1 - mask
+        if self.selection is None:
+            return torch.ones_like(x[:, :1])
+        with torch.no_grad():
+            saliency = linearised_saliency(x, gradient, **self.selection.perturbation)
+            return 1 - selection_mask(saliency, share=self.selection.share, kind=self.selection.kind)
+
+    def _size(self, g: Images) -> Float[Tensor, " batch"]:
+        """||g_i||_2^2, or its L1 counterpart (||g_i||_1)^2 / N (Finlay & Oberman 2021: the dual norm)."""
+        return squared_norm(g) if self.norm == "l2" else g.flatten(1).norm(1, dim=1).square() / g[0].numel()
+
+
+def _uniform(n: int, generator: torch.Generator | None) -> Tensor:
+    """n numbers in [0, 1), drawn where the generator is."""
+    return torch.rand(n, generator=generator, device=_device_of(generator))
+
+
+def _device_of(generator: torch.Generator | None) -> torch.device:
+    return generator.device if generator else torch.device("cpu")
+
+
+def residual(z: Tensor, y: Tensor) -> Tensor:
+    """p - onehot(y) = dl/dz, in the graph: its own derivative is part of R_S's gradient."""
+    return z.softmax(1) - F.one_hot(y, z.shape[1])

@@ -1,0 +1,107 @@
+"""The judges of a defence: the official AutoAttack and its Square attack (Croce & Hein 2020; Andriushchenko et al.
+2020), as their authors publish them, behind the signature of our own attacks.
+
+They need the package pyautoattack, which is imported when a judge is called: most runs do without it.
+"""
+
+import logging
+import sys
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from jsigr_lib.method.balls import check_eps
+from jsigr_lib.method.checks import check_batch, check_count, check_logits
+from jsigr_lib.method.errors import InputError, needs_extra
+from jsigr_lib.method.jacobian import evaluation_mode
+from jsigr_lib.method.shapes import Images
+
+NORMS = {"linf": "Linf", "l2": "L2"}  # ours -> theirs
+FEWEST_CLASSES = 4  # that the targeted DLR loss is defined for
+
+
+def autoattack(
+    model: nn.Module, x: Images, y: Tensor, *, eps: float, norm: str = "linf", generator: torch.Generator | None = None
+) -> Images:
+    """The standard version: APGD-CE, targeted APGD-DLR, targeted FAB, Square with 5,000 queries, one after the other on
+    the images that are still classified correctly. Those that none of them fools come back unchanged."""
+    return _judged(model, x, y, eps=eps, norm=norm, generator=generator, version="standard")
+
+
+def square(
+    model: nn.Module,
+    x: Images,
+    y: Tensor,
+    *,
+    eps: float,
+    queries: int = 1000,
+    norm: str = "linf",
+    generator: torch.Generator | None = None,
+) -> Images:
+    """Square alone: random squares, kept where they raise the loss. It needs no gradient, so none can mislead it."""
+    check_count("queries", queries)
+    settings = {"version": "custom", "attacks": ["square"], "queries": queries}
+    return _judged(model, x, y, eps=eps, norm=norm, generator=generator, **settings)
+
+
+def _judged(
+    model: nn.Module,
+    x: Images,
+    y: Tensor,
+    *,
+    eps: float,
+    norm: str,
+    generator: torch.Generator | None,
+    version: str,
+    queries: int | None = None,
+    **settings,
+) -> Images:
+    """x as their `version` leaves it. The generator gives the seed that their own draws start from."""
+    with needs_extra("AutoAttack", "measure"):
+        from pyautoattack import AutoAttack
+
+    check_eps(eps, norm, x.shape[1:].numel())
+    check_batch(x, y)
+    if eps == 0 or not len(x):
+        return x.detach().clone()  # its attacks divide by eps
+    seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device if generator else None))
+    with evaluation_mode(model), _frozen(model), _quiet(), torch.random.fork_rng():
+        with torch.no_grad():
+            z = model(x)
+        check_logits(z, y)
+        if version == "standard" and z.shape[1] < FEWEST_CLASSES:
+            raise InputError(f"the model has {z.shape[1]} outputs; AutoAttack accepts models from {FEWEST_CLASSES}")
+        judge = AutoAttack(model, norm=NORMS[norm], eps=eps, seed=seed, device=x.device, version=version, **settings)
+        judge.apgd_targeted.n_target_classes = judge.fab.n_target_classes = min(9, z.shape[1] - 1)
+        if queries:
+            judge.square.n_queries = queries
+        # contiguous, as its `view` needs it
+        x_adv, _ = judge.run_standard_evaluation(x.detach().contiguous(), y, batch_size=len(x))
+    return torch.empty_like(x).copy_(x_adv)
+
+
+@contextmanager
+def _frozen(model: nn.Module):
+    """FAB runs `backward`, which would add to the gradients of the parameters: they have none while this lasts."""
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+@contextmanager
+def _quiet():
+    """Keeps its log away. Its check for gradients in the forward pass sets a trace function: the one of a debugger or
+    of coverage is put back."""
+    logger, trace = logging.getLogger("auto-attack"), sys.gettrace()
+    disabled, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+        sys.settrace(trace)

@@ -1,0 +1,1 @@
+"""Architectures, the training loop, and trained networks as artefacts."""

@@ -1,0 +1,170 @@
+"""Classifiers: logits out, and the channel normalisation as their first layer, so that inputs, gradients and
+attack budgets are all in pixel units, x in [0, 1]."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from jsigr_lib.method.errors import InputError, one_of
+from jsigr_lib.method.registry import Registry
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std per channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+def mlp(channels: int, size: int, classes: int, width: int = 256) -> nn.Sequential:
+    """Two hidden layers."""
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(channels * size * size, width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, classes),
+    )
+
+
+def small_cnn(channels: int, size: int, classes: int, width: int = 32) -> nn.Sequential:
+    """Two strided convolutions, two linear layers; 0.42M parameters on 28x28 grey images. Piecewise affine."""
+    return nn.Sequential(
+        nn.Conv2d(channels, width, 5, stride=2, padding=2),
+        nn.ReLU(),
+        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(2 * width * ((size + 3) // 4) ** 2, 4 * width),
+        nn.ReLU(),
+        nn.Linear(4 * width, classes),
+    )
+
+
+def vgg(channels: int, size: int, classes: int, width: int = 16) -> nn.Sequential:
+    """Pairs of 3x3 convolutions, doubling in width, as in VGG (Simonyan & Zisserman 2015), without batch norm."""
+    layers: list[nn.Module] = []
+    for stage in range(3):
+        for _ in range(2):
+            layers += [nn.Conv2d(channels, width << stage, 3, padding=1), nn.ReLU()]
+            channels = width << stage
+        layers.append(nn.MaxPool2d(2))
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * (size // 8) ** 2, classes))
+
+
+class PreactivationBlock(nn.Module):
+    """Two 3x3 convolutions around an identity (He et al. 2016, second form)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
+        changes = stride != 1 or inputs != outputs
+        self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if changes else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.relu1(self.bn1(x))
+        identity = x if self.shortcut is None else self.shortcut(y)
+        return identity + self.conv2(self.relu2(self.bn2(self.conv1(y))))
+
+
+def resnet(
+    channels: int, size: int, classes: int, *, widths: Sequence[int], blocks: int, stem: int, stride: int = 1
+) -> nn.Sequential:
+    """Pre-activation residual network for small images: a stem of 3x3, or 5x5 if strided, then one stage per width."""
+    layers: list[nn.Module] = [nn.Conv2d(channels, stem, 2 * stride + 1, stride, padding=stride, bias=False)]
+    inputs = stem
+    for stage, outputs in enumerate(widths):
+        for block in range(blocks):
+            layers.append(PreactivationBlock(inputs, outputs, stride=2 if stage and not block else 1))
+            inputs = outputs
+    head = [nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
+    return nn.Sequential(*layers, *head)
+
+
+def resnet8(channels: int, size: int, classes: int, width: int = 16) -> nn.Sequential:
+    return resnet(channels, size, classes, widths=(width, 2 * width, 4 * width), blocks=1, stem=width)
+
+
+def resnet8_strided(channels: int, size: int, classes: int, width: int = 32) -> nn.Sequential:
+    """resnet8 with a stem that halves the image, as in those for large images: twice as wide for as many operations."""
+    return resnet(channels, size, classes, widths=(width, 2 * width, 4 * width), blocks=1, stem=width, stride=2)
+
+
+def resnet18(channels: int, size: int, classes: int, width: int = 64) -> nn.Sequential:
+    return resnet(channels, size, classes, widths=[width << stage for stage in range(4)], blocks=2, stem=width)
+
+
+def wrn28_10(channels: int, size: int, classes: int, width: int = 160) -> nn.Sequential:
+    """WideResNet-28-10 (Zagoruyko & Komodakis 2016): (28 - 4) / 6 = 4 blocks a stage, 10 times as wide."""
+    return resnet(channels, size, classes, widths=(width, 2 * width, 4 * width), blocks=4, stem=16)
+
+
+class Ensemble(nn.Module):
+    """Several networks as one: their mean logits (Liu et al. 2017; what the authors' repository attacks)."""
+
+    def __init__(self, models: Sequence[nn.Module]):
+        super().__init__()
+        self.models = nn.ModuleList(models)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return sum(model(x) for model in self.models) / len(self.models)
+
+
+ARCHITECTURES = Registry(
+    {
+        "small-cnn": small_cnn,
+        "vgg": vgg,
+        "resnet8": resnet8,
+        "resnet8-strided": resnet8_strided,
+        "resnet18": resnet18,
+        "wrn28-10": wrn28_10,
+        "mlp": mlp,
+    }
+)
+
+
+def check_width(architecture: str, width: int | None) -> None:
+    """Raise InputError unless `architecture` exists and can be as wide; None is its own default.
+
+    Residual networks take multiples of 8 only: the backward pass of a narrower strided 1x1 convolution, channels last,
+    corrupts memory on the CPU (torch 2.14.1).
+    """
+    one_of("architecture", architecture, ARCHITECTURES)
+    step = 8 if architecture.startswith(("resnet", "wrn")) else 1
+    if width is not None and (width < step or width % step):
+        raise InputError(f"width = {width!r} of {architecture}; accepted: multiples of {step} from {step}")
+
+
+def build(
+    architecture: str,
+    *,
+    channels: int,
+    size: int,
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    seed: int,
+    width: int | None = None,
+) -> nn.Sequential:
+    """A freshly initialised classifier of [batch, channels, size, size] images in [0, 1].
+
+    The weights are a function of `seed` alone; the global random state is left as it was.
+    Raises InputError for an unknown architecture.
+    """
+    check_width(architecture, width)
+    options = {} if width is None else {"width": width}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        body = ARCHITECTURES[architecture](channels, size, classes, **options)
+    return nn.Sequential(Normalise(mean, std), *body).to(memory_format=torch.channels_last)

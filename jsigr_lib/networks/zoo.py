@@ -1,0 +1,157 @@
+"""Trained models as artefacts: `Training` says what to train, the store fits it or loads it."""
+
+from functools import lru_cache
+from typing import Any, ClassVar, Literal, Optional
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+from jsigr_lib.data.data import DataSpec, load
+from jsigr_lib.method import defences
+from jsigr_lib.method.defences import target_gradient
+from jsigr_lib.method.jacobian import logit_gradient
+from jsigr_lib.method.saliency import Selection, perturbation_saliency, selection_mask
+from jsigr_lib.networks import models, training
+from jsigr_lib.store.artefacts import Spec, Store
+
+Options = tuple[tuple[str, float | int | str | bool], ...]
+
+
+class Training(Spec):
+    """One network, one objective, one seed. A `teacher` guides it: the selection masks come from its perturbation maps,
+    or the gradients to imitate from its own, whichever the objective takes."""
+
+    kind: ClassVar[str] = "model"
+    data: DataSpec
+    architecture: str
+    width: int | None = None
+    objective: str
+    options: Options = ()
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    augment: bool = False
+    seed: int
+    teacher: Optional["Training"] = None
+
+    def needs(self) -> list[Spec]:
+        return [self.data] if self.teacher is None else [self.data, self.guide]
+
+    def uses(self) -> list[Any]:
+        """An unknown name is refused by whoever looks it up."""
+        return [defences.OBJECTIVES.get(self.objective), models.ARCHITECTURES.get(self.architecture)]
+
+    @property
+    def guide(self) -> "Bank":
+        """What the teacher hands down."""
+        kind = self.build_objective().guide
+        fields = Selection.__dataclass_fields__ if kind == "selection" else ()
+        return Bank(teacher=self.teacher, holds=kind, selection=tuple(p for p in self.options if p[0] in fields))
+
+    def build_objective(self) -> defences.Objective:
+        return defences.build(self.objective, **dict(self.options))
+
+    @property
+    def step_flops(self) -> int:
+        """Operations of one training step per image; see `count_flops`."""
+        size = {"fashion-mnist": 28, "mnist": 28, "folder": self.data.image_size}.get(self.data.dataset, 32)
+        return count_flops(self.architecture, self.width, self.objective, self.options, size)
+
+    def work(self) -> float:
+        return self.epochs * self.data.train_images * self.step_flops
+
+    def untrained(self, shape: dict) -> nn.Module:
+        return models.build(self.architecture, width=self.width, seed=self.seed, **shape)
+
+    def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
+        data = load(self.data, store)
+        guide = None if self.teacher is None else store.get(self.guide).tensors["guide"]
+        model = self.untrained(data.shape).to(device)
+        history = training.fit(
+            model,
+            self.build_objective(),
+            data.train,
+            data.validation,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=self.seed,
+            augment=self.augment,
+            guide=guide,
+            checkpoint=store.checkpoint(self),
+        )
+        return dict(model.state_dict()), {"history": history}
+
+
+class Bank(Spec):
+    """What a teacher hands down for every training image: the selection mask of its exact perturbation map, or the
+    gradient of its right logit as a target."""
+
+    kind: ClassVar[str] = "bank"
+    teacher: Training
+    holds: Literal["selection", "gradient"] = "selection"
+    selection: Options = ()
+
+    def needs(self) -> list[Spec]:
+        return [self.teacher, self.teacher.data]
+
+    def work(self) -> float:
+        passes = dict(self.selection).get("grid", 7) ** 2 if self.holds == "selection" else 2
+        return self.teacher.data.train_images * passes * self.teacher.step_flops / 3
+
+    def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
+        model, data = trained(self.teacher, store), load(self.teacher.data, store)
+        batches = (data.train.batch(index, device) for index in torch.arange(len(data.train)).split(500))
+        return {"guide": torch.cat([self._guide(model, x, y).cpu().half() for x, y in batches])}, {}
+
+    def _guide(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        if self.holds == "gradient":
+            return target_gradient(logit_gradient(model, x, y))
+        selection = Selection(**dict(self.selection))
+        maps = perturbation_saliency(model, x, y, **selection.perturbation)
+        return selection_mask(maps, share=selection.share, kind=selection.kind)
+
+
+def trained(spec: Training, store: Store) -> nn.Module:
+    """The trained network in evaluation mode, on the store's device, its parameters frozen."""
+    model = spec.untrained(load(spec.data, store).shape)
+    model.load_state_dict(store.get(spec).tensors)
+    return model.to(store.device).eval().requires_grad_(False)
+
+
+@lru_cache
+def count_flops(architecture: str, width: int | None, objective: str, options: Options, size: int) -> int:
+    """Floating-point operations of one training step per image: forward, backward and what the objective adds; of
+    several kinds of steps their mean.
+
+    Counted and not timed, hence the same on every machine. Convolutions and matrix products count, element-wise
+    work does not (torch.utils.flop_counter). Images are size x size, grey if 28 pixels wide, else colour.
+    """
+    channels = 1 if size == 28 else 3
+    shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
+    model = models.build(architecture, width=width, seed=0, **shape)
+    kinds = defences.build(objective, **dict(options)).kinds_of_step()
+    return round(sum(how_often * _step_flops(model, kind, channels, size) for how_often, kind in kinds))
+
+
+def _step_flops(model: nn.Module, objective: defences.Objective, channels: int, size: int) -> int:
+    images, generator = 8, torch.Generator().manual_seed(0)
+    x, y = torch.rand(images, channels, size, size, generator=generator), torch.arange(images) % 10
+    guide = x if objective.guide == "gradient" else None
+    with _Flops() as counter:
+        objective(model, x, y, guide, generator=generator).backward()
+    return counter.total // images
+
+
+class _Flops(TorchDispatchMode):
+    """Adds up torch's own flop formulas. (torch's FlopCounterMode also tracks modules, which fails in grad by x.)"""
+
+    total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func.overloadpacket in flop_registry:
+            self.total += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
+        return out

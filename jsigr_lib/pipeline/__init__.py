@@ -1,0 +1,1 @@
+"""Notebooks end to end: plan, run, verify, publish."""

@@ -1,0 +1,231 @@
+"""What a run would find, what it would make and why, and how long that takes: from headers alone, computing nothing.
+
+An artefact is not there because it was never made, or because what it is made from has changed since. The nearest
+artefact of its kind that nothing asks for any more tells which: the one with the fewest fields that differ, the latest
+of several. Whatever differs between the two made it stale.
+"""
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from jsigr_lib.pipeline import pipeline
+from jsigr_lib.pipeline.speed import Headers, Speed, read_headers
+from jsigr_lib.store.artefacts import Spec, Store, within
+from jsigr_lib.study.study import Study
+
+SHOWN = 4  # reasons of each kind in a summary
+FEW = 3  # with so many changes it is the same artefact, to be made anew; with more it is another one
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One artefact that a run uses; `seconds` are what making it takes."""
+
+    kind: str
+    digest: str
+    status: Literal["cached", "stale", "missing", "damaged"]
+    reason: str = ""
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return f"{self.status}: {self.reason}" if self.reason else self.status
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole answer."""
+
+    profile: str
+    store: str
+    jobs: int
+    artefacts: list[Entry]
+    strangers: list[str]  # files in the store that are no artefacts, or damaged ones
+    artefact_minutes: float
+    notebook_minutes: dict[str, float]
+    basis: str
+
+    @property
+    def minutes(self) -> float:
+        return self.artefact_minutes + sum(self.notebook_minutes.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "minutes": self.minutes}
+
+    def lines(self, *, each: bool = False) -> list[str]:
+        """For people: one line per kind, or for each artefact."""
+        made = sum(entry.status != "cached" for entry in self.artefacts)
+        lines = [f"{self.profile} profile: {len(self.artefacts)} artefacts in {self.store}, {made} of them to be made"]
+        kinds = defaultdict(list)
+        for entry in self.artefacts:
+            kinds[entry.kind].append(entry)
+        if each:
+            lines += [f"  {entry.kind}/{entry.digest}  {entry}" for entries in kinds.values() for entry in entries]
+        else:
+            lines += [f"  {kind:<10}  {_summary(entries)}" for kind, entries in kinds.items()]
+        lines += [f"  no artefact: {path}" for path in self.strangers]
+        parts = f"{self.artefact_minutes:.1f} for artefacts, {sum(self.notebook_minutes.values()):.1f} for notebooks"
+        return [*lines, f"about {self.minutes:.1f} minutes with {self.jobs} processes: {parts} ({self.basis})"]
+
+
+def _summary(entries: list[Entry]) -> str:
+    counts = Counter(map(str, entries))
+    most = sorted(counts, key=lambda what: (what != "cached", -counts[what]))
+    more = sum(counts[what] for what in most[SHOWN:])
+    shown = [f"{counts[what]} {what}" for what in most[:SHOWN]]
+    return "; ".join([*shown, *([f"{more} more (see --all)"] if more else [])])
+
+
+def plan(
+    *,
+    profile: str = "quick",
+    notebooks: list[str] | None = None,
+    settings: dict[str, Any] | None = None,
+    device: str = "auto",
+    jobs: int = 0,
+    runs: str | Path = "",
+    start: float = 0.0,
+) -> Plan:
+    """What `pipeline.run` would do with these arguments. Raises the InputError that one of them would raise there.
+
+    `start` is how many seconds a process takes to begin: the run itself and then, all at once, its workers.
+    """
+    settings, chosen = settings or {}, pipeline.select(notebooks)
+    pipeline.check_settings(chosen, settings)
+    study = Study(profile, device=device, jobs=jobs, runs=runs, **settings)
+    store, wanted = study.store, [spec for name in chosen for spec in pipeline.specs(study, name)]
+    headers, strangers = read_headers(store.root)
+    used = _used(wanted, headers)
+    made = [spec for spec in used if not _found(spec, headers)]
+    speed = Speed.of(store, headers, study.profile.name)
+    reasons = _reasons(made, headers, store, {spec.digest for spec in used})
+    cached = {spec.digest: Entry(spec.kind, spec.digest, "cached") for spec in used}
+    stale = {spec.digest: Entry(spec.kind, spec.digest, *reasons[spec.digest], speed.seconds(spec)) for spec in made}
+    waves = [*store.missing(wanted), [spec for spec in made if spec in store]]  # a damaged one is made after all
+    starts = start * (1 + any(map(store.in_parallel, waves)))
+    return Plan(
+        profile=study.profile.name,
+        store=str(store.root),
+        jobs=store.jobs,
+        artefacts=[*{**cached, **stale}.values()],
+        strangers=[str(path) for path in strangers],
+        artefact_minutes=(starts + speed.makespan(waves, store)) / 60,
+        notebook_minutes={name: speed.notebook(name) / 60 for name in chosen},
+        basis=speed.basis,
+    )
+
+
+def _found(spec: Spec, headers: Headers) -> bool:
+    return spec.digest in headers.get(spec.kind, {})
+
+
+def _used(wanted: list[Spec], headers: Headers) -> list[Spec]:
+    """What a run loads or makes: `wanted`, and what each of them needs that has to be made."""
+    used: dict[str, Spec] = {}
+
+    def use(spec: Spec) -> None:
+        if spec.digest not in used:
+            used[spec.digest] = spec
+            for need in () if _found(spec, headers) else spec.needs():
+                use(need)
+
+    for spec in wanted:
+        use(spec)
+    return list(used.values())
+
+
+def _reasons(made: list[Spec], headers: Headers, store: Store, used: set[str]) -> dict[str, tuple[str, str]]:
+    """digest -> status and reason, of each artefact that has to be made."""
+    kinds, reasons = defaultdict(list), {}
+    for spec in made:
+        kinds[spec.kind].append(spec)
+    for kind, specs in kinds.items():
+        orphans = [facts for digest, facts in headers.get(kind, {}).items() if digest not in used]
+        for spec, reason in zip(specs, explain(specs, orphans), strict=True):
+            if spec in store:
+                status, reason = "damaged", "its file is not whole"
+            else:
+                status = "stale" if reason else "missing"
+            if store.checkpoint(spec).exists():
+                reason = f"{reason}, goes on from a checkpoint".removeprefix(", ")
+            reasons[spec.digest] = status, reason
+    return reasons
+
+
+def explain(specs: list[Spec], orphans: list[dict[str, Any]]) -> list[str]:
+    """Why each of some missing specs of one kind is stale, "" if it was never made. `orphans` are headers of artefacts
+    of that kind that nothing asks for, the latest first."""
+    if not orphans:
+        return [""] * len(specs)
+    wanted, others = [_fields(_plain(one)) for one in specs], [_fields(one["spec"]) for one in orphans]
+    columns = {item: i for i, item in enumerate({item for one in (*wanted, *others) for item in one.items()})}
+    new, old = (np.zeros((len(some), len(columns)), np.float32) for some in (wanted, others))
+    for table, some in ((new, wanted), (old, others)):
+        for row, one in zip(table, some, strict=True):
+            row[[columns[item] for item in one.items()]] = 1
+    nearest = (2 * new @ old.T - old.sum(1)).argmax(1)  # the first of those with the fewest differences
+    return [_reason(spec, orphans[i]) for spec, i in zip(specs, nearest, strict=True)]
+
+
+def _plain(spec: Spec) -> dict[str, Any]:
+    return spec.model_dump(mode="json")
+
+
+def _reason(spec: Spec, old: dict[str, Any]) -> str:
+    """What differs between a spec and the header of an older artefact, in words; "" if that is too much."""
+    changes = _changed_fields(spec, old["spec"]) + _changed_code(spec, old)
+    return "" if len(changes) > FEW else ", ".join(changes) or "made by an older version"
+
+
+def _changed_fields(spec: Spec, old: dict[str, Any]) -> list[str]:
+    """ "epochs 2 -> 3", "its model's epochs 2 -> 3"; a change that reaches the spec on several ways counts once."""
+    before, after, parts = _fields(old), _fields(_plain(spec)), within(spec)
+    changes = {}
+    for path in sorted({*before, *after}):
+        if before.get(path) != after.get(path):
+            owner = max((part for part in parts if f"{path}.".startswith(f"{part}.")), key=len, default="")
+            name = path.removeprefix(owner).removeprefix(".")
+            values = (_short(some.get(path, "nothing")) for some in (before, after))
+            changes[f"{_whose(parts[owner], spec)}{name} {' -> '.join(values)}"] = None
+    return list(changes)
+
+
+def _changed_code(spec: Spec, old: dict[str, Any]) -> list[str]:
+    """ "code of training.py changed", the artefact's own or that of what it is made from; "torch 2.13.0 -> 2.14.1"."""
+    if not {"code", "libraries"} <= old.keys():
+        return []  # an older version did not write it down
+    changes, said = [], set()
+    for path, part in spec.parts.items():
+        before, after = old["code"].get(path, {}), part.code.files
+        changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
+        if names := [f"{name}.py" for name in sorted(changed - said)]:
+            changes.append(f"{_whose(part, spec)}code of {', '.join(names)} changed")
+        said |= changed
+    before, now = old["libraries"], spec.made_from["libraries"]
+    return changes + [f"{name} {before.get(name)} -> {now[name]}" for name in now if before.get(name) != now[name]]
+
+
+def _whose(part: Spec, spec: Spec) -> str:
+    return "" if part is spec else f"its {part.kind}'s "
+
+
+def _fields(value: Any, path: str = "") -> dict[str, str]:
+    """Nested fields by path, each value as JSON; pairs of a name and a value, as options are, count as fields."""
+    if isinstance(value, list) and all(isinstance(item, list) and len(item) == 2 for item in value):
+        value = dict(value)
+    elif isinstance(value, list) and any(isinstance(item, (list, dict)) for item in value):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return {path: json.dumps(value)}
+    below = (_fields(part, f"{path}.{name}" if path else str(name)) for name, part in value.items())
+    return {name: part for fields in below for name, part in fields.items()}
+
+
+def _short(value: str) -> str:
+    """Hashes and lists by their beginning."""
+    value = value.strip('"')
+    return value if len(value) <= 24 else f"{value[:8]}..."

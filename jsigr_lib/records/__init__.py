@@ -1,0 +1,1 @@
+"""What made a file, how a file carries that, and how two runs compare."""

@@ -1,0 +1,332 @@
+"""Who made a file, and from what: a record for each figure and table, kept wherever the file goes.
+
+A record stands inside every PNG and SVG (see `embedding`), and in <name>.json beside the files, as CSV and Markdown can
+carry none. Nothing in it depends on when or where a file was made, so equal runs leave equal files: times are in the
+run's manifest.json. What a record says of the run is handed in as a `Context`. Code, software and notebook cell are
+found out here.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from safetensors import SafetensorError, safe_open
+
+import jsigr_lib
+from jsigr_lib.method.errors import file_name
+from jsigr_lib.records import embedding
+from jsigr_lib.records.tolerances import Columns
+from jsigr_lib.store.artefacts import Store, machine
+from jsigr_lib.store.paths import NOTEBOOKS, PACKAGE, ROOT
+
+MANIFEST = "manifest.json"
+SOURCES = ("jsigr_lib", "data", ":(glob)notebooks/*.ipynb", ":(glob)*.toml", "DEVIATIONS.md")
+"""What results depend on, as git's pathspecs: a new figure does not make the tree a modified one."""
+
+Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,40}$")]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the maker of a file knows of its run.
+
+    folder: where the file goes.
+    runs: where the artefacts are.
+    changed: the fields that differ from the shipped profile of that name, with both values; None if none ships.
+    reads: the artefacts that were read, digest -> kind.
+    tables: the tables of other runs that were read, name -> hash.
+    """
+
+    folder: Path
+    runs: Path
+    device: torch.device
+    profile: dict[str, Any]
+    changed: dict[str, dict[str, Any]] | None
+    seeds: dict[str, int | list[int]]
+    data: dict[str, str]
+    reads: dict[str, str]
+    tables: dict[str, str]
+
+
+class Facts(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True)
+
+
+class Code(Facts):
+    version: str
+    commit: str | None
+    modified: bool | None  # None without git
+    sources: str
+
+
+class Environment(Facts):
+    python: str
+    machine: str
+    packages: dict[str, str]
+
+
+class NotebookCell(Facts):
+    """A cell of a source notebook, counted from 1 with the Markdown cells; only the source if it is in none of them."""
+
+    source: str
+    notebook: str | None = None
+    number: int | None = None
+    id: str | None = None
+
+
+class Change(Facts):
+    value: Any
+    default: Any
+
+
+class Record(Facts):
+    """All that is said of a figure or table. `choices` are the deviations behind a figure, `artefacts` the digests of
+    what was read before it was saved, by kind; `root` is one hash over all of them and their contents. `changed` and
+    `tables` are as in `Context`."""
+
+    name: str
+    kind: str
+    alt: str
+    choices: dict[str, str]
+    profile: dict[str, Any]
+    changed: dict[str, Change] | None
+    seeds: dict[str, int | list[int]]
+    data: dict[str, str]
+    artefacts: dict[Word, list[Digest]]
+    root: str
+    tables: dict[str, str] = Field(default_factory=dict)
+    code: Code
+    environment: Environment
+    cell: NotebookCell | None
+
+
+class Part(Record):
+    """A record as <name>.json holds it: with the hashes of the files that it is about, and of what they show, and with
+    what a table says of its columns."""
+
+    sha256: dict[str, str]
+    content: dict[str, str]
+    columns: Columns | None = None
+
+
+class Manifest(Facts):
+    """What a run says of its files: see `write_manifest`."""
+
+    run: dict[str, Any] = Field(default_factory=dict)
+    code: Code | None = None
+    environment: Environment | None = None
+    notebooks: dict[str, list[str]] = Field(default_factory=dict)  # when each was started and finished
+    sha256: dict[str, str] = Field(default_factory=dict)
+    executed: dict[str, str] = Field(default_factory=dict)  # the notebooks' hashes
+    artefacts: dict[str, str | None] = Field(default_factory=dict)
+
+
+def save(
+    context: Context,
+    name: str,
+    files: dict[str, bytes],
+    *,
+    kind: str,
+    alt: str = "",
+    choices: dict[str, str] | None = None,
+    columns: Columns | None = None,
+) -> dict[str, bytes]:
+    """Write <name>.<suffix> for each of `files`, and what made them into <name>.json; returns the files as written.
+
+    A figure and a table may share a name and hence the JSON file, where each has its own part.
+    """
+    file_name(f"name of a {kind}", name)
+    record = _record(context, name=name, kind=kind, alt=alt, choices=choices or {})
+    if kind == "figure":
+        files = {suffix: embedding.embed(content, record.model_dump()) for suffix, content in files.items()}
+    context.folder.mkdir(parents=True, exist_ok=True)
+    for suffix, content in files.items():
+        (context.folder / f"{name}.{suffix}").write_bytes(content)
+    drawn = {suffix: embedding.extract(content).content for suffix, content in files.items() if kind == "figure"}
+    hashes = {suffix: sha256(content) for suffix, content in files.items()}
+    sidecar = context.folder / f"{name}.json"
+    part = Part(**record.model_dump(), sha256=hashes, content=drawn, columns=columns)
+    both = {**parts(sidecar), kind: part}
+    content = {kind: both[kind].model_dump(mode="json") for kind in sorted(both)}
+    sidecar.write_text(json.dumps(content, indent=1) + "\n")
+    return files
+
+
+def _record(context: Context, **about: Any) -> Record:
+    reads = context.reads
+    contents = {digest: artefact_sha256(context.runs, kind, digest) for digest, kind in reads.items()}
+    return Record(
+        **about,
+        profile=context.profile,
+        changed=context.changed,
+        seeds=context.seeds,
+        data=context.data,
+        artefacts={kind: sorted(d for d in reads if reads[d] == kind) for kind in sorted({*reads.values()})},
+        root=root_hash(contents),
+        tables=context.tables,
+        code=running_code(),
+        environment=environment(context.device),
+        cell=running_cell(),
+    )
+
+
+def parts(sidecar: Path) -> dict[str, Part]:
+    """What <name>.json says of the figure and of the table of that name; nothing if it is another kind of file."""
+    try:
+        found = _json(sidecar)
+        return {kind: Part(**found[kind]) for kind in ("figure", "table") if kind in found}
+    except (OSError, TypeError, ValueError):
+        return {}
+
+
+def vouched(path: Path) -> bool:
+    """Whether the JSON file beside a figure or table names its very bytes."""
+    sha = sha256(path.read_bytes())
+    return any(part.sha256.get(path.suffix[1:]) == sha for part in parts(path.with_suffix(".json")).values())
+
+
+def root_hash(contents: dict[str, str | None]) -> str:
+    """One hash over the digests of artefacts and the hashes of their tensors."""
+    return sha256("".join(f"{digest} {contents[digest]}\n" for digest in sorted(contents)).encode())
+
+
+def artefact_sha256(runs: Path, kind: str, digest: str) -> str | None:
+    """The hash of an artefact's tensors, from its header; None if it is not there, or damaged."""
+    path = runs / kind / f"{digest}.safetensors"
+    try:
+        return _header_sha256(path, path.stat().st_mtime_ns)
+    except (SafetensorError, KeyError, TypeError, OSError):
+        return None
+
+
+@cache
+def _header_sha256(path: Path, changed: int) -> str:
+    with safe_open(path, framework="pt") as file:
+        return str(file.metadata()["sha256"])
+
+
+def write_manifest(
+    figures: Path, executed: Path, run: dict[str, Any], times: dict[str, list[str]], store: Store
+) -> None:
+    """Write manifest.json: the hash of every file and executed notebook, the run's own account of itself, when each
+    notebook was executed, and the hash of every artefact that a record names. What an earlier run left in the folder
+    keeps its times and hashes."""
+    before, artefacts = load_manifest(figures), {}
+    for part in (part for sidecar in figures.glob("*.json") for part in parts(sidecar).values()):
+        for kind, digests in part.artefacts.items():
+            artefacts |= {d: artefact_sha256(store.root, kind, d) or before.artefacts.get(d) for d in digests}
+    manifest = Manifest(
+        run=run,
+        code=running_code(),
+        environment=environment(store.device),
+        notebooks={**before.notebooks, **times},
+        sha256=_hashes(path for path in figures.iterdir() if path.name != MANIFEST),
+        executed=_hashes(executed.glob("*.ipynb")),
+        artefacts=dict(sorted(artefacts.items())),
+    )
+    (figures / MANIFEST).write_text(json.dumps(manifest.model_dump(), indent=1) + "\n")
+
+
+def _hashes(paths: Iterable[Path]) -> dict[str, str]:
+    return {path.name: sha256(path.read_bytes()) for path in sorted(paths)}
+
+
+def load_manifest(figures: Path) -> Manifest:
+    """The manifest of a folder; an empty one if the folder has none."""
+    try:
+        return Manifest(**_json(figures / MANIFEST))
+    except (OSError, ValueError):
+        return Manifest()
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Raises OSError or ValueError for whatever is no object, or too long to be one of ours."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    with open(path, "rb") as file:
+        return embedding.parse(file.read(embedding.LONGEST + 1))
+
+
+@cache
+def running_code() -> Code:
+    """The library that this process runs."""
+    commit = _git("rev-parse", "HEAD")
+    status = _git("status", "--porcelain", "--", *SOURCES) if commit else None
+    modified = None if status is None else bool(status)
+    return Code(version=jsigr_lib.__version__, commit=commit, modified=modified, sources=sources_sha256())
+
+
+def sources_sha256() -> str:
+    """One hash over every file of the library."""
+    files = sorted(path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    lines = (f"{path.relative_to(PACKAGE).as_posix()} {sha256(path.read_bytes())}\n" for path in files)
+    return sha256("".join(lines).encode())
+
+
+def _git(*arguments: str) -> str | None:
+    """What git says of the repository; None without git, or if the package lies in a repository that is not its own."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    options = {"cwd": ROOT, "env": {**variables, "GIT_OPTIONAL_LOCKS": "0"}, "timeout": 30, "check": True}
+    try:
+        top, said = (
+            subprocess.run(["git", *command], capture_output=True, text=True, **options).stdout.strip()
+            for command in (("rev-parse", "--show-toplevel"), arguments)
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return said if Path(top).resolve() == ROOT else None
+
+
+def environment(device: torch.device) -> Environment:
+    """Python, the machine, and the versions of all packages that the library asks for."""
+    hardware = f"{machine(device)}, {torch.backends.cpu.get_cpu_capability()}, {platform.system()}"
+    return Environment(python=platform.python_version(), machine=hardware, packages=_packages())
+
+
+@cache
+def _packages() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in sorted(_asked_for())}
+
+
+def _asked_for() -> set[str]:
+    """The packages that a run asks for: those of every extra but the developers'."""
+    lines = importlib.metadata.requires("jsigr") or []
+    found = (re.match(r"""([\w.-]+)(?:.*extra == ['"](\w+))?""", line).groups() for line in lines)
+    return {name for name, extra in found if extra not in ("dev", "bench") and name != "jsigr"}
+
+
+def running_cell() -> NotebookCell | None:
+    """The notebook cell that is being executed; None in a script."""
+    from IPython import get_ipython  # here, as it is slow to import and not always needed
+
+    shell = get_ipython()
+    if shell is None or not shell.history_manager.input_hist_raw:
+        return None
+    source = shell.history_manager.input_hist_raw[-1]
+    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+        for number, one in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"], 1):
+            if one["cell_type"] == "code" and "".join(one["source"]).rstrip("\n") == source:
+                return NotebookCell(source=source, notebook=path.stem, number=number, id=one.get("id"))
+    return NotebookCell(source=source)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def now() -> str:
+    """The time, UTC, as the manifest writes it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,261 @@
+"""The executed notebooks as a static site: pages that need no kernel, no server and no network.
+
+nbconvert walks the notebooks. What its pages would fetch is made here: equations become MathML, and pictures are
+embedded with the alternative text that `plotting.save` gave them. A reader cannot use a formula that does not convert,
+or a picture without words: either is an error, and then there is no site.
+
+    index.html           what this is, the scorecard, each notebook's question
+    01_theory.html ...   the notebooks
+    files/               their figures as SVG, their tables as CSV, and as JSON what made each of them
+    summary.pdf          the scorecard and the headline figure on one sheet of paper
+"""
+
+import ast
+import re
+import shutil
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pandas as pd
+from bs4 import BeautifulSoup
+from jinja2 import Environment, pass_context
+from jinja2.runtime import Context
+from nbconvert.exporters import TemplateExporter
+from nbconvert.filters import Highlight2HTML
+from nbconvert.filters.markdown_mistune import MarkdownWithMath
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
+from traitlets.config import Config
+
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.records.publishing import replacing, settle, writable
+from jsigr_lib.records.record import sha256
+from jsigr_lib.site import summary
+from jsigr_lib.site.prose import Renderer
+from jsigr_lib.store.paths import FRONT, ROOT
+
+SHOWN = ["text/html", "text/markdown", "image/png", "text/plain"]
+NUMBER = re.compile(r"[-+−\d.,e%×\[\] ]+|nan", re.IGNORECASE)
+LONG = 45  # characters: a table's column with a longer cell may break its lines
+FILES, SUMMARY = "files", "summary.pdf"
+SUFFIXES = ("svg", "csv", "json")
+
+
+@dataclass(frozen=True)
+class Files:
+    """What a run published beside its notebooks: the files of each figure or table."""
+
+    folder: Path
+
+    @property
+    def whole(self) -> bool:
+        """Whether there are a scorecard and the headline figures. A run of single notebooks leaves none."""
+        return all((self.folder / name).is_file() for name in (summary.SCORECARD, *summary.FIGURES))
+
+    @cached_property
+    def pictures(self) -> dict[str, str]:
+        """Hash of a PNG -> the name of its figure."""
+        return {sha256(path.read_bytes()): path.stem for path in sorted(self.folder.glob("*.png"))}
+
+    def line(self, name: str, suffixes: Iterable[str] = SUFFIXES) -> str:
+        """Links to the files of a figure or table; "" if it has none."""
+        names = [f"{name}.{suffix}" for suffix in suffixes if (self.folder / f"{name}.{suffix}").is_file()]
+        return " · ".join(f'<a href="{FILES}/{file}">{escape(file)}</a>' for file in names)
+
+
+@dataclass(frozen=True)
+class Page:
+    """A notebook with its first heading and the first sentence of its question."""
+
+    name: str
+    notebook: nbformat.NotebookNode
+
+    @property
+    def title(self) -> str:
+        return self._said(r"^# +([^\n]+)") or self.name
+
+    @property
+    def question(self) -> str:
+        return self._said(r"\*\*Question\.\*\*\s+(.+?[.?!])(?=\s|\Z)")
+
+    def _said(self, pattern: str) -> str:
+        text = "\n\n".join(cell.source for cell in self.notebook.cells if cell.cell_type == "markdown")
+        found = re.search(pattern, text, re.MULTILINE | re.DOTALL)
+        return found[1] if found else ""
+
+
+def build(profile: str = "full", *, out: Path = Path("site"), source: Path = ROOT) -> Path:
+    """Make the site of a profile's executed notebooks; it replaces the folder `out`.
+
+    `source` holds figures/<profile> and notebooks/executed/<profile>. Raises InputError, and leaves `out` as it was, if
+    there is no such profile, if `out` holds anything but a site, or if a notebook holds what a page cannot show.
+    """
+    settle(source)
+    executed, out = source / "notebooks" / "executed", out.resolve()
+    made = sorted({path.parent.name for path in executed.glob("*/*.ipynb")})
+    if profile not in made:
+        accepted = ", ".join(made) or "any profile, once `jsigr run` has executed it"
+        raise InputError(f"no executed notebooks of profile {profile!r} in {executed}; accepted: {accepted}")
+    if out.exists() and not (out.is_dir() and all(map(_ours, out.iterdir()))):
+        raise InputError(f"{out} holds other things than pages; accepted: a folder that is new, empty or a site")
+    writable(out.parent)
+    paths = sorted((executed / profile).glob("*.ipynb"))
+    pages, files = [Page(path.stem, executed_notebook(path)) for path in paths], Files(source / "figures" / profile)
+    pages.insert(0, front(pages, files))
+    exporter = Exporter(template_name="base", template_file="page.html.j2", extra_template_paths=[str(FRONT)])
+    texts = {page.name: exporter.page(pages, here, profile, files) for here, page in enumerate(pages)}
+    with replacing(out) as (staged,):
+        for name, text in texts.items():
+            (staged / f"{name}.html").write_text(text, encoding="utf-8")
+        (staged / FILES).mkdir()
+        for path in sorted(path for suffix in SUFFIXES for path in files.folder.glob(f"*.{suffix}")):
+            shutil.copyfile(path, staged / FILES / path.name)
+        if files.whole:
+            summary.write(files.folder, staged / SUMMARY)
+    return out
+
+
+def _ours(path: Path) -> bool:
+    """Whether this may be a part of a site."""
+    if path.name == FILES and path.is_dir():
+        return all(one.suffix[1:] in SUFFIXES for one in path.iterdir())
+    return path.suffix == ".html" or path.name == SUMMARY
+
+
+def executed_notebook(path: Path) -> nbformat.NotebookNode:
+    try:
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+        return notebook
+    except Exception as error:  # nbformat and jsonschema have errors of their own for whatever is wrong
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path} is no notebook ({reason}); accepted: what `jsigr run` has executed") from None
+
+
+def front(pages: list[Page], files: Files) -> Page:
+    """The index as a notebook like the others: what this is, scorecard, headline figures, each notebook's question."""
+    cells = [new_markdown_cell((FRONT / "index.md").read_text(encoding="utf-8"))]
+    if files.whole:
+        card = summary.scorecard(files.folder)
+        table = new_output("display_data", {"text/html": scorecard_table(card, files)})
+        figures = [_drawn(files.folder / name) for name in summary.FIGURES]
+        cells += [new_markdown_cell(f"## Which claims hold\n\n{summary.headline(card)}")]
+        cells += [new_code_cell(outputs=[output]) for output in (table, *figures)]
+    entries = "\n\n".join(f"## [{page.title}]({page.name}.ipynb)\n\n{page.question}" for page in pages)
+    return Page("index", new_notebook(cells=[*cells, new_markdown_cell(entries)]))
+
+
+def _drawn(path: Path) -> nbformat.NotebookNode:
+    """A figure's PNG as the output of a cell."""
+    with Image.open(path) as image:
+        metadata = {"image/png": {"alt": image.info["Description"]}}
+    return new_output("display_data", {"image/png": b64encode(path.read_bytes()).decode()}, metadata=metadata)
+
+
+def scorecard_table(card: pd.DataFrame, files: Files) -> str:
+    """The scorecard as HTML, a row per claim."""
+    template = Environment(autoescape=True).from_string((FRONT / "scorecard.html.j2").read_text(encoding="utf-8"))
+    claims = [rows.to_dict("records") for _, rows in card.groupby("claim", sort=False)]
+    return template.render(claims=claims, files=files, summary=SUMMARY)
+
+
+class Exporter(TemplateExporter):
+    """nbconvert with front/page.html.j2 and the filters that it needs."""
+
+    @property
+    def default_config(self) -> Config:
+        return Config({"NbConvertBase": {"display_data_priority": SHOWN}})
+
+    def default_filters(self) -> Iterator[tuple[str, Any]]:
+        yield from super().default_filters()
+        yield from {"markdown": markdown, "fragment": fragment, "picture": picture, "tables": tables}.items()
+        yield "highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=self)
+
+    def page(self, pages: list[Page], here: int, profile: str, files: Files) -> str:
+        site = {"pages": pages, "here": here, "profile": profile, "files": files}
+        return self.from_notebook_node(pages[here].notebook, {"site": site, "sections": [], "tables": 0})[0]
+
+
+@pass_context
+def markdown(context: Context, source: str) -> str:
+    """Markdown with equations as HTML; its sections are noted in `resources.sections`."""
+    resources = context["resources"]
+    renderer = Renderer(_where(context), [page.name for page in resources["site"]["pages"]])
+    code = MarkdownWithMath(renderer=renderer).render(source)
+    resources["sections"] += renderer.sections
+    return fragment(context, code)
+
+
+@pass_context
+def fragment(context: Context, code: str) -> str:
+    """HTML as it is, its pictures checked; its tables made such that they scroll and can be read aloud, unless it has a
+    script."""
+    resources = context["resources"]
+    soup = BeautifulSoup(re.sub(r"<script\b.*?</script>", "", code, flags=re.DOTALL), "html.parser")
+    for image in soup("img"):
+        if not (image.get("alt", "").strip() and image.get("src", "").startswith("data:")):
+            raise InputError(f"{_where(context)}: picture {str(image)[:80]}; accepted: embedded, with an alt text")
+    if "<script" in code or not soup("table"):
+        return code
+    for style in soup("style"):
+        style.decompose()  # pandas' own
+    for head in soup("thead"):
+        if not head.get_text(strip=True):
+            head.decompose()  # empty: Markdown has no table without a head
+    for table in soup("table"):
+        for header in table("th"):
+            header["scope"] = "col" if header.find_parent("thead") else "row"
+            if not header.get_text(strip=True):
+                header.name, header.attrs = "td", {}  # a corner
+        for column in zip(*(row(["th", "td"])[::-1] for row in table("tr")), strict=False):  # the first may span rows
+            words = [cell.get_text(strip=True) for cell in column if cell.name == "td" and cell.get_text(strip=True)]
+            number, long = all(map(NUMBER.fullmatch, words)), any(len(word) > LONG for word in words)
+            for cell in column if words else ():
+                cell["class"] = "number" if number else "long" if long else "short"
+        resources["tables"] += 1
+        label = f"Table {resources['tables']}"
+        table.wrap(soup.new_tag("div", attrs={"class": "scroll", "role": "region", "aria-label": label, "tabindex": 0}))
+    return str(soup)
+
+
+@pass_context
+def picture(context: Context, output: nbformat.NotebookNode) -> str:
+    """An embedded PNG with the alternative text and the width that its metadata hold, and its files."""
+    about = output.metadata.get("image/png", {})
+    if not about.get("alt", "").strip():
+        raise InputError(f"{_where(context)}: a picture without alt in its metadata; accepted: one of plotting.save")
+    width = f' width="{about["width"]}"' if "width" in about else ""
+    data, files = "".join(output.data["image/png"].split()), context["resources"]["site"]["files"]
+    name = files.pictures.get(sha256(b64decode(data)), "")
+    caption = f"<figcaption>{line}</figcaption>" if (line := files.line(name)) else ""
+    return f'<figure><img alt="{escape(about["alt"])}"{width} src="data:image/png;base64,{data}">{caption}</figure>'
+
+
+@pass_context
+def tables(context: Context, source: str) -> str:
+    """Links to the files of the tables that a cell saves."""
+    files = context["resources"]["site"]["files"]
+    lines = [line for name in saved(source) if (line := files.line(name, ["csv", "json"]))]
+    return "".join(f'<p class="files">{line}</p>' for line in lines)
+
+
+def saved(source: str) -> list[str]:
+    """The names in calls like study.save_table(table, "name"); none in what is no Python, such as a magic."""
+    try:
+        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args]
+    except SyntaxError:
+        return []
+    calls = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "save_table"]
+    return [call.args[-1].value for call in calls if isinstance(call.args[-1], ast.Constant)]
+
+
+def _where(context: Context) -> str:
+    site, cells = context["resources"]["site"], context["nb"].cells
+    index = next(i for i, cell in enumerate(cells) if cell is context["cell"])
+    return f"{site['pages'][site['here']].name}, cell {index}"

@@ -1,0 +1,1 @@
+"""Artefacts by key: their files and the engine that makes them. It knows no science."""

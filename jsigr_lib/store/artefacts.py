@@ -1,0 +1,266 @@
+"""Heavy work as artefacts: each is a function of its spec, kept in one safetensors file named by the spec's hash.
+
+    runs/<kind>/<digest>.safetensors      tensors; spec, code and facts (seconds, versions) as JSON in the header
+
+The digest covers the spec's fields, the artefacts it needs, the code that makes it, and the releases of the libraries
+below that code (see `keys`).
+A file appears only when it is complete, so a second run is the resume, and nothing is ever unpickled. One that is found
+damaged when it is read is set aside as <digest>.damaged, so that the same holds for it.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import platform
+import re
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property
+from operator import methodcaller
+from pathlib import Path
+from typing import Any, ClassVar
+
+import joblib
+import psutil
+import torch
+from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.store.keys import Code, Keyed, code_of, methods_of
+from jsigr_lib.store.tensor_files import Artefact, read, write
+
+
+class Spec(Keyed, BaseModel):
+    """What an artefact is made from. Subclasses add fields and define `compute`, `needs` and `uses`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    kind: ClassVar[str]
+
+    def needs(self) -> list["Spec"]:
+        """Artefacts that `compute` loads."""
+        return []
+
+    def uses(self) -> list[Any]:
+        """Entries of registries that `compute` calls by their names."""
+        return []
+
+    def work(self) -> float:
+        """Rough size of the computation (any unit, the same for all kinds), for progress and order."""
+        return 1.0
+
+    def compute(self, store: "Store", device: torch.device) -> tuple[dict[str, Tensor], dict]:
+        """The artefact: its tensors (on the CPU) and facts about it for the header."""
+        raise NotImplementedError
+
+    @cached_property
+    def code(self) -> Code:
+        """The code that decides the result, without that of the artefacts which it needs."""
+        return _code(type(self), *self.uses())
+
+    @cached_property
+    def digest(self) -> str:
+        fields = {
+            name: _plain(getattr(self, name)) for name, field in type(self).model_fields.items() if not field.exclude
+        }
+        content = {"kind": self.kind, "fields": fields, "needs": [need.digest for need in self.needs()]}
+        content |= {"code": self.code.digest, "libraries": self.code.libraries}
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+    @cached_property
+    def parts(self) -> dict[str, "Spec"]:
+        """This spec, the specs among its fields and what they need, each by its path ("sources.0.teacher")."""
+        found = within(self)
+        for path, one in list(found.items()):
+            for i, need in enumerate(one.needs()):
+                if need not in found.values():
+                    found[f"{path}.needs.{i}".removeprefix(".")] = need
+        return found
+
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """All that the digest covers, spelt out for whoever asks why it is another one, and how much work it is."""
+        code = {path: part.code.files for path, part in self.parts.items()}
+        libraries = {name: version for part in self.parts.values() for name, version in part.code.libraries.items()}
+        return {"spec": json.loads(self.model_dump_json()), "code": code, "libraries": libraries, "work": self.work()}
+
+
+@cache
+def _code(kind: type[Spec], *uses: Any) -> Code:
+    return code_of(*methods_of(kind, "compute"), *uses)
+
+
+def within(value: Any, path: str = "") -> dict[str, Spec]:
+    """A spec, the specs among its fields, those among theirs and so on, each by its path."""
+    found = {path: value} if isinstance(value, Spec) else {}
+    parts = value if isinstance(value, Spec) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    for name, part in parts:
+        found |= within(part, f"{path}.{name}" if path else str(name))
+    return found
+
+
+def _plain(value: Any) -> Any:
+    """A field as JSON: a spec inside a spec counts by its own digest."""
+    if isinstance(value, Spec):
+        return value.digest
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+WORKER_KILLED = "a worker process was killed, perhaps for want of memory, of which --jobs 1 needs least"
+Progress = Callable[[Spec, float, float], None]
+"""Called after each artefact with its spec, the cost of what is done and of all."""
+
+
+class Store:
+    """A folder of artefacts. `get` loads or makes one, `make` many, in parallel.
+
+    Args:
+        root: the folder.
+        device: where artefacts are computed.
+        jobs: processes at a time; on the CPU each has one thread, so that their number changes no result.
+    """
+
+    def __init__(self, root: Path, device: torch.device | str = "cpu", jobs: int = 1):
+        self.root, self.device, self.jobs = Path(root), torch.device(device), jobs
+        self.reads: dict[str, str] = {}  # digest -> kind of what was asked for, not of what making it took
+
+    def path(self, spec: Spec) -> Path:
+        return self.root / spec.kind / f"{spec.digest}.safetensors"
+
+    def checkpoint(self, spec: Spec) -> Path:
+        """Where a long computation may leave its state; removed when the artefact is complete."""
+        return self.root / "checkpoints" / f"{spec.digest}.safetensors"
+
+    def __contains__(self, spec: Spec) -> bool:
+        return self.path(spec).exists()
+
+    def sweep(self) -> None:
+        """Remove the temporary files of processes that were killed on this machine."""
+        for left in self.root.glob("*/*.tmp"):
+            owner = re.fullmatch(rf"\w+\.{re.escape(platform.node())}\.(\d+)\.tmp", left.name)
+            if owner and not psutil.pid_exists(int(owner[1])):
+                left.unlink(missing_ok=True)
+
+    def get(self, spec: Spec) -> Artefact:
+        if spec not in self:
+            self.save(spec, *_compute(spec, self))
+        self.reads[spec.digest] = spec.kind
+        return read(self.path(spec))
+
+    def save(self, spec: Spec, tensors: dict[str, Tensor], facts: dict) -> None:
+        write(self.path(spec), tensors, {**facts, **spec.made_from})
+        self.checkpoint(spec).unlink(missing_ok=True)
+
+    def missing(self, specs: Iterable[Spec]) -> list[list[Spec]]:
+        """What has to be made for `specs`, in waves: each wave needs only what the ones before it make."""
+        waves: list[list[Spec]] = []
+        placed: dict[str, int] = {}
+
+        def place(spec: Spec) -> int:
+            """Wave of `spec`, -1 if it exists."""
+            if spec.digest not in placed:
+                placed[spec.digest] = -1
+                if spec not in self:
+                    wave = 1 + max((place(need) for need in spec.needs()), default=-1)
+                    placed[spec.digest] = wave
+                    waves.extend([] for _ in range(wave + 1 - len(waves)))
+                    waves[wave].append(spec)
+            return placed[spec.digest]
+
+        for spec in specs:
+            place(spec)
+        return [sorted(wave, key=lambda spec: (-spec.work(), spec.digest)) for wave in waves]
+
+    def make(
+        self, specs: Iterable[Spec], progress: Progress | None = None, *, cost: Callable[[Spec], float] | None = None
+    ) -> None:
+        """Compute whatever is missing of `specs` and of what they need, the largest first; `progress` counts by `cost`,
+        which is the work by default."""
+        waves, cost = self.missing(specs), cost or methodcaller("work")
+        total = sum(cost(spec) for wave in waves for spec in wave)
+        done, finished = 0.0, False
+        try:
+            for wave in waves:
+                for spec, (tensors, facts) in self._map(wave):
+                    self.save(spec, tensors, facts)
+                    done += cost(spec)
+                    if progress:
+                        progress(spec, done, total)
+            finished = True
+        except TerminatedWorkerError:
+            raise RuntimeError(WORKER_KILLED) from None
+        finally:
+            if any(self.in_parallel(wave) for wave in waves):
+                # idle workers would keep their memory for minutes, and busy ones compute for a run that has failed
+                get_reusable_executor(reuse=True, kill_workers=not finished).shutdown(kill_workers=not finished)
+
+    def in_parallel(self, wave: list[Spec]) -> bool:
+        """Whether a wave is computed by worker processes."""
+        return self.jobs > 1 and len(wave) > 1 and self.device.type == "cpu"
+
+    def _map(self, wave: list[Spec]) -> Iterator[tuple[Spec, tuple[dict, dict]]]:
+        if not self.in_parallel(wave):
+            yield from ((spec, _compute(spec, self)) for spec in wave)
+            return
+        options = {"return_as": "generator_unordered", "batch_size": 1, "initializer": _end_with_parent}
+        parallel = joblib.Parallel(n_jobs=self.jobs, **options)
+        tasks = (joblib.delayed(_indexed)(i, spec, self) for i, spec in enumerate(wave))
+        yield from ((wave[i], result) for i, result in parallel(tasks))
+
+
+def _indexed(i: int, spec: Spec, store: Store) -> tuple[int, tuple[dict, dict]]:
+    return i, _compute(spec, store)
+
+
+def _end_with_parent() -> None:
+    """End this worker, also an idle one, soon after the process that started it: if that was killed, nobody waits for
+    what it computes."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        while os.getppid() == parent.pid:
+            time.sleep(1)
+        os._exit(1)
+
+    if parent and os.name != "nt":  # where a process keeps the number of its dead parent
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _compute(spec: Spec, store: Store) -> tuple[dict[str, Tensor], dict]:
+    start, busy = time.perf_counter(), time.process_time()
+    try:
+        with one_thread():
+            tensors, facts = spec.compute(Store(store.root, store.device, store.jobs), store.device)
+    except InputError:
+        if spec not in store:
+            raise
+        made = read(store.path(spec))  # by another run, just before this one would have read its checkpoint
+        return made.tensors, made.facts
+    measured = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+    measured |= {"torch": torch.__version__, "machine": machine(store.device)}
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {**facts, **measured}
+
+
+@contextmanager
+def one_thread():
+    """One CPU thread: faster than sharing where processes run side by side, and the same bytes for any of them."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def machine(device: torch.device) -> str:
+    """The hardware, in words."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{os.cpu_count()} CPU cores ({platform.machine()})"

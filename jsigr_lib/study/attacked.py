@@ -1,0 +1,164 @@
+"""What the study of robustness keeps: attacked images, made once, and which of them each network still gets right."""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import field_validator, model_validator
+from torch import Tensor, nn
+
+from jsigr_lib.data.data import Split, load
+from jsigr_lib.measure import flags
+from jsigr_lib.method import attacks
+from jsigr_lib.method.balls import distance, quantise
+from jsigr_lib.networks.models import Ensemble
+from jsigr_lib.networks.training import predict
+from jsigr_lib.networks.zoo import Training, trained
+from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.study.study import Study
+
+ATTACK_BATCH = 250
+
+
+class Attacked(Spec):
+    """The first test (or validation) images attacked through one source network, or several with averaged logits."""
+
+    kind: ClassVar[str] = "attacked"
+    sources: tuple[Training, ...]
+    attack: str
+    eps: float
+    norm: Literal["linf", "l2"] = "linf"
+    settings: tuple[tuple[str, float | int], ...] = ()
+    split: Literal["validation", "test"] = "test"
+    images: int | None = None  # how many; None is all of the split
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _as_tuple(cls, value):
+        return (value,) if isinstance(value, Training) else value
+
+    @property
+    def data(self):
+        return self.sources[0].data
+
+    def needs(self) -> list[Spec]:
+        return [*self.sources, self.data]
+
+    def uses(self) -> list[Any]:
+        return [attacks.ATTACKS.get(self.attack)]
+
+    def work(self) -> float:
+        settings = dict(self.settings)
+        steps = {"autoattack": 1300, "square": settings.get("queries", 1000) / 18, "vt-fgsm": 210, "si-fgsm": 50}
+        passes = steps.get(self.attack, settings.get("steps", 10)) * settings.get("restarts", 1)
+        return (self.images or self.data.test_images) * passes * sum(one.step_flops for one in self.sources) / 2
+
+    def model(self, store: Store) -> nn.Module:
+        models = [trained(source, store) for source in self.sources]
+        return models[0] if len(models) == 1 else Ensemble(models)
+
+    def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
+        model = self.model(store)
+        split = getattr(load(self.data, store), self.split).first(self.images)
+        generator = torch.Generator().manual_seed(self.sources[0].seed)
+        options = {"eps": self.eps, "norm": self.norm, "generator": generator, **dict(self.settings)}
+        batches = []
+        for index in torch.arange(len(split)).split(ATTACK_BATCH):
+            x, y = split.batch(index, device)
+            batches.append(attacks.run(self.attack, model, x, y, **options).cpu())
+        return {"images": torch.cat(batches)}, {}
+
+
+class Outcomes(Spec):
+    """Which images a network still classifies correctly: clean (attacked None), or attacked, as they are in floating
+    point and as an 8-bit file would hold them; `farthest` says how far the attack went, so that the images, which are
+    large, need not be kept."""
+
+    kind: ClassVar[str] = "outcomes"
+    target: Training
+    attacked: Attacked | None = None
+    split: Literal["validation", "test"] = "test"
+
+    @model_validator(mode="after")
+    def _same_split(self):
+        if self.attacked and self.attacked.split != self.split:
+            raise ValueError(
+                f"split = {self.split!r} with attacked images of {self.attacked.split!r}; accepted: the same"
+            )
+        return self
+
+    def needs(self) -> list[Spec]:
+        return [self.target, self.target.data, *([self.attacked] if self.attacked else [])]
+
+    def work(self) -> float:
+        return self.target.data.test_images * self.target.step_flops / 3
+
+    def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
+        model = trained(self.target, store)
+        clean = getattr(load(self.target.data, store), self.split)
+        attacked = attacked_split(clean, self.attacked, store)
+        right = predict(model, attacked) == attacked.labels
+        if self.attacked is None:
+            return {"correct": right, "correct_8bit": right.clone()}, {}
+        original = clean.first(len(attacked)).batch(slice(None))[0]
+        norm = self.attacked.norm
+        rounded = quantise(attacked.images, original, eps=self.attacked.eps, norm=norm)
+        right_8bit = predict(model, Split(rounded, attacked.labels)) == attacked.labels
+        farthest = distance(attacked.images, original, norm).max().item()
+        return {"correct": right, "correct_8bit": right_8bit}, {"farthest": farthest}
+
+
+class Probe(Spec):
+    """The evidence of `flags.probe` about a network, on its first test images."""
+
+    kind: ClassVar[str] = "probe"
+    network: Training
+    images: int
+
+    def needs(self) -> list[Spec]:
+        return [self.network, self.network.data]
+
+    def work(self) -> float:
+        return self.images * 30 * self.network.step_flops / 2
+
+    def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
+        x, y = load(self.network.data, store).test.first(self.images).batch(slice(None), device)
+        generator = torch.Generator().manual_seed(self.network.seed)
+        return {}, {"evidence": flags.probe(trained(self.network, store), x, y, generator=generator)}
+
+
+def attacked_split(split: Split, attacked: Attacked | None, store: Store) -> Split:
+    """The same images and labels, attacked."""
+    if attacked is None:
+        return split
+    images = store.get(attacked).tensors["images"]
+    return Split(images, split.labels[: len(images)])
+
+
+def correct_of(study: Study, outcomes: list[Outcomes], which: str = "correct") -> np.ndarray:
+    """0/1 per seed and image."""
+    return torch.stack([study.get(outcome).tensors[which] for outcome in outcomes]).numpy()
+
+
+def white_box(study: Study, target: Training, eps: float) -> Outcomes:
+    """PGD with one random start on the target itself."""
+    attacked = Attacked(sources=target, attack="pgd", eps=eps, settings=(("steps", study.profile.pgd_steps),))
+    return Outcomes(target=target, attacked=attacked)
+
+
+def transferred(
+    study: Study,
+    target: Training,
+    sources: Training | tuple[Training, ...],
+    eps: float,
+    *,
+    attack: str | None = None,
+    norm: str = "linf",
+    split: str = "test",
+) -> Outcomes:
+    """Attack images made on other networks, never on the target itself."""
+    attack = attack or study.profile.transfer_attacks[0]
+    attacked = Attacked(sources=sources, attack=attack, eps=eps, norm=norm, split=split)
+    if target in attacked.sources:
+        raise ValueError(f"source and target are the same network ({target.digest}); accepted: two different ones")
+    return Outcomes(target=target, attacked=attacked, split=split)

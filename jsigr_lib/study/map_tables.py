@@ -1,0 +1,203 @@
+"""How good the maps are, as tables: every measure of every map and defence, the questions that they answer, the curves
+of deletion and insertion, and the cascade of weight randomisation."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from jsigr_lib.measure import statistics
+from jsigr_lib.networks.zoo import Training
+from jsigr_lib.records.tolerances import RETOLD, Tolerance, declare
+from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.study.cells import headline_attack
+from jsigr_lib.study.linearised_tables import linearised_spec, linearised_values
+from jsigr_lib.study.maps import REFERENCE, Explained, Sanity
+from jsigr_lib.study.study import Study
+
+PAIR = ("gradient", REFERENCE)  # the two maps that every network has
+INPUTS = ("clean", "attacked")
+
+
+@dataclass(frozen=True)
+class Measure:
+    """`better` is +1 if a larger value is better, -1 if a smaller one is, 0 if neither."""
+
+    better: int
+    meaning: str
+
+
+MEASURES = {
+    "deletion gain": Measure(+1, "area under the deletion curve of a random order minus that of the map"),
+    "insertion gain": Measure(+1, "area under the insertion curve of the map minus that of a random order"),
+    "infidelity": Measure(-1, "share of what removing squares does that the map does not foretell (Yeh et al. 2019)"),
+    "agreement": Measure(+1, "rank correlation with the exact perturbation map of the same network"),
+    "top overlap": Measure(+1, "intersection over union with it of the top tenth of the pixels"),
+    "stability": Measure(+1, "rank correlation of the maps of the clean and the attacked image"),
+    "SSIM": Measure(+1, "structural similarity of the two"),
+    "max-sensitivity": Measure(-1, "largest relative change of the map under small random changes (Yeh et al. 2019)"),
+    "sparseness": Measure(0, "Gini coefficient of the map: 0 even, 1 a single pixel"),
+    "alignment": Measure(0, "|<x, grad>| / ||grad||, grad of the margin (Etmann et al. 2019), pixels"),
+    "deletion AUC": Measure(-1, "area under the curve of the class's probability as pixels are deleted (RISE)"),
+    "insertion AUC": Measure(+1, "the same as pixels are inserted"),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """Is map `a` (defence, map) better than map `b`?"""
+
+    text: str
+    a: tuple[str, str]
+    b: tuple[str, str]
+
+
+QUESTIONS = (
+    Question(
+        "J-SIGR's cheap map for the standard network's costly one?", ("jsigr", "gradient"), ("standard", REFERENCE)
+    ),
+    Question("J-SIGR's cheap map for its own costly one?", ("jsigr", "gradient"), ("jsigr", REFERENCE)),
+    Question("Adversarial training or standard?", ("pgd", "gradient"), ("standard", "gradient")),
+    Question("Adversarial training or standard?", ("fast", "gradient"), ("standard", "gradient")),
+    Question("J-SIGR or adversarial training?", ("jsigr", "gradient"), ("pgd", "gradient")),
+    Question("J-SIGR or adversarial training?", ("jsigr", "gradient"), ("fast", "gradient")),
+)
+ANSWER = [*("question", "a", "b", "measure", "input"), *("images", "seeds", "difference", "low", "high", "p")]
+
+
+def explained(study: Study, target: Training, maps: tuple[str, ...], *, attacked: bool = True) -> Explained:
+    """Clean, and attacked through the first surrogate: the same images for every defence."""
+    p = study.profile
+    return Explained(
+        target=target,
+        maps=maps,
+        images=p.saliency_images,
+        attacked=headline_attack(study, target.architecture) if attacked else None,
+        **p.penalty.selection.perturbation,
+    )
+
+
+def explained_in(study: Study, defence: str, target: Training) -> Explained:
+    """Of a featured defence all maps, on the figures' architecture; of the others the pair."""
+    every = defence in study.featured and target.architecture == study.architecture
+    return explained(study, target, tuple(study.profile.saliency_maps) if every else PAIR)
+
+
+def sanity(study: Study, target: Training) -> Sanity:
+    p = study.profile
+    maps, settings = tuple(p.saliency_maps), p.penalty.selection.perturbation
+    return Sanity(target=target, maps=maps, images=min(p.sanity_images, p.saliency_images), **settings)
+
+
+def specs(study: Study) -> list[Spec]:
+    """Everything that the tables read."""
+    found: list[Spec] = []
+    for (architecture, defence), networks in study.targets().items():
+        for network in networks:
+            found += [explained_in(study, defence, network)]
+            found += [linearised_spec(study, network, attacked=attacked) for attacked in (False, True)]
+            if defence in study.featured and architecture == study.architecture:
+                found += [sanity(study, network)]
+    return found
+
+
+def measures(study: Study, defence: str, target: Training) -> dict[tuple[str, str, str], np.ndarray]:
+    """(measure, map, input) -> one value per image, for one network."""
+    tensors = dict(study.get(explained_in(study, defence, target)).tensors)
+    if defence in study.featured and target.architecture == study.architecture:
+        tensors |= study.get(sanity(study, target)).tensors
+    values = {tuple(name.split("|")): value.double().numpy() for name, value in tensors.items()}
+    for given in INPUTS:
+        found = linearised_values(study, target, attacked=given == "attacked")
+        values["alignment", "network", given] = found["alignment"]
+    return {key: value for key, value in values.items() if key[0] in MEASURES}
+
+
+def stacked(study: Study, architecture: str, defence: str) -> dict[tuple[str, str, str], np.ndarray]:
+    """`measures` of every seed: [seeds, images]."""
+    seeds = [measures(study, defence, network) for network in study.targets()[architecture, defence]]
+    return {key: np.stack([one[key] for one in seeds]) for key in seeds[0]}
+
+
+def measures_table(study: Study) -> pd.DataFrame:
+    """Every measure of every map and defence: n, seeds, mean and 95 % interval."""
+    study.make(specs(study))
+    rows = []
+    for architecture, defence in study.targets():
+        found = stacked(study, architecture, defence)
+        for measure, name, given in sorted(found, key=lambda key: list(MEASURES).index(key[0])):
+            row = {"architecture": architecture, "defence": defence, "measure": measure, "map": name, "input": given}
+            rows.append({**row, **statistics.columns("mean", found[measure, name, given])})
+    return declare(pd.DataFrame(rows), "architecture", "defence", "measure", "map", "input")
+
+
+def questions_table(study: Study) -> pd.DataFrame:
+    """Each question by each measure that has a better end: the paired difference a - b over the same images, its
+    interval, the p-value of Wilcoxon's signed-rank test after Holm's correction over the table, and which is better."""
+    study.make(specs(study))
+    found = {name: stacked(study, study.architecture, name) for name in study.featured}
+    rows = []
+    for question in QUESTIONS:
+        (defence_a, map_a), (defence_b, map_b) = question.a, question.b
+        if not {defence_a, defence_b} <= found.keys():
+            continue
+        for measure, name, given in found[defence_a]:
+            if name == map_a and _comparable(measure, map_b):
+                a, b = found[defence_a][measure, map_a, given], found[defence_b][measure, map_b, given]
+                what = {"question": question.text, "a": ", ".join(question.a), "b": ", ".join(question.b)}
+                differences = statistics.differences(a, b)
+                found_out = {**statistics.columns("difference", differences), "p": statistics.signed_rank(differences)}
+                rows.append({**what, "measure": measure, "input": given, **found_out})
+    table = pd.DataFrame(rows, columns=ANSWER)  # none, if no question is about featured networks alone
+    table["p"] = statistics.holm(table.p.to_numpy(float))
+    table = table.assign(better=[_better(row) for row in table.itertuples()])
+    return declare(table, "question", "a", "b", "measure", "input", p=RETOLD)
+
+
+def _comparable(measure: str, other: str) -> bool:
+    """Areas also tell how sure a network is of itself; and the perturbation map agrees with itself by definition."""
+    return (
+        MEASURES[measure].better != 0
+        and "AUC" not in measure
+        and not (other == REFERENCE and measure in ("agreement", "top overlap"))
+    )
+
+
+def _better(row) -> str:
+    """a or b if both the interval and the test say so."""
+    if row.p >= 0.05 or row.low <= 0 <= row.high:
+        return "no difference"
+    return "a" if row.difference * MEASURES[row.measure].better > 0 else "b"
+
+
+def curves_table(study: Study) -> pd.DataFrame:
+    """Mean deletion and insertion curves of the pair of maps; the figures' architecture, first seed."""
+    study.make(specs(study))
+    rows = []
+    for defence in study.profile.defences:
+        tensors = study.get(explained_in(study, defence, study.training(defence))).tensors
+        for given in INPUTS:
+            for kind in ("deletion", "insertion"):
+                for name in PAIR:
+                    curve = tensors[f"{kind} curve|{name}|{given}"].double().mean(0).tolist()
+                    what = {"defence": defence, "input": given, "curve": kind, "map": name}
+                    rows += [
+                        {**what, "share": step / (len(curve) - 1), "probability": value}
+                        for step, value in enumerate(curve)
+                    ]
+    keys = ("defence", "input", "curve", "map", "share")
+    return declare(pd.DataFrame(rows), *keys, probability=Tolerance(absolute=0.1))
+
+
+def cascade_table(study: Study) -> pd.DataFrame:
+    """How much of each map is left when 1, 2, ... layers are drawn anew from the last on (Adebayo et al. 2018)."""
+    study.make(specs(study))
+    rows = []
+    for defence in study.featured:
+        seeds = [study.get(sanity(study, network)).tensors for network in study.targets()[study.architecture, defence]]
+        for name in study.profile.saliency_maps:
+            values = np.stack([one[f"cascade|{name}|clean"].numpy() for one in seeds])
+            for layers in range(values.shape[2]):
+                row = {"defence": defence, "map": name, "layers": layers + 1}
+                rows.append({**row, **statistics.columns("correlation", values[:, :, layers])})
+    return declare(pd.DataFrame(rows), "defence", "map", "layers")

@@ -1,0 +1,172 @@
+"""What the study of saliency keeps of each network: what its maps measure, image by image, and the first few maps.
+
+Tensors of these artefacts are named measure|map|input, one value per test image; the input is clean, attacked or, for
+what compares the two, both.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from jsigr_lib.data.data import load
+from jsigr_lib.measure.attributions import PASSES, saliency_map
+from jsigr_lib.measure.measures import (
+    CURVE_STEPS,
+    NUDGES,
+    SQUARES,
+    area,
+    gini,
+    infidelity,
+    max_sensitivity,
+    probability_curve,
+    randomised,
+    square_changes,
+    ssim,
+    top_overlap,
+)
+from jsigr_lib.measure.statistics import rank_correlation
+from jsigr_lib.method.shapes import Images
+from jsigr_lib.networks.zoo import Training, trained
+from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.study.attacked import Attacked, attacked_split
+
+BATCH = 50
+KEPT = 12  # images whose maps are kept, for figures
+REFERENCE = "perturbation"  # the costly map that the others are held against
+CONTROL = "random"  # an order of the pixels that knows nothing of the network
+LAYERS = 6  # about how many a cascade draws anew, for `work`
+
+Values = dict[str, Tensor]
+
+
+class Maps(Spec):
+    """Some maps of the first test images of one network, each about the true class."""
+
+    target: Training
+    maps: tuple[str, ...]
+    images: int
+    grid: int
+    mask_sigma: float
+    blur_sigma: float
+
+    def needs(self) -> list[Spec]:
+        return [self.target, self.target.data]
+
+    def draw(self, name: str, model: nn.Module, x: Images, y: Tensor) -> Tensor:
+        settings = {"grid": self.grid, "mask_sigma": self.mask_sigma, "blur_sigma": self.blur_sigma}
+        return saliency_map(name, model, x, y, **settings)
+
+    def work(self) -> float:
+        return self.images * self.passes() * self.target.step_flops / 3
+
+    def passes(self) -> int:
+        """Forward passes per image."""
+        raise NotImplementedError
+
+
+class Explained(Maps):
+    """Measures of every map on clean images and, unless `attacked` is None, on attacked ones and between the two.
+
+    Besides the measures: "deletion curve" and "insertion curve" [images, points], and "map" of the first images.
+    """
+
+    kind: ClassVar[str] = "maps"
+    attacked: Attacked | None = None
+
+    def needs(self) -> list[Spec]:
+        return [*super().needs(), *([self.attacked] if self.attacked else [])]
+
+    def passes(self) -> int:
+        each = sum(PASSES[name] + 2 * CURVE_STEPS + SQUARES**2 for name in (*self.maps, CONTROL))
+        return each * (2 if self.attacked else 1)
+
+    def compute(self, store: Store, device: torch.device) -> tuple[Values, dict]:
+        model = trained(self.target, store)
+        clean = load(self.target.data, store).test.first(self.images)
+        splits = {"clean": clean}
+        if self.attacked:
+            splits["attacked"] = attacked_split(clean, self.attacked, store)
+        parts: list[Values] = []
+        for index in torch.arange(self.images).split(BATCH):
+            drawn, values = {}, {}
+            for given, split in splits.items():
+                x, y = split.batch(index, device)
+                drawn[given] = {name: self.draw(name, model, x, y) for name in (*self.maps, CONTROL)}
+                measured = {**self._faithfulness(model, x, y, drawn[given]), **self._form(drawn[given])}
+                values |= {f"{name}|{given}": value for name, value in measured.items()}
+            if self.attacked:
+                values |= self._survival(drawn["clean"], drawn["attacked"])
+            parts.append({name: value.cpu() for name, value in values.items()})
+        return {
+            name: torch.cat([part[name] for part in parts])[: KEPT if name.startswith("map|") else None]
+            for name in parts[0]
+        }, {}
+
+    def _faithfulness(self, model: nn.Module, x: Images, y: Tensor, drawn: Values) -> Values:
+        """Deletion, insertion and infidelity. A gain is how much better than a random order a map does: networks that
+        are surer of themselves have other areas, whatever their maps."""
+        values: Values = {}
+        for kind in ("deletion", "insertion"):
+            for name in drawn:
+                curve = probability_curve(model, x, y, drawn[name], kind=kind, blur_sigma=self.blur_sigma)
+                values[f"{kind} curve|{name}"] = curve
+                values[f"{kind} AUC|{name}"] = torch.from_numpy(area(curve.double().cpu().numpy()))
+            for name in self.maps:
+                more = values[f"{kind} AUC|{name}"] - values[f"{kind} AUC|{CONTROL}"]
+                values[f"{kind} gain|{name}"] = more if kind == "insertion" else -more
+        changes = square_changes(model, x, y)
+        return values | {f"infidelity|{name}": infidelity(changes, drawn[name]) for name in drawn}
+
+    def _form(self, drawn: Values) -> Values:
+        """Agreement with the perturbation map, and sparseness; and the maps themselves."""
+        values: Values = {}
+        reference = pixels(drawn[REFERENCE])
+        for name in self.maps:
+            map_ = pixels(drawn[name])
+            values[f"map|{name}"] = drawn[name]
+            values[f"agreement|{name}"] = torch.from_numpy(rank_correlation(map_, reference))
+            values[f"top overlap|{name}"] = torch.from_numpy(top_overlap(map_, reference))
+            values[f"sparseness|{name}"] = torch.from_numpy(gini(map_))
+        return values
+
+    def _survival(self, clean: Values, attacked: Values) -> Values:
+        """How much of each map the attack leaves as it was."""
+        values: Values = {}
+        for name in self.maps:
+            kept = rank_correlation(pixels(clean[name]), pixels(attacked[name]))
+            values[f"stability|{name}|both"] = torch.from_numpy(kept)
+            values[f"SSIM|{name}|both"] = ssim(clean[name], attacked[name])
+        return values
+
+
+class Sanity(Maps):
+    """What draws a map many times over, on clean images: its max-sensitivity, and "cascade" [images, layers]: the rank
+    correlation of the map with that of the network whose last 1, 2, ... layers were drawn anew."""
+
+    kind: ClassVar[str] = "sanity"
+
+    def passes(self) -> int:
+        return sum(PASSES[name] for name in self.maps) * (1 + NUDGES + LAYERS)
+
+    def compute(self, store: Store, device: torch.device) -> tuple[Values, dict]:
+        model = trained(self.target, store)
+        x, y = load(self.target.data, store).test.first(self.images).batch(slice(None), device)
+        values: Values = {}
+        for name in self.maps:
+
+            def drawn(x: Images, y: Tensor, model: nn.Module = model, name: str = name) -> Tensor:
+                return self.draw(name, model, x, y)
+
+            sensitivity = max_sensitivity(drawn, x, y, torch.Generator().manual_seed(0))
+            original = pixels(drawn(x, y))
+            cascade = [rank_correlation(original, pixels(drawn(x, y, changed))) for changed in randomised(model)]
+            values[f"max-sensitivity|{name}|clean"] = sensitivity.cpu()
+            values[f"cascade|{name}|clean"] = torch.from_numpy(np.stack(cascade, 1))
+        return values, {}
+
+
+def pixels(maps: Tensor) -> np.ndarray:
+    """[images, pixels], float64."""
+    return maps.flatten(1).double().cpu().numpy()

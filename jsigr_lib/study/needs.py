@@ -1,0 +1,24 @@
+"""What each notebook needs: the artefacts that its tables and figures read. Whoever runs notebooks asks here, and so
+needs to know nothing of the science in them."""
+
+from collections.abc import Callable
+
+from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.study import boundary, estimators, linearised_tables, map_tables, robustness, verdicts, weights
+from jsigr_lib.study.cells import robustness_cells
+from jsigr_lib.study.study import Study
+
+
+def _theory(study: Study) -> list[Spec]:
+    scatters = estimators.scatter_specs(study).values()
+    return [*linearised_tables.linearised_specs(study), *boundary.boundary_specs(study), *scatters]
+
+
+NEEDS: dict[str, Callable[[Study], list[Spec]]] = {
+    "01_theory": _theory,
+    "02_training": lambda study: [*study.networks, *weights.specs(study)],
+    "03_transfer_attacks": lambda study: robustness.specs(study, robustness_cells(study)),
+    "04_saliency": map_tables.specs,
+    "05_claims": verdicts.specs,
+}
+"""Notebook -> its artefacts, of a study."""

@@ -1,0 +1,274 @@
+"""A study: one profile bound to its data, its store of artefacts and its output folder. What notebooks hold."""
+
+import json
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from jsigr_lib.data.data import SPLIT_SEED, Dataset, DataSpec, Split, load
+from jsigr_lib.method.errors import InputError, between, file_name, one_of, shown
+from jsigr_lib.method.judges import FEWEST_CLASSES
+from jsigr_lib.networks.zoo import Training, trained
+from jsigr_lib.records import deviations, record, results
+from jsigr_lib.records.tolerances import declared
+from jsigr_lib.store.artefacts import Artefact, Progress, Spec, Store
+from jsigr_lib.store.paths import FIGURES, RUNS
+from jsigr_lib.study.config import PROFILE_NAMES, Profile, budget, load_profile, resolve_device, resolve_jobs
+
+DIGITS = 4  # after the point, of what saved tables hold
+SURROGATE_SEED = 1000  # surrogates are networks of their own: no seed of theirs is a target's
+
+
+class Study:
+    """Everything a notebook needs to state its question.
+
+    Args:
+        profile: its name, or a TOML file.
+        device: "auto", "cpu" or "cuda".
+        jobs: processes at a time; 0 is one per core.
+        out: where figures and tables go; "" is runs/figures/<profile>.
+        runs: where artefacts are kept; "" is runs/.
+        download: allow fetching a data set that is missing.
+        progress: called after each artefact that had to be made.
+        overrides: fields of the profile to replace; None replaces nothing.
+
+    Raises InputError, in one line, for whatever is wrong with any of them.
+    """
+
+    def __init__(
+        self,
+        profile: str = "quick",
+        *,
+        device: str = "auto",
+        jobs: int = 0,
+        out: str | Path = "",
+        runs: str | Path = "",
+        download: bool = False,
+        progress: Progress | None = None,
+        **overrides,
+    ):
+        for name, value, accepted in (
+            ("out", out, str | Path),
+            ("runs", runs, str | Path),
+            ("download", download, bool),
+        ):
+            if not isinstance(value, accepted):
+                raise InputError(
+                    f"{name} = {shown(value)}; accepted: {'True, False' if accepted is bool else 'a path'}"
+                )
+        if out and Path(out).exists() and not Path(out).is_dir():
+            raise InputError(f"out = {shown(str(out))} is a file; accepted: a folder, which is made if it is missing")
+        self.profile = load_profile(profile, **overrides)
+        self.store = Store(Path(runs) if runs else RUNS, resolve_device(device), resolve_jobs(jobs))
+        self.out = Path(out) if out else RUNS / "figures" / self.profile.name
+        self.progress = progress
+        self.read: dict[str, str] = {}  # table of another run -> its hash, of those that were asked for
+        p = self.profile
+        self.data = DataSpec.locate(
+            p.dataset,
+            p.data_root,
+            download=download,
+            image_size=p.image_size,
+            train_images=p.train_images,
+            validation_images=p.validation_images,
+            test_images=p.test_images,
+        )
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The data. Raises InputError if the profile's attacks cannot work with its images or classes."""
+        dataset, p = load(self.data, self.store), self.profile
+        between("eps_l2", p.eps_l2, 0, dataset.test.images[0].numel() ** 0.5)
+        if p.autoattack:
+            between("number of classes, with AutoAttack,", len(dataset.classes), FEWEST_CLASSES, 1e9)
+        return dataset
+
+    @property
+    def budget(self) -> str:
+        """What figures call the headline budget."""
+        return f"eps {budget(self.profile.eps)}"
+
+    @property
+    def data_name(self) -> str:
+        """What figures and tables call the data."""
+        return self.profile.data_title
+
+    @property
+    def replications(self) -> dict[str, str]:
+        """Profile -> what it calls its data, of the runs by which the claims are judged as well."""
+        return {name: load_profile(name).data_title for name in self.profile.replications}
+
+    def published(self, profile: str, name: str) -> pd.DataFrame | None:
+        """A table of the published run of another profile; None if there is none. Raises InputError if it is cut."""
+        path = FIGURES / profile / f"{name}.csv"
+        if not path.exists():
+            return None
+        results.read_table(path)
+        self.read[f"{profile}/{path.name}"] = record.sha256(path.read_bytes())
+        return pd.read_csv(path, keep_default_na=False)
+
+    @property
+    def architecture(self) -> str:
+        """Of the defended networks that figures show."""
+        return self.profile.architectures[0]
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """How each defence is called in figures."""
+        return {name: defence.label for name, defence in self.profile.defences.items()}
+
+    @property
+    def families(self) -> dict[str, list[str]]:
+        """The defences that train on clean images and those that train on attacked ones, each beside the standard and
+        the J-SIGR network."""
+        attacked = {name for name, defence in self.profile.defences.items() if "eps" in defence.options}
+        kept = {"standard", "jsigr"}
+        families = {
+            "gradient penalties": [name for name in self.labels if name not in attacked],
+            "adversarial training": [name for name in self.labels if name in attacked | kept],
+        }
+        return {family: names for family, names in families.items() if set(names) - kept}
+
+    @property
+    def featured(self) -> list[str]:
+        """The defences in figures that have no room for all."""
+        return self.profile.featured or list(self.profile.defences)
+
+    def split(self, name: str) -> Split:
+        return getattr(self.dataset, name)
+
+    def batch(self, name: str, n: int) -> tuple[Tensor, Tensor]:
+        """The first n images of a split, float in [0, 1], and their labels, on the device."""
+        return self.split(name).first(n).batch(slice(None), self.store.device)
+
+    def training(
+        self, defence: str, *, architecture: str | None = None, seed: int | None = None, **options: float
+    ) -> Training:
+        """The spec of one defended network; `options` replace the objective's."""
+        p = self.profile
+        architecture = architecture or self.architecture
+        seed = p.seeds[0] if seed is None else seed
+        return self._defended(defence, architecture, seed, p.epochs, **options)
+
+    def surrogate(self, architecture: str, defence: str = "standard") -> Training:
+        """The spec of a network that transfer attacks come from, and that is no target."""
+        return self._defended(defence, architecture, SURROGATE_SEED, self.profile.surrogate_epochs)
+
+    def _defended(self, defence: str, architecture: str, seed: int, epochs: int, **options: float) -> Training:
+        p = self.profile
+        one_of("defence", defence, p.defences)
+        return Training(
+            data=self.data,
+            architecture=architecture,
+            width=p.widths.get(architecture),
+            epochs=epochs,
+            batch_size=p.batch_size,
+            learning_rate=p.learning_rate,
+            augment=p.augment,
+            seed=seed,
+            objective=p.defences[defence].objective,
+            options=tuple(sorted(p.options(defence, **options).items())),
+            teacher=self._defended("standard", architecture, seed, epochs) if p.defences[defence].teacher else None,
+        )
+
+    def targets(self) -> dict[tuple[str, str], list[Training]]:
+        """(architecture, defence) -> its networks, one per seed. The first architecture has every defence."""
+        p, found = self.profile, {}
+        for architecture in p.architectures:
+            first = architecture == self.architecture
+            for name, defence in p.defences.items():
+                if first or not p.everywhere or name in p.everywhere:
+                    seeds = p.seeds[: defence.seeds][: None if first else p.everywhere_seeds]
+                    networks = [self.training(name, architecture=architecture, seed=seed) for seed in seeds]
+                    found[architecture, name] = networks
+        return found
+
+    @property
+    def networks(self) -> list[Training]:
+        """All networks of `targets`."""
+        return [network for networks in self.targets().values() for network in networks]
+
+    def make(self, specs: list[Spec]) -> None:
+        """Make what is missing of `specs`."""
+        self.store.make(specs, self.progress)
+
+    def get(self, spec: Spec) -> Artefact:
+        return self.store.get(spec)
+
+    def model(self, spec: Training) -> nn.Module:
+        """The trained network, in evaluation mode."""
+        return trained(spec, self.store)
+
+    @property
+    def seeds(self) -> dict[str, int | list[int]]:
+        """Whatever the profile's networks, its surrogates and the split of the data start from."""
+        return {"networks": self.profile.seeds, "surrogates": SURROGATE_SEED, "split": SPLIT_SEED}
+
+    def generator(self, seed: int = 0) -> torch.Generator:
+        return torch.Generator().manual_seed(seed)
+
+    def save_table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
+        """Write a table as CSV and Markdown, rounded to DIGITS, and what made it as JSON; returns the rounded one.
+        Raises InputError if it has numbers of which it does not say how far they may lie apart: see `tolerances`."""
+        columns, table = declared(table), table.round(DIGITS)
+        csv, markdown = table.to_csv(index=False, lineterminator="\n"), table.to_markdown(index=False) + "\n"
+        self.save_files(name, {"csv": csv.encode(), "md": markdown.encode()}, kind="table", columns=columns)
+        return table
+
+    def save_files(self, name: str, files: dict[str, bytes], **about: Any) -> dict[str, bytes]:
+        """Write a figure or table with its record: see `record.save`."""
+        choices = {one.number: one.name for one in deviations.behind(name)}
+        return record.save(self._context(), name, files, choices=choices, **about)
+
+    def _context(self) -> record.Context:
+        """What a record says of this study."""
+        return record.Context(
+            folder=self.out,
+            runs=self.store.root,
+            device=self.store.device,
+            profile=_fields(self.profile),
+            changed=_changed(self.profile),
+            seeds=self.seeds,
+            data={"name": self.data_name, "content": self.data.content},
+            reads={self.data.digest: self.data.kind, **self.store.reads},  # data may be in memory already
+            tables=self.read,
+        )
+
+    def save_measured(self, name: str, values: dict) -> None:
+        """Write what differs from run to run, such as times: JSON, kept apart from the tables, which do not."""
+        file_name("measured", name)
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
+
+    @property
+    def footer(self) -> str:
+        """What every figure says of its origin."""
+        p = self.profile
+        seeds, epochs = (f"{n} {what}{'s' * (n > 1)}" for n, what in ((len(p.seeds), "seed"), (p.epochs, "epoch")))
+        return f"{p.name} profile: {self.data_name}, {p.train_images:,} training images, {epochs}, {seeds}"
+
+
+def _changed(profile: Profile) -> dict[str, dict[str, Any]] | None:
+    """The fields, such as epochs or penalty.grid, that differ from the profile that ships under the name, with both
+    values; None if none does."""
+    if profile.name not in PROFILE_NAMES:
+        return None
+    value, default = _flat(_fields(profile)), _flat(_fields(load_profile(profile.name)))
+    fields = [field for field in {**default, **value} if value.get(field) != default.get(field)]
+    return {field: {"value": value.get(field), "default": default.get(field)} for field in fields}
+
+
+def _fields(profile: Profile) -> dict[str, Any]:
+    """As JSON, without the folder of the data, which says nothing of them."""
+    return profile.model_dump(mode="json", exclude={"data_root"})
+
+
+def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in table.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

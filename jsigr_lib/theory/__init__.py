@@ -1,0 +1,1 @@
+"""The statements of notebook 1 and what checks them."""

@@ -1,0 +1,385 @@
+"""Where the statements of the theory notebook end: what a statement says, beside what a trained network does. As
+numbers for figures, as a static figure, and as a live panel. All in float64; distances are L2, in pixel units."""
+
+import io
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from itertools import combinations
+
+import ipywidgets
+import matplotlib as mpl
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from jsigr_lib.figures.plotting import Described, figure, panels
+from jsigr_lib.measure import regions
+from jsigr_lib.measure.estimators import EXACT
+from jsigr_lib.measure.linearised import (
+    full_jacobian,
+    linearised_robustness,
+    predict,
+    projection_variance,
+    second_derivative,
+    softened,
+    tangent_error,
+)
+from jsigr_lib.method.jacobian import evaluation_mode, loss_gradient, sphere, squared_norm
+from jsigr_lib.method.jsigr import JSIGR, residual
+from jsigr_lib.method.shapes import Images
+from jsigr_lib.study.study import Study
+
+WEIGHTS = {"lambda_j": 0.01, "lambda_s": 3.0}
+FEW = 3  # images, where every one takes many passes
+SOFTNESS = 10.0  # of the smoothed network, softplus(a t) / a in place of its ReLUs
+RADII = np.geomspace(3e-5, 3, 26)
+
+# trained networks, and what the statements need to know of them
+
+
+@dataclass(frozen=True)
+class Specimen:
+    """A trained network and images, float64. specimen[chosen] has some of the images."""
+
+    model: nn.Module
+    x: Images
+    y: Tensor
+
+    def __getitem__(self, chosen: slice | list[int]) -> "Specimen":
+        return Specimen(self.model, self.x[chosen], self.y[chosen])
+
+    @cached_property
+    def jacobian(self) -> Tensor:
+        return full_jacobian(self.model, self.x)
+
+    @cached_property
+    def logits(self) -> Tensor:
+        return predict(self.model, self.x)
+
+    @cached_property
+    def top(self) -> Tensor:
+        """The likeliest class."""
+        return self.logits.argmax(1)
+
+    def gaps(self, z: Tensor) -> Tensor:
+        """How far the top class is ahead of each other class, z_i* - z_k: [batch, K - 1, ...] of [batch, K, ...]."""
+        ahead = z[torch.arange(len(z), device=z.device), self.top][:, None] - z
+        return ahead[F.one_hot(self.top, z.shape[1]) == 0].view(len(z), -1, *z.shape[2:])
+
+    @cached_property
+    def slopes(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the other classes: gaps z_i* - z_j [batch, K - 1], their gradients, and these gradients' lengths."""
+        gradients = self.gaps(self.jacobian)
+        return self.gaps(self.logits), gradients, gradients.norm(dim=2)
+
+    @cached_property
+    def nearest(self) -> Tensor:
+        """Which of the other classes has the nearest boundary, by the tangent."""
+        gaps, _, lengths = self.slopes
+        return (gaps / lengths).argmin(1)
+
+
+def specimens(study: Study, images: int = 24, names: list[str] | None = None) -> dict[str, Specimen]:
+    """The first network of every defence, or of some, of the architecture that figures show, on the first test
+    images. A network that training has made a constant is left out: it has no tangent to speak of."""
+    x, y = study.batch("test", images)
+    models = {name: study.model(study.training(name)).double().requires_grad_(True) for name in names or study.labels}
+    found = {name: Specimen(model, x.double(), y) for name, model in models.items()}
+    return {name: one for name, one in found.items() if one.jacobian.any()}
+
+
+def directions(x: Images) -> Images:
+    """A random unit vector per image, the same ones at every call."""
+    return sphere(len(x), x[0].numel(), like=x, generator=torch.Generator().manual_seed(0)).view_as(x)
+
+
+def penalty(one: Specimen, mask: Tensor | None = None) -> Tensor:
+    """lambda_J R_J + lambda_S R_S, exactly; without a mask, nothing is spared."""
+    x = one.x.detach().requires_grad_()
+    mask = torch.zeros_like(one.x[:, :1]) if mask is None else mask
+    with evaluation_mode(one.model):
+        return JSIGR(**WEIGHTS, **EXACT)._double_backprop(one.model(x), x, one.y, mask, None)[0].detach()
+
+
+def offsets(one: Specimen) -> Tensor:
+    """beta of z_i* - z_j = <x, grad> + beta for the other classes: what the network says to the black image, where
+    <x, grad> is zero, while its ReLUs stay on or off as they are at x. So it needs neither a gradient nor x."""
+    held = iter([inputs > 0 for inputs in regions._relu_inputs(one.model, one.x)])
+    relus = [module for module in one.model.modules() if isinstance(module, nn.ReLU)]
+    hooks = [relu.register_forward_hook(lambda _, inputs, __: inputs[0] * next(held)) for relu in relus]
+    try:
+        z = predict(one.model, torch.zeros_like(one.x))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return one.gaps(z)
+
+
+# both sides of a statement, for the figures
+
+
+def input_gradients(one: Specimen, image: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """S3, every pixel of one image: autograd's gradient of the loss, and J^T (p - onehot)."""
+    g = loss_gradient(one.model, one.x, one.y)[image].flatten()
+    product = one.jacobian[image].T @ residual(one.logits, one.y)[image]
+    return g.cpu().numpy(), product.cpu().numpy()
+
+
+def coin_outcomes(one: Specimen, coins: np.ndarray) -> dict[str, np.ndarray]:
+    """S4, against the coin's chance of heads: what heads and tails count on average, and the mean over the coin."""
+    norm = one.jacobian.square().sum((1, 2)).mean().item()
+    selective = squared_norm(loss_gradient(one.model, one.x, one.y)).mean().item()
+    heads, tails = WEIGHTS["lambda_j"] * norm / coins, WEIGHTS["lambda_s"] * selective / (1 - coins)
+    return {"heads": heads, "tails": tails, "mean": coins * heads + (1 - coins) * tails}
+
+
+def half_batches(one: Specimen, images: int = 8, share: float = 0.1) -> tuple[np.ndarray, float]:
+    """S5: what every half of a batch counts, relative to the whole batch's penalty, and the chance of such a step."""
+    chance = JSIGR(**WEIGHTS, fraction=share).penalised_steps
+    single = torch.stack([penalty(one[[i]]) for i in range(images)])
+    halves = torch.stack([single[list(half)].mean() for half in combinations(range(images), images // 2)])
+    return (halves / chance / single.mean()).cpu().numpy(), chance
+
+
+def towards_boundary(one: Specimen, shares: np.ndarray) -> dict[str, np.ndarray]:
+    """S7: from every image straight towards the boundary of its tangent, in shares of rho~. Each [shares, batch]: the
+    gap of the two classes, relative to what it is at the image, as the network has it, and whether its decision is
+    still the same."""
+    rows = torch.arange(len(one.x), device=one.x.device)
+    gaps, gradients, lengths = (part[rows, one.nearest] for part in one.slopes)
+    step = (-gradients / lengths[:, None] * (gaps / lengths)[:, None]).view_as(one.x)
+    z = [predict(one.model, one.x + share * step) for share in shares]
+    gap = torch.stack([one.gaps(there)[rows, one.nearest] / gaps for there in z])
+    same = torch.stack([there.argmax(1) == one.top for there in z])
+    return {"gap": gap.cpu().numpy(), "same": same.double().cpu().numpy()}
+
+
+def alignment_sides(there: Specimen, beta: Tensor) -> tuple[Tensor, Tensor]:
+    """S8, per image: |rho~ - alpha|, and |beta| / ||grad|| of the class that attains rho~. The betas may be those of
+    another linear region."""
+    robust = linearised_robustness(there.model, there.x)
+    bounds = beta.abs() / there.slopes[2]
+    return (robust["robustness"] - robust["alignment"]).abs(), bounds.gather(1, there.nearest[:, None])[:, 0]
+
+
+def alignment_gaps(one: Specimen, away: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """`alignment_sides` at points this far from the images, in random directions, with the betas of the *images'*
+    regions, where the decision is the image's."""
+    there = replace(one, x=one.x + away * directions(one.x))
+    same = there.top == one.top
+    left, most = alignment_sides(there, offsets(one))
+    return left[same].cpu().numpy(), most[same].cpu().numpy()
+
+
+def error_curves(one: Specimen, radii: np.ndarray = RADII) -> dict[str, np.ndarray]:
+    """S9, along one random direction per image, relative to the logits' length, each [radii, batch]: the tangent's
+    error for the network, for the softened network, and the bound M ||d||^2 / 2 of the latter, M the largest second
+    derivative up to there."""
+    u, soft, scale = directions(one.x), softened(one.model, SOFTNESS), one.logits.norm(dim=1)
+    places = torch.as_tensor(radii / radii[-1])
+    curvature = second_derivative(soft, one.x, float(radii[-1]) * u, places).norm(dim=2) / radii[-1] ** 2
+    found = {
+        "network": tangent_error(one.model, one.x, u, radii)[0],
+        "softened": tangent_error(soft, one.x, u, radii)[0],
+        "bound": curvature.cummax(0).values * torch.as_tensor(radii).to(curvature)[:, None] ** 2 / 2,
+    }
+    return {name: (values / scale).cpu().numpy() for name, values in found.items()}
+
+
+# the panel: break an assumption and watch the statement fail
+
+TITLES = {
+    "S2": "S2: spread of n projections",
+    "S7": "S7: the boundary is at ρ̃",
+    "S8": "S8: |ρ̃ − α| ≤ |β| / ‖∇‖",
+    "S9": "S9: the tangent errs by ≤ M‖d‖²/2",
+}
+ASSUMPTION = {
+    "S2": "0: v uniform on the sphere; 1: stretched fourfold along one class",
+    "S7": "0: the ReLU network; 1: kinks smoothed the most. The tangent is that network's own",
+    "S8": "0: the ReLU network; 1: kinks smoothed the most. β stays that of the image's linear region",
+    "S9": "0: the ReLU network, M = 0; 1: kinks smoothed the most, M taken at the image only",
+}
+IMAGES = 10
+DISTANCES = np.geomspace(1e-4, 6, 60)
+STRAIGHT = np.linspace(0.05, 6, 120)  # the same for S7, whose sides are straight
+PROJECTIONS = (1, 2, 4, 8, 16, 32)
+DRAWS = 32_768
+STATIC = (  # statement, network, bend, place
+    ("S2", "jsigr", 0.0, 8),
+    ("S7", "pgd", 0.0, 1.05),
+    ("S9", "jsigr", 0.0, 0.03),
+    ("S2", "jsigr", 0.3, 8),
+    ("S8", "jsigr", 0.0, 1.0),
+    ("S9", "jsigr", 0.2, 0.3),
+)
+SPREAD_TOLERANCE = 0.1  # of a spread that some hundred means tell
+FLOOR = 1e-16
+GREEN, RED = "#007a4d", "#c03000"
+
+
+@dataclass(frozen=True)
+class Sides:
+    """The two sides of a statement, along an axis, and where on it each point's verdict is: at most 0 is holds."""
+
+    statement: str
+    axis: np.ndarray
+    left: np.ndarray
+    right: np.ndarray
+    excess: np.ndarray
+    names: tuple[str, str, str]  # of the axis and of the sides
+    scales: tuple[str, str] = ("log", "log")
+
+    def at(self, value: float) -> int:
+        """The point of the axis next to a value."""
+        return int(np.abs(np.log(self.axis / value)).argmin())
+
+    def verdict(self, value: float) -> tuple[bool, str]:
+        excess = self.excess[self.at(value)]
+        if excess <= 0:
+            return True, "holds"
+        return False, "fails, by more than 1000 %" if excess > 10 else f"fails, by {100 * excess:.1f} %"
+
+
+class Scenes:
+    """The sides of every setting, for some networks; each is computed once."""
+
+    def __init__(self, study: Study, networks: dict[str, Specimen]):
+        self.labels = {name: study.labels[name] for name in networks}
+        self.images = min(IMAGES, *(len(one.x) for one in networks.values()))
+        self._networks = networks
+        self.sides = cache(self._sides)
+
+    def _sides(self, statement: str, network: str, image: int, bend: float) -> Sides:
+        one = self._networks[network][image : image + 1]
+        return {"S2": _spread, "S7": _boundary, "S8": _alignment, "S9": _tangent}[statement](one, bend)
+
+
+def _bent(one: Specimen, bend: float) -> Specimen:
+    """The ReLU network at 0; then softplus(a t) / a, a from 300 down to 3."""
+    return replace(one, model=softened(one.model, 300 / 100**bend)) if bend > 0 else one
+
+
+def _spread(one: Specimen, bend: float) -> Sides:
+    jacobian, classes = one.jacobian.cpu(), one.logits.shape[1]
+    v = sphere(DRAWS, classes, like=jacobian, generator=torch.Generator().manual_seed(0))
+    v[:, one.top.item()] *= 1 + 3 * bend
+    v = v / v.norm(dim=1, keepdim=True)
+    norm = jacobian.square().sum().item()
+    estimates = classes * ((v @ jacobian[0]) ** 2).sum(1).numpy() / norm
+    means = [estimates.reshape(-1, n).mean(1) for n in PROJECTIONS]
+    left = np.array([np.sqrt(np.mean((mean - 1) ** 2)) for mean in means])
+    right = (projection_variance(jacobian).item() / np.array(PROJECTIONS)) ** 0.5 / norm
+    excess = np.where(np.abs(left / right - 1) <= SPREAD_TOLERANCE, 0, np.abs(left / right - 1))
+    names = ("projections n", "relative spread, measured", "by the formula")
+    return Sides("S2", np.array(PROJECTIONS), left, right, excess, names, ("log", "linear"))
+
+
+def _boundary(one: Specimen, bend: float) -> Sides:
+    one = _bent(one, bend)
+    gaps, _, lengths = one.slopes
+    shares = STRAIGHT / (gaps / lengths).min().item()
+    gap, tangent = towards_boundary(one, shares)["gap"][:, 0], 1 - shares
+    excess = np.where(np.sign(gap) == np.sign(tangent), 0, np.abs(gap - tangent))
+    names = ("distance", "gap / gap at the image, network", "tangent")
+    return Sides("S7", STRAIGHT, gap, tangent, excess, names, ("linear", "linear"))
+
+
+def _alignment(one: Specimen, bend: float) -> Sides:
+    points = one.x + torch.as_tensor(DISTANCES).to(one.x).view(-1, 1, 1, 1) * directions(one.x)
+    there = _bent(Specimen(one.model, points, one.y.expand(len(points))), bend)
+    left, right = (side.cpu().numpy() for side in alignment_sides(there, offsets(one).expand(len(points), -1)))
+    right = np.where((there.top == one.top).cpu().numpy(), right, np.nan)  # another class, other offsets
+    excess = np.where(left <= right * (1 + 1e-9), 0, np.nan_to_num(left / right - 1, nan=np.inf))
+    return Sides("S8", DISTANCES, left, right, excess, ("distance", "|ρ̃ − α|", "|β| / ‖∇‖"), ("log", "linear"))
+
+
+def _tangent(one: Specimen, bend: float) -> Sides:
+    one, u = _bent(one, bend), directions(one.x)
+    scale = one.logits.norm().item()
+    left = tangent_error(one.model, one.x, u, DISTANCES)[0][:, 0].cpu().numpy() / scale
+    curvature = second_derivative(one.model, one.x, u, torch.zeros(1)).norm().item() if bend > 0 else 0.0
+    right = curvature * DISTANCES**2 / 2 / scale
+    excess = np.where(left <= right + 100 * FLOOR, 0, left / np.maximum(right, FLOOR) - 1)
+    left, right = np.maximum(left, FLOOR), np.maximum(right, FLOOR)
+    return Sides("S9", DISTANCES, left, right, excess, ("distance", "error", "bound"))
+
+
+def draw(axes: Axes, sides: Sides, value: float) -> None:
+    """Both sides, the chosen place, and the verdict there; where the statement fails, the ground is red."""
+    label, left, right = sides.names
+    axes.plot(sides.axis, sides.left, color="black", label=left)
+    axes.plot(sides.axis, sides.right, color="#0072b2", linestyle="--", label=right)
+    ground = {"color": RED, "alpha": 0.1, "linewidth": 0, "transform": axes.get_xaxis_transform()}
+    axes.fill_between(sides.axis, 0, 1, where=sides.excess > 0, **ground)
+    axes.axvline(sides.axis[sides.at(value)], color="#767676", linewidth=1.2)
+    axes.set(xscale=sides.scales[0], yscale=sides.scales[1], xlabel=label)
+    if sides.statement == "S2":
+        axes.set_xticks(PROJECTIONS, [str(n) for n in PROJECTIONS])
+        axes.xaxis.set_minor_locator(mpl.ticker.NullLocator())
+    if sides.statement in ("S2", "S8"):
+        axes.set_ylim(bottom=0)
+    axes.set_title(f"{TITLES[sides.statement]}\n")
+    holds, says = sides.verdict(value)
+    axes.text(0, 1.03, says, color=GREEN if holds else RED, fontweight="bold", transform=axes.transAxes)
+    axes.legend(loc="best", fontsize=8)
+
+
+def static(scenes: Scenes) -> Described:
+    """Six settings of the panel, of its first image."""
+    fig = figure(11, 6)
+    said = []
+    for axes, (statement, network, bend, value) in zip(panels(fig, 2, 3).flat, STATIC, strict=True):
+        network = network if network in scenes.labels else "jsigr"
+        sides = scenes.sides(statement, network, 0, bend)
+        draw(axes, sides, value)
+        setting = f"{scenes.labels[network]}, bend {bend:g}"
+        axes.set_xlabel(f"{sides.names[0]} ({setting})")
+        said.append(f"{statement}, {setting}, at {value:g}: {sides.verdict(value)[1]}")
+    return fig, (
+        "The two sides of four statements for one image, red ground where the statement fails, and a grey line at the "
+        f"place of the verdict. {'; '.join(said)}."
+    )
+
+
+def picture(scenes: Scenes, statement: str, network: str, image: int, bend: float, value: float) -> bytes:
+    """One setting, as PNG."""
+    fig = figure(6.4, 3.4)
+    fig.set_layout_engine("none")  # a layout that is found anew each time takes longer than the drawing
+    draw(fig.add_axes((0.1, 0.16, 0.87, 0.68)), scenes.sides(statement, network, image, bend), value)
+    buffer = io.BytesIO()
+    fig.savefig(buffer, format="png", dpi=90)
+    return buffer.getvalue()
+
+
+def panel(scenes: Scenes) -> ipywidgets.VBox:
+    """The live panel. One picture, whose bytes are replaced; a callback ends before the next message is taken, so that
+    a slider's latest place wins."""
+    style, wide = {"description_width": "8em"}, ipywidgets.Layout(width="32em")
+    slider = {"style": style, "layout": wide, "continuous_update": True}
+    statement = ipywidgets.Dropdown(options=[(t, s) for s, t in TITLES.items()], description="statement", style=style)
+    network = ipywidgets.Dropdown(
+        options=[(t, n) for n, t in scenes.labels.items()], description="network", style=style
+    )
+    image = ipywidgets.IntSlider(0, 0, scenes.images - 1, description="image", **slider)
+    eps = ipywidgets.SelectionSlider(
+        options=[(f"{d:.2g}", d) for d in DISTANCES], index=45, description="distance", **slider
+    )
+    bend = ipywidgets.FloatSlider(0.0, min=0, max=1, step=0.1, description="bend", **slider)
+    n = ipywidgets.SelectionSlider(options=PROJECTIONS, value=8, description="projections n", **slider)
+    shown, note = ipywidgets.Image(format="png", width=576), ipywidgets.HTML()
+
+    def redraw(_: object = None) -> None:
+        spread = statement.value == "S2"
+        n.disabled, eps.disabled = not spread, spread
+        note.value = f"Bend, {ASSUMPTION[statement.value]}."
+        value = n.value if spread else eps.value
+        shown.value = picture(scenes, statement.value, network.value, image.value, round(bend.value, 1), value)
+
+    controls = (statement, network, image, eps, bend, n)
+    for control in controls:
+        control.observe(redraw, "value")
+    redraw()
+    return ipywidgets.VBox([*controls, note, shown])

@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+from scipy.stats import binomtest, spearmanr
+
+from jsigr_lib.measure.statistics import differences, holm, mean, proportion, rank_correlation, signed_rank
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "low", "high"),
+    [(50, 100, 0.4038, 0.5962), (0, 10, 0, 0.2775), (10, 10, 0.7225, 1), (81, 263, 0.2553, 0.3662)],
+)
+def test_one_seed_has_wilsons_interval(successes, trials, low, high):
+    """The last row is the example of Newcombe 1998."""
+    outcomes = np.arange(trials) < successes
+    assert_allclose(proportion(outcomes), (successes / trials, low, high), atol=5e-5)
+    assert proportion(outcomes[None]) == proportion(outcomes)
+
+
+@pytest.mark.parametrize("trials", [1, 3, 30, 200, 1000])
+@pytest.mark.parametrize("share", [0, 0.1, 0.5, 0.9, 1])
+def test_one_seed_against_scipy(trials, share):
+    successes = round(share * trials)
+    expected = binomtest(successes, trials).proportion_ci(confidence_level=0.95, method="wilson")
+    found = proportion(np.arange(trials) < successes)
+    assert_allclose(found, (successes / trials, expected.low, expected.high), atol=1e-12)
+
+
+@pytest.mark.parametrize("outcome", [0, 1])
+def test_interval_of_equal_outcomes_contains_them_and_stays_a_share(outcome):
+    """To the last bit: matplotlib refuses an error bar of negative length."""
+    for trials in range(1, 400):
+        average, low, high = proportion(np.full(trials, outcome))
+        assert 0 <= low <= average == outcome <= high <= 1, trials
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_several_seeds_are_bootstrapped(seeds):
+    outcomes = np.random.default_rng(0).random((seeds, 50)) < 0.7
+    assert proportion(outcomes) == mean(outcomes)
+
+
+def test_interval_is_that_of_the_normal_theory():
+    values = np.random.default_rng(0).normal(2, 3, 400)
+    average, low, high = mean(values)
+    half = 1.96 * values.std() / 20
+    assert average == pytest.approx(values.mean())
+    assert_allclose([low, high], [average - half, average + half], atol=0.1 * half)
+
+
+def test_interval_is_deterministic_and_leaves_the_global_state():
+    values = np.random.default_rng(0).random((2, 30))
+    np.random.seed(5)
+    first = mean(values)
+    drawn = np.random.random()
+    np.random.seed(5)
+    assert drawn == np.random.random()
+    assert mean(values) == first
+
+
+def test_interval_covers_the_truth_about_95_times_in_100(monkeypatch):
+    monkeypatch.setattr("jsigr_lib.measure.statistics.DRAWS", 200)
+    samples = np.random.default_rng(0).exponential(size=(100, 60))
+    covered = [low <= 1 <= high for _, low, high in map(mean, samples)]
+    assert 0.88 <= np.mean(covered) <= 0.98
+
+
+def test_images_stay_together_across_seeds():
+    """The same row four times is no more evidence than the row once."""
+    values = np.random.default_rng(0).normal(size=200)
+    _, low, high = mean(values)
+    _, low_4, high_4 = mean(np.tile(values, (4, 1)))
+    assert high_4 - low_4 == pytest.approx(high - low, rel=0.1)
+
+
+def test_spread_between_seeds_counts():
+    assert mean(np.repeat([[0.0], [1.0]], 50, axis=1)) == (0.5, 0, 1)
+
+
+def test_rank_correlation_against_scipy():
+    rng = np.random.default_rng(0)
+    a = np.concatenate([rng.normal(size=(3, 40)), rng.integers(4, size=(3, 40))])
+    b = np.concatenate([rng.normal(size=(3, 40)) + a[:3], rng.integers(3, size=(3, 40))])
+    expected = [spearmanr(*rows).statistic for rows in zip(a, b, strict=True)]
+    assert_allclose(rank_correlation(a, b), expected, atol=1e-12)
+
+
+def test_rank_correlation_with_ties_against_scipy():
+    """Selections and maps of blank images: most places share a few values."""
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(2, size=(20, 30)), np.maximum(rng.normal(size=(20, 30)), 0)
+    b[:10] += a[:10]
+    expected = [spearmanr(*rows).statistic for rows in zip(a, b, strict=True)]
+    assert_allclose(rank_correlation(a, b), expected, atol=1e-12)
+    assert_allclose(rank_correlation(b, a), expected, atol=1e-12)
+    assert np.mean(expected[:10]) > 0.5 > np.abs(expected[10:]).mean()
+
+
+def test_rank_correlation_ends_and_constant_rows():
+    a = np.array([[1, 2, 3], [1, 2, 3], [5, 5, 5], [1, 2, 3], [0, 0, 0]])
+    b = np.array([[2, 4, 9], [9, 4, 2], [1, 2, 3], [7, 7, 7], [0, 0, 0]])
+    assert_allclose(rank_correlation(a, b), [1, -1, 0, 0, 0], atol=1e-15)
+
+
+def test_differences_are_of_the_seeds_that_both_have():
+    a, b = np.arange(6).reshape(3, 2), np.array([[True, False], [True, True]])
+    assert_allclose(differences(a, b), [[-1, 1], [1, 2]])
+    assert_allclose(differences(b, a), [[1, -1], [-1, -2]])
+
+
+def test_rank_correlation_of_pairs():
+    """The shortest rows that have an order."""
+    assert_allclose(rank_correlation([[1, 2], [1, 2], [3, 3]], [[5, 9], [9, 5], [1, 2]]), [1, -1, 0], atol=1e-15)
+
+
+def test_signed_rank_by_hand():
+    """Of the 2^5 equally likely signs of five ranks, all positive or all negative are 2, and a lone negative sign at
+    the smallest rank belongs to 4 that are as extreme."""
+    assert signed_rank(np.array([1.0, 2, 3, 4, 5])) == 2 / 32
+    assert signed_rank(np.array([-1.0, 2, 3, 4, 5])) == 4 / 32
+    assert signed_rank(np.array([1.0, -2, -3, -4, -5])) == 4 / 32
+
+
+def test_signed_rank_tests_the_mean_over_seeds():
+    """Each seed alone would say otherwise."""
+    assert signed_rank(np.array([[9.0, -1, -1, -1, -1], [-7, 5, 7, 9, 11]])) == 2 / 32
+
+
+def test_signed_rank_of_no_difference_at_all():
+    assert signed_rank(np.zeros(5)) == signed_rank(np.array([[1.0, -2], [-1, 2]])) == 1
+
+
+def test_holm_by_hand():
+    """Ascending: .01 times 4, .02 times 3, .03 times 2 but not below the one before, and .9 as it is."""
+    assert_allclose(holm(np.array([0.9, 0.02, 0.01, 0.03])), [0.9, 0.06, 0.04, 0.06])
+    assert_allclose(holm(np.array([0.6, 0.7])), [1, 1])

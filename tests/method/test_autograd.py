@@ -1,0 +1,216 @@
+"""Batch norm beneath a gradient penalty, and layers whose double backward is cheap: what they change, and what not."""
+
+import pytest
+import torch
+from torch import nn
+from torch.autograd import grad
+from torch.nn import functional as F
+from torch.testing import assert_close
+
+from jsigr_lib.method.autograd import BatchStatistics, CheapDoubleBackward, trains_batch_norm
+
+# the statistics of a batch, carried from a pass in training mode to one in evaluation mode
+
+NETWORKS = {
+    "images": (nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 3, 2)), (6, 2, 5, 5)),
+    "vectors": (nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.Linear(4, 3)), (6, 5)),
+    "without weights": (nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3, affine=False), nn.Tanh()), (6, 2, 5, 5)),
+    "without running statistics": (nn.Sequential(nn.BatchNorm1d(5, track_running_stats=False)), (6, 5)),
+    "two": (nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 4), nn.BatchNorm1d(4), nn.Tanh()), (6, 5)),
+}
+
+
+@pytest.fixture(params=NETWORKS)
+def network(request, fixed_seed):
+    model, shape = NETWORKS[request.param]
+    return model.double(), torch.randn(shape, dtype=torch.double)
+
+
+def carried(model, x, some):
+    """Logits of `x` in training mode, and of `some` in evaluation mode as if they were in that batch."""
+    statistics = BatchStatistics()
+    with statistics:
+        z = model.train()(x)
+    with statistics:
+        return z, model.eval()(some)
+
+
+def test_the_batch_itself_gives_the_same_logits_and_weight_gradients(network):
+    model, x = network
+    train, evaluation = carried(model, x, x)
+    assert_close(evaluation, train)
+    weights = list(model.parameters())
+    by_weights = [grad(z.sin().sum(), weights, retain_graph=True) for z in (evaluation, train)]
+    assert_close(*by_weights)
+
+
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "without running statistics"])
+def test_each_sample_is_normalised_as_in_its_batch_and_differentiated_by_itself(name, fixed_seed):
+    model, shape = NETWORKS[name]
+    x = torch.randn(shape, dtype=torch.double)
+    some = x[1:3].clone().requires_grad_()
+    train, evaluation = carried(model.double(), x, some)
+    assert_close(evaluation, train[1:3])
+    (gradient,) = grad(evaluation[0].sin().sum(), some)
+    assert gradient[0].abs().max() > 0 and gradient[1].abs().max() == 0
+
+
+def test_a_layer_that_was_in_evaluation_mode_keeps_its_own_statistics(fixed_seed):
+    model = nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 4), nn.BatchNorm1d(4)).double().train()
+    model[0].eval()
+    model[0].running_mean += 1
+    x, statistics = torch.randn(6, 5, dtype=torch.double), BatchStatistics()
+    with statistics:
+        z = model(x)
+    with statistics:
+        assert_close(model.eval()(x), z)
+
+
+def test_running_statistics_are_those_of_one_pass(fixed_seed):
+    model, x = nn.BatchNorm1d(5), torch.randn(6, 5)
+    expected = nn.BatchNorm1d(5)
+    expected(x)
+    carried(model, x, x)
+    assert_close(model.state_dict(), expected.state_dict())
+
+
+def test_who_trains_batch_norm():
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    assert trains_batch_norm(model) and not trains_batch_norm(model.eval()) and not trains_batch_norm(nn.Linear(2, 2))
+
+
+# layers whose double backward is cheap
+
+
+class Inplace(nn.Module):
+    """A residual connection around an in-place ReLU, whose input changes with it."""
+
+    def forward(self, x):
+        y = x * 2
+        return F.relu(y, inplace=True) + y
+
+
+def normalised(channels: int, affine: bool = True) -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(channels, affine=affine).eval()
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    return norm
+
+
+BODIES = {
+    "plain": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.ReLU(), nn.Conv2d(4, 3, 2)),
+    "no bias": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.ReLU(), nn.Conv2d(4, 3, 2)),
+    "strided": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, stride=2, padding=1), nn.Tanh(), nn.Conv2d(4, 3, 1)),
+    "uneven": lambda: nn.Sequential(nn.Conv2d(2, 4, (3, 1), stride=(1, 2), padding=(0, 1)), nn.ReLU()),
+    "dilated": lambda: nn.Sequential(nn.Conv2d(2, 4, 2, dilation=2), nn.Softplus()),
+    "groups": lambda: nn.Sequential(nn.Conv2d(2, 4, 3, groups=2), nn.ReLU()),
+    "same padding": lambda: nn.Sequential(nn.Conv2d(2, 3, 3, padding="same"), nn.Tanh()),
+    "batch norm": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), normalised(4), nn.ReLU(), nn.Conv2d(4, 3, 2)),
+    "batch norm without weights": lambda: nn.Sequential(normalised(2, affine=False), nn.Conv2d(2, 3, 3), nn.Tanh()),
+    "batch norm in training": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
+    "batch norm without statistics": lambda: nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False).eval()),
+    "in place": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), Inplace()),
+}
+
+
+@pytest.fixture(params=BODIES)
+def model(request, fixed_seed):
+    return nn.Sequential(BODIES[request.param](), nn.Flatten(), nn.LazyLinear(3), nn.Softplus()).double()
+
+
+@pytest.fixture
+def images(fixed_seed, model):
+    x = torch.randn(3, 2, 6, 5, dtype=torch.double)
+    model(x)  # the last layer finds its size
+    return x
+
+
+def derivatives(model, x, layers=None):
+    """Value, gradients by the input, by the weights, and by the weights of a norm of the former."""
+    x = x.clone().requires_grad_()
+    weights = list(model.parameters())
+    if layers is None:
+        z = model(x)
+        (g,) = torch.autograd.grad(z.square().sum(), x, create_graph=True)
+    else:
+        with layers:
+            z = model(x)
+        with layers.inputs_only():
+            (g,) = torch.autograd.grad(z.square().sum(), x, create_graph=True)
+    penalty = (g.square() * torch.linspace(0, 1, g.numel()).view_as(g)).sum()
+    first = torch.autograd.grad(z.sum(), weights, retain_graph=True, materialize_grads=True)
+    both = torch.autograd.grad(penalty + z.sum(), weights, materialize_grads=True)
+    return [z, g, *first, *both]
+
+
+def test_value_and_derivatives_are_those_of_torch(model, images):
+    expected = derivatives(model, images)
+    for found, truth in zip(derivatives(model, images, CheapDoubleBackward()), expected, strict=True):
+        assert_close(found, truth)
+
+
+def test_weights_keep_their_gradient_under_create_graph(model, images):
+    """A loss whose backward pass is itself differentiated, by the weights and beyond what the penalty needs."""
+
+    def curvature(context):
+        with context:
+            z = model(images)
+        weights = list(model.parameters())
+        first = torch.autograd.grad(z.square().mean(), weights, create_graph=True, materialize_grads=True)
+        return torch.autograd.grad(sum(g.square().sum() for g in first), weights, materialize_grads=True)
+
+    for found, truth in zip(curvature(CheapDoubleBackward()), curvature(torch.enable_grad()), strict=True):
+        assert_close(found, truth)
+
+
+def test_third_derivative(images):
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten()).double()
+
+    def third(layers):
+        x = images.clone().requires_grad_()
+        with layers:
+            z = model(x)
+        (g,) = torch.autograd.grad(z.sum(), x, create_graph=True)
+        (h,) = torch.autograd.grad(g.square().sum(), x, create_graph=True)
+        return torch.autograd.grad(h.square().sum(), [x, *model.parameters()], materialize_grads=True)
+
+    for found, truth in zip(third(CheapDoubleBackward()), third(torch.enable_grad()), strict=True):
+        assert_close(found, truth)
+
+
+def test_inputs_only_skips_the_weights_and_only_there(images):
+    convolution, layers = nn.Conv2d(2, 3, 3).double(), CheapDoubleBackward()
+    with layers:
+        z = convolution(images.requires_grad_())
+    with pytest.raises(RuntimeError, match="boom"), layers.inputs_only():
+        assert torch.autograd.grad(z.sum(), convolution.weight, retain_graph=True, allow_unused=True) == (None,)
+        raise RuntimeError("boom")
+    assert torch.autograd.grad(z.sum(), convolution.weight)[0].abs().sum() > 0
+
+
+def test_leaves_other_calls_and_code_outside_alone(images):
+    with CheapDoubleBackward():
+        inside = F.conv2d(images[0], torch.ones(1, 2, 2, 2, dtype=torch.double))  # an unbatched image
+        assert type(F.conv2d(images, torch.ones(1, 2, 2, 2, dtype=torch.double).requires_grad_()).grad_fn).__name__ == (
+            "_ConvolutionBackward"
+        )
+    assert inside.shape == (1, 5, 4)
+    outside = F.conv2d(images, torch.ones(1, 2, 2, 2, dtype=torch.double).requires_grad_())
+    assert type(outside.grad_fn).__name__ == "ConvolutionBackward0"
+
+
+def test_arguments_may_be_named(images):
+    weight = torch.randn(2, 2, 2, 2, dtype=torch.double, requires_grad=True)
+    named = {"input": images, "weight": weight, "stride": (2, 1), "padding": 1}
+    with CheapDoubleBackward():
+        assert_close(F.conv2d(**named), F.conv2d(images, weight, None, (2, 1), 1))
+        assert_close(F.relu(input=images), images.clamp_min(0))
+
+
+def test_autocast_keeps_torchs_own_layers(images):
+    convolution = nn.Conv2d(2, 3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16), CheapDoubleBackward() as layers:
+        z = convolution(images.float().requires_grad_())
+    assert z.dtype == torch.bfloat16
+    with layers.inputs_only():
+        torch.autograd.grad(z.float().sum(), convolution.weight)

@@ -1,0 +1,269 @@
+"""The real pipeline at smoke scale: five notebooks through papermill, verified and published."""
+
+import json
+import shutil
+import threading
+import time
+
+import nbformat
+import pandas as pd
+import pytest
+
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.pipeline import pipeline
+from jsigr_lib.records import record
+from jsigr_lib.study import robustness
+from jsigr_lib.study.cells import robustness_cells
+from jsigr_lib.study.study import Study
+
+pytestmark = pytest.mark.slow
+
+
+def test_everything_declared_is_published(smoke_run):
+    for name in pipeline.NAMES:
+        executed = nbformat.read(smoke_run.notebooks / f"{name}.ipynb", as_version=4)
+        for file in pipeline.declared_outputs(executed):
+            assert (smoke_run.figures / file).stat().st_size > 0
+    manifest = json.loads((smoke_run.figures / "manifest.json").read_text())
+    on_disk = {path.name for path in smoke_run.figures.iterdir()} - {"manifest.json"}
+    assert set(manifest["sha256"]) == on_disk
+    for name, sha in manifest["sha256"].items():
+        assert record.sha256((smoke_run.figures / name).read_bytes()) == sha
+    notebooks = {path.name: record.sha256(path.read_bytes()) for path in smoke_run.notebooks.iterdir()}
+    assert manifest["executed"] == notebooks
+    assert set(notebooks) == {f"{name}.ipynb" for name in pipeline.NAMES}
+
+
+def test_run_accounts_for_itself(smoke_run):
+    assert 0.1 < smoke_run.peak_memory_gb < 3
+    assert smoke_run.seconds > 0
+    assert "CPU" in smoke_run.machine
+
+
+def test_executed_notebooks_show_every_figure_with_alt_text(smoke_run):
+    for name in pipeline.NAMES:
+        executed = nbformat.read(smoke_run.notebooks / f"{name}.ipynb", as_version=4)
+        images = [
+            output.metadata["image/png"]
+            for cell in executed.cells
+            if cell.cell_type == "code"
+            for output in cell.outputs
+            if "image/png" in output.get("data", {})
+        ]
+        assert len(images) == len(executed.metadata["jsigr"]["figures"])
+        assert all(len(image["alt"]) > 40 for image in images)
+
+
+def test_tables_hold_numbers_that_can_be_true(smoke_run):
+    robustness = pd.read_csv(smoke_run.figures / "robustness.csv")
+    assert ((robustness.low <= robustness.accuracy) & (robustness.accuracy <= robustness.high)).all()
+    images = robustness.groupby("attack").images.max()
+    assert images[["mi-fgsm", "square", "autoattack"]].tolist() == [200, 20, 10]
+    assert set(robustness.threat) == {"clean", "white-box", "black-box", "transfer"}
+    assert set(robustness[robustness.attack == "autoattack"].defence) == {"jsigr"}
+    assert robustness["flags"].notna().all()
+    card = pd.read_csv(smoke_run.figures / "scorecard.csv")
+    assert set(card.verdict) <= {"supported", "partly supported", "not supported", "not tested"}
+    assert pd.read_csv(smoke_run.figures / "theory_checks.csv").holds.all()
+
+
+@pytest.mark.parametrize("notebooks", [["02", "04"], pytest.param(None, marks=pytest.mark.torture)])
+def test_second_run_is_byte_identical_and_makes_nothing(smoke_run, tmp_path, notebooks):
+    """The other notebooks: test_determinism.py."""
+    again = pipeline.run(profile="smoke", notebooks=notebooks, out=tmp_path)
+    assert again.made == 0
+    made, all_ = (
+        {path.name for path in run.figures.iterdir() if path.suffix in (".csv", ".png")} - {"cost_vs_robustness.png"}
+        for run in (again, smoke_run)
+    )
+    assert made == all_ if notebooks is None else len(made) > 15 and made < all_
+    for name in made:
+        assert (smoke_run.figures / name).read_bytes() == (again.figures / name).read_bytes(), name
+
+
+def test_executed_notebooks_are_equal_between_runs_and_name_no_machine(smoke_run):
+    for name in pipeline.NAMES:
+        text = (smoke_run.notebooks / f"{name}.ipynb").read_text()
+        assert '"papermill"' not in text
+        assert str(pipeline.ROOT) not in text
+        assert f'out = \\"{smoke_run.figures}\\"' in text  # where the figures came to lie
+
+
+def test_failing_notebook_publishes_nothing(smoke_run, tmp_path, monkeypatch):
+    broken = tmp_path / "notebooks"
+    shutil.copytree(pipeline.NOTEBOOKS, broken, ignore=shutil.ignore_patterns("executed"))
+    source = nbformat.read(broken / "05_claims.ipynb", as_version=4)
+    source.cells.append(nbformat.v4.new_code_cell("raise ArithmeticError('planted')"))
+    nbformat.write(source, broken / "05_claims.ipynb")
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", broken)
+    monkeypatch.setattr(pipeline, "RUNS", tmp_path / "runs")
+    published = tmp_path / "out"
+    shutil.copytree(smoke_run.figures, published / "figures" / "smoke")
+    before = {path.name: path.read_bytes() for path in (published / "figures" / "smoke").iterdir()}
+    with pytest.raises(RuntimeError, match=r"05_claims failed.*planted.*05_claims.ipynb"):
+        pipeline.run(profile="smoke", notebooks=["05"], out=published)
+    assert {path.name: path.read_bytes() for path in (published / "figures" / "smoke").iterdir()} == before
+    assert (tmp_path / "runs" / "failed" / "05_claims.ipynb").exists()
+
+
+@pytest.fixture
+def execute(tmp_path, monkeypatch):
+    """execute(source): a notebook with one cell of this code after its parameters, run through papermill."""
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(pipeline, "RUNS", tmp_path / "runs")
+
+    def call(source: str, **options) -> None:
+        metadata = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+        notebook = nbformat.v4.new_notebook(metadata=metadata)
+        notebook.cells = [
+            nbformat.v4.new_code_cell("profile = 'smoke'", metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell(source),
+        ]
+        nbformat.write(notebook, tmp_path / "01_theory.ipynb")
+        pipeline.execute("01_theory", tmp_path / "out.ipynb", {}, **options)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("raise ArithmeticError('plan\\nted')", r"in cell \[2\] \(ArithmeticError: plan\nted\)"),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", r"in cell \[2\] \(its kernel was killed, .*\)"),
+        ("import time; time.sleep(600)", r"in cell \[2\] \(it took longer than --timeout 0.1 minutes\)"),
+        ("raise SystemExit(1)", r"in cell \[2\] \(SystemExit: 1\)"),
+    ],
+)
+def test_failed_notebook_says_where_and_why(execute, tmp_path, source, reason):
+    with pytest.raises(
+        RuntimeError, match=rf"^notebook 01_theory failed {reason}; see {tmp_path}/runs/failed/out.ipynb$"
+    ):
+        execute(source, timeout=0.1)
+    assert (tmp_path / "runs" / "failed" / "out.ipynb").exists()
+
+
+def test_failed_cell_is_the_one_that_started_last(tmp_path):
+    """A kernel that was killed at once may not have told the number of its cell."""
+    cells = [nbformat.v4.new_code_cell("pass") for _ in range(3)]
+    for cell, start in zip(cells, ("now", "now", None), strict=True):
+        cell.metadata["papermill"] = {"start_time": start}
+    cells.insert(1, nbformat.v4.new_markdown_cell("# text"))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "failed.ipynb")
+    assert pipeline._where(tmp_path / "failed.ipynb") == " in cell [2]"
+    assert pipeline._where(tmp_path / "missing.ipynb") == ""
+
+
+def test_input_error_in_a_notebook_stays_one(execute, tmp_path):
+    """A damaged artefact is found when a notebook reads it; the user did that, so the exit code is 2."""
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(b"half")
+    with pytest.raises(InputError, match=r"weights.safetensors is no complete artefact"):
+        execute(f"from pathlib import Path\nfrom jsigr_lib.store.artefacts import read\nread(Path({str(path)!r}))")
+
+
+def test_full_disk_for_the_failed_copy_hides_no_failure(execute, monkeypatch):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pipeline.shutil, "copyfile", full)
+    with pytest.raises(RuntimeError, match=r"^notebook 01_theory failed in cell \[2\] \(ZeroDivisionError: .*\)$"):
+        execute("1 / 0")
+
+
+def test_verify_does_not_believe_papermill(smoke_run, tmp_path):
+    path = tmp_path / "02_training.ipynb"
+    executed = nbformat.read(smoke_run.notebooks / path.name, as_version=4)
+    nbformat.write(executed, path)
+    pipeline.verify(path, smoke_run.figures)
+    with pytest.raises(RuntimeError, match="did not make"):
+        pipeline.verify(path, tmp_path)
+    executed.cells[-2].execution_count = None
+    nbformat.write(executed, path)
+    with pytest.raises(RuntimeError, match="never ran"):
+        pipeline.verify(path, smoke_run.figures)
+
+
+def test_verify_compares_every_file_with_its_record(smoke_run, tmp_path):
+    executed = smoke_run.notebooks / "05_claims.ipynb"
+    for suffix in ("csv", "md", "png", "svg"):
+        figures = tmp_path / suffix
+        shutil.copytree(smoke_run.figures, figures)
+        pipeline.verify(executed, figures)
+        with open(figures / f"scorecard.{suffix}", "ab") as file:
+            file.write(b" ")
+        with pytest.raises(RuntimeError, match=rf"scorecard.{suffix} differs from what scorecard.json says of it"):
+            pipeline.verify(executed, figures)
+
+
+def test_manifest_knows_code_software_times_and_artefacts(smoke_run):
+    manifest = json.loads((smoke_run.figures / "manifest.json").read_text())
+    assert list(manifest["notebooks"]) == list(pipeline.NAMES)
+    assert all(started <= finished for started, finished in manifest["notebooks"].values())
+    assert manifest["run"]["machine"] in manifest["environment"]["machine"]
+    assert manifest["code"]["sources"] == record.sources_sha256()
+    assert len(manifest["artefacts"]) > 100 and all(manifest["artefacts"].values())
+
+
+def test_settings_never_touch_the_published_run(monkeypatch, tmp_path):
+    """A run with other settings goes to runs/custom unless told where."""
+    monkeypatch.setattr(pipeline, "RUNS", tmp_path)
+    monkeypatch.setattr(pipeline, "execute", lambda name, output, parameters, timeout: output.write_text("{}"))
+    monkeypatch.setattr(pipeline, "verify", lambda executed, figures: None)
+    monkeypatch.setattr(pipeline, "tidy", lambda executed, staged, published: None)
+    monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
+    summary = pipeline.run(profile="smoke", settings={"eps": 0.05})
+    assert tmp_path / "custom" in summary.figures.parents
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])
+def test_timeout_is_a_time(tmp_path, timeout):
+    with pytest.raises(InputError, match=r"^timeout = "):
+        pipeline.run(profile="smoke", out=tmp_path / "out", timeout=timeout)
+    assert not (tmp_path / "out").exists()
+
+
+def test_selection_of_notebooks():
+    assert pipeline.select(None) == list(pipeline.NAMES)
+    assert pipeline.select(["03", "01_theory", "03"]) == ["01_theory", "03_transfer_attacks"]
+    with pytest.raises(InputError, match="'6'"):
+        pipeline.select(["6"])
+
+
+@pytest.mark.parametrize("architecture", ["resnet8", "wrn28-10"])
+def test_paper_profile_at_tiny_scale_on_an_image_folder(tmp_path, image_folder, architecture):
+    """The paper profile's own code path: colour images, residual networks with batch norm, several seeds."""
+    profile = tmp_path / "tiny.toml"
+    text = (pipeline.ROOT / "jsigr_lib" / "study" / "profiles" / "paper.toml").read_text()
+    text = text.replace('["resnet18", "wrn28-10"]', f'["{architecture}", "resnet18"]')
+    text = text.replace(
+        "widths = { vgg = 64, resnet8 = 32 }", "widths = { vgg = 8, resnet8 = 8, resnet18 = 8, wrn28-10 = 8 }"
+    )
+    profile.write_text(text)
+    study = Study(
+        str(profile),
+        dataset="folder",
+        data_root=str(image_folder),
+        train_images=16,
+        validation_images=8,
+        test_images=8,
+        saliency_images=4,
+        seeds=[0, 1],
+        epochs=1,
+        surrogate_epochs=1,
+        runs=tmp_path / "runs",
+        jobs=1,
+    )
+    networks = [study.training("jsigr", seed=seed) for seed in study.profile.seeds]
+    study.make(networks)
+    cells = [cell for cell in robustness_cells(study) if cell.row["defence"] == "jsigr"][:3]
+    table = robustness.accuracy_table(study, cells)
+    assert table.seeds.eq(2).all()
+    assert table.accuracy.between(0, 1).all()
+
+
+def test_peak_memory_counts_children():
+    with pipeline.PeakMemory(interval=0.05) as memory:
+        block = bytearray(200_000_000)
+        time.sleep(0.3)
+    assert memory.peak > len(block)
+    assert threading.active_count() >= 1

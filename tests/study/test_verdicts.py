@@ -1,0 +1,300 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from jsigr_lib.method.errors import InputError
+from jsigr_lib.study import verdicts
+from jsigr_lib.study.claims import Claim, load_claims
+from jsigr_lib.study.robustness import Outcomes, correct_of
+from jsigr_lib.study.verdicts import contrasts, scorecard, values_per_image, verdict
+
+LEDGER = load_claims()
+TESTS = [(claim, test) for claim in LEDGER for test in claim.tests]
+
+
+def claim_of(*tests: tuple, **fields) -> Claim:
+    """A claim with tests (measure, a, b, margin)."""
+    made = [dict(zip(("measure", "a", "b", "margin"), test, strict=True)) for test in tests]
+    return Claim(**{"id": "c", "statement": "It is so.", "figure": "f", **fields}, tests=made)
+
+
+def rows_of(*rows: tuple) -> pd.DataFrame:
+    """Contrasts (measure, a, b, outcome), and the margin if it is not 0."""
+    return pd.DataFrame([(*row, 0.0)[:5] for row in rows], columns=["measure", "a", "b", "outcome", "margin"])
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """measured({defence: {(measure, context): values}}): what the networks are said to have done."""
+
+    def say(values: dict) -> None:
+        monkeypatch.setattr(verdicts, "values_per_image", lambda study, architecture, defence: values[defence])
+        monkeypatch.setattr("jsigr_lib.measure.statistics.DRAWS", 200)
+
+    return say
+
+
+# verdicts
+
+
+ONE, TWO, RIVAL, HARDER = ("m", "a", "b", 0.0), ("n", "a", "b", 0.0), ("m", "a", "c", 0.0), ("m", "a", "c", 0.1)
+
+
+@pytest.mark.parametrize(
+    ("tests", "rows", "expected"),
+    [
+        ([ONE], [("m", "a", "b", "holds")], "supported"),
+        ([ONE], [("m", "a", "b", "undecided")], "not supported"),
+        ([ONE], [("m", "a", "b", "fails")], "not supported"),
+        ([ONE], [], "not tested"),
+        ([ONE], [("m", "b", "a", "holds")], "not tested"),
+        ([ONE], [("n", "a", "b", "holds")], "not tested"),
+        ([ONE], [("m", "a", "c", "holds")], "not tested"),
+        # several contexts or architectures: each has to hold
+        ([ONE], [("m", "a", "b", "holds"), ("m", "a", "b", "holds")], "supported"),
+        ([ONE], [("m", "a", "b", "holds"), ("m", "a", "b", "undecided")], "not supported"),
+        ([ONE], [("m", "a", "b", "fails"), ("m", "a", "b", "holds")], "not supported"),
+        # several tests
+        ([ONE, TWO], [("m", "a", "b", "holds"), ("n", "a", "b", "holds")], "supported"),
+        ([ONE, TWO], [("m", "a", "b", "holds"), ("n", "a", "b", "undecided")], "partly supported"),
+        ([ONE, TWO], [("m", "a", "b", "fails"), ("n", "a", "b", "holds")], "partly supported"),
+        ([ONE, TWO], [("m", "a", "b", "fails"), ("n", "a", "b", "undecided")], "not supported"),
+        ([ONE, TWO], [("m", "a", "b", "holds")], "not tested"),
+        (
+            [ONE, TWO],
+            [("m", "a", "b", "holds"), ("m", "a", "b", "fails"), ("n", "a", "b", "holds")],
+            "partly supported",
+        ),
+        # several rivals: one test, and each has to be beaten
+        ([ONE, RIVAL], [("m", "a", "b", "holds"), ("m", "a", "c", "holds")], "supported"),
+        ([ONE, RIVAL], [("m", "a", "b", "holds"), ("m", "a", "c", "fails")], "not supported"),
+        ([ONE, HARDER], [("m", "a", "b", "holds"), ("m", "a", "c", "fails", 0.1)], "partly supported"),
+        ([ONE], [("m", "a", "b", "holds", 0.1)], "not tested"),
+    ],
+)
+def test_verdict(tests, rows, expected):
+    assert verdict(claim_of(*tests), rows_of(*rows)) == expected
+
+
+# contrasts
+
+
+def pair(a: np.ndarray, b: np.ndarray, measure: str = "m", context: str = "") -> dict:
+    return {"jsigr": {(measure, context): np.atleast_2d(a)}, "standard": {(measure, context): np.atleast_2d(b)}}
+
+
+NOISE = np.random.default_rng(0).normal(size=40)
+
+
+def test_difference_is_a_minus_b_and_paired(study, measured):
+    """The same noise on both sides cancels: an interval of no width."""
+    measured(pair(NOISE + 0.3, NOISE))
+    row = contrasts(study, [claim_of(("m", "jsigr", "standard", 0.1))]).iloc[0]
+    assert (row.difference, row.low, row.high) == pytest.approx((0.3, 0.3, 0.3))
+    assert (row.outcome, row.images, row.seeds, row.margin) == ("holds", 40, 1, 0.1)
+    assert row.test == "J-SIGR − standard, m"
+    assert (row.claim, row.architecture, row.measure, row.a, row.b) == ("c", "small-cnn", "m", "jsigr", "standard")
+    turned = contrasts(study, [claim_of(("m", "standard", "jsigr", 0.1))]).iloc[0]
+    assert (turned.difference, turned.outcome) == (pytest.approx(-0.3), "fails")
+
+
+@pytest.mark.parametrize(
+    ("shift", "margin", "outcome"),
+    [
+        (0.5, 0.25, "holds"),
+        (0.5, 0.5, "fails"),  # it has to be above the margin
+        (0.5, 0.75, "fails"),
+        (-0.5, -0.75, "holds"),
+        (0.0, 0.0, "fails"),
+    ],
+)
+def test_outcome_of_a_sure_difference(study, measured, shift, margin, outcome):
+    measured(pair(np.ones(8) * shift, np.zeros(8)))
+    assert contrasts(study, [claim_of(("m", "jsigr", "standard", margin))]).outcome.tolist() == [outcome]
+
+
+def test_outcome_of_an_unsure_difference(study, measured):
+    values = NOISE - NOISE.mean() + 0.2  # 0.2 with a standard error of 0.16
+    measured(pair(values, np.zeros(40)))
+    outcomes = [
+        contrasts(study, [claim_of(("m", "jsigr", "standard", margin))]).outcome.item() for margin in (-0.5, 0.2, 0.9)
+    ]
+    assert outcomes == ["holds", "undecided", "fails"]
+
+
+def test_truth_values_are_subtracted_as_numbers(study, measured):
+    measured(pair(np.array([True, True, False, True]), np.array([False, True, True, False])))
+    assert contrasts(study, [claim_of(("m", "jsigr", "standard", 0.0))]).difference.item() == 0.25
+
+
+def test_each_context_is_a_row(study, measured):
+    values = {
+        name: {
+            ("t", "from mlp"): np.full((1, 4), level),
+            ("t", "from vgg"): np.zeros((1, 4)),
+            ("u", ""): np.ones((1, 4)),
+        }
+        for name, level in (("jsigr", 1.0), ("standard", 0.0))
+    }
+    measured(values)
+    claim = claim_of(("t", "jsigr", "standard", 0.5))
+    rows = contrasts(study, [claim])
+    assert rows.context.tolist() == ["from mlp", "from vgg"]
+    assert rows.outcome.tolist() == ["holds", "fails"]
+    assert rows.test.tolist() == ["J-SIGR − standard, t from mlp", "J-SIGR − standard, t from vgg"]
+    assert verdict(claim, rows) == "not supported"
+
+
+def test_what_the_profile_lacks_is_left_out(study, measured):
+    measured(pair(NOISE + 1, NOISE))
+    tests = [("m", "jsigr", "standard", 0.0)]
+    assert len(contrasts(study, [claim_of(*tests, architectures=2)])) == 0
+    assert len(contrasts(study, [claim_of(("m", "jsigr", "unheard-of", 0.0))])) == 0
+    assert len(contrasts(study, [claim_of(("unheard-of", "jsigr", "standard", 0.0))])) == 0
+    two = study.profile.model_copy(update={"architectures": ["small-cnn", "vgg"]})
+    everyone = {(one, name): [] for one in two.architectures for name in study.labels}
+    own = {"profile": two, "labels": study.labels, "data_name": "its own", "replications": {}}
+    other = type("Two", (), {**own, "targets": staticmethod(lambda: everyone)})
+    assert contrasts(other, [claim_of(*tests, architectures=2)]).architecture.tolist() == ["small-cnn", "vgg"]
+
+
+def test_values_per_image_are_those_of_the_outcomes(study, table):
+    table("contrasts")
+    values = values_per_image(study, "small-cnn", "jsigr")
+    assert {value.shape for value in values.values()} == {(1, 32), (1, 8), (1, 3)}
+    correct = correct_of(study, [Outcomes(target=study.training("jsigr"))])
+    assert (values["clean accuracy", ""] == correct).all()
+    assert {context for measure, context in values if measure == "transfer accuracy"} == {"from mlp", "from vgg"}
+    accuracy = table("accuracy").query(
+        "defence == 'jsigr' and attack in ['mi-fgsm', 'pgd'] and norm == 'linf' and eps == 0.1"
+    )
+    accuracy = accuracy[accuracy.source.isin(["itself", "mlp", "vgg"]) & accuracy.source_defence.isin(["", "standard"])]
+    assert len(accuracy) == 3
+    for row in accuracy.itertuples():
+        key = ("white-box accuracy", "") if row.threat == "white-box" else ("transfer accuracy", f"from {row.source}")
+        assert values[key].mean() == row.accuracy
+
+
+def test_contrasts_of_the_real_claims(study, table):
+    rows, accuracy = table("contrasts"), table("accuracy")
+    tested = [(claim, test) for claim, test in TESTS if claim.architectures == 1]
+    assert len(rows) == sum(2 if test.measure == "transfer accuracy" else 1 for _, test in tested)
+    assert set(rows.outcome) <= {"holds", "fails", "undecided"}
+    assert (rows.low <= rows.difference).all() and (rows.difference <= rows.high).all()
+    headline = "source == 'mlp' and source_defence == 'standard' and attack == 'mi-fgsm' and norm == 'linf'"
+    transfer = accuracy.query(headline).set_index("defence").accuracy
+    row = rows[(rows.claim == "transfer") & (rows.context == "from mlp")].iloc[0]
+    assert row.difference == pytest.approx(transfer["jsigr"] - transfer["standard"])
+    assert rows[rows.measure == "transfer accuracy"]["flags"].str.contains("few images").all()
+    assert set(rows[rows.measure == "linearised robustness"]["flags"]) == {"none"}
+
+
+# the scorecard
+
+
+def test_scorecard(study, table):
+    card = scorecard(study, LEDGER, table("contrasts"))
+    assert list(card) == ["claim", "statement", "data", "verdict", "evidence", "paper", "n", "caveat", "figure"]
+    assert set(card.data) == {"Fashion-MNIST"}
+    assert set(card.paper) == {"not entered"}
+    assert card.claim.tolist() == [claim.id for claim in LEDGER]
+    card = card.set_index("claim")
+    assert card.verdict["architectures"] == "not tested"
+    assert card.evidence["architectures"] == "this run lacks what the test needs"
+    assert card.n["architectures"] == "none"
+    assert card.n["transfer"] == "32 images, 1 seed"
+    assert card.n["linearised"] == "8 images, 1 seed"
+    assert set(card.verdict) <= {"supported", "partly supported", "not supported", "not tested"}
+
+
+def test_scorecard_shows_the_differences(study, measured):
+    measured(pair(NOISE + 0.5, NOISE))
+    claim = claim_of(("m", "jsigr", "standard", 0.1), figure="g", caveat="Mind it.")
+    row = scorecard(study, [claim], contrasts(study, [claim])).iloc[0]
+    assert row.to_dict() == {
+        "claim": "c",
+        "statement": "It is so.",
+        "data": "Fashion-MNIST",
+        "verdict": "supported",
+        "evidence": "J-SIGR − standard, m: +0.500 [+0.500, +0.500], holds",
+        "paper": "not entered",
+        "n": "40 images, 1 seed",
+        "caveat": "Mind it.",
+        "figure": "g",
+    }
+
+
+def test_scorecard_shows_the_smallest_of_several(study, measured):
+    """Each context has to hold, so the one that is hardest to hold is the one to show."""
+    standard = {("t", "from mlp"): np.zeros((2, 4)), ("t", "from vgg"): np.zeros((2, 4))}
+    measured(
+        {
+            "jsigr": {("t", "from mlp"): np.full((2, 4), 0.4), ("t", "from vgg"): np.full((2, 4), 0.1)},
+            "standard": standard,
+        }
+    )
+    claim = claim_of(("t", "jsigr", "standard", 0.2))
+    row = scorecard(study, [claim], contrasts(study, [claim])).iloc[0]
+    smallest = "+0.100 [+0.100, +0.100] from vgg to small-cnn, the smallest of 2: 1 holds, 1 fails"
+    assert row.evidence == f"J-SIGR − standard, t: {smallest}"
+    assert (row.n, row.verdict) == ("4 images, 2 seeds", "not supported")
+
+
+def test_flags_of_a_test_do_not_look_like_another_test(study, measured):
+    """Tests are parted by semicolons."""
+    measured(pair(NOISE + 0.5, NOISE))
+    claim = claim_of(("m", "jsigr", "standard", 0.1))
+    rows = contrasts(study, [claim]).assign(flags="few images; more effort helps")
+    (card,) = scorecard(study, [claim], rows).itertuples()
+    assert card.evidence.endswith("(flags: few images, more effort helps)") and "; " not in card.evidence
+
+
+def test_each_data_set_has_a_verdict_of_its_own(tiny, study, measured, tmp_path, monkeypatch):
+    """Of a replication, whatever the study itself finds; of one that nobody ran, none; of other margins, none."""
+    monkeypatch.setattr("jsigr_lib.study.study.FIGURES", tmp_path)
+    other, claim = tiny(study.store.root), claim_of(("m", "jsigr", "standard", 0.1))
+    measured(pair(NOISE, NOISE))
+    (tmp_path / "full-mnist").mkdir()
+    contrasts(other, [claim]).assign(data="MNIST").to_csv(tmp_path / "full-mnist" / "contrasts.csv", index=False)
+    measured(pair(NOISE + 0.5, NOISE))
+    both = tiny(study.store.root, replications=["full-mnist", "full-cifar10"])
+    rows = contrasts(both, [claim])
+    assert rows[["data", "outcome"]].to_numpy().tolist() == [["Fashion-MNIST", "holds"], ["MNIST", "fails"]]
+    card = scorecard(both, [claim], rows).set_index("data")
+    assert card.verdict.tolist() == ["supported", "not supported", "not tested"]
+    assert card.evidence["CIFAR-10 (JPEG copy)"] == verdicts.UNTESTED[False]
+    assert scorecard(both, [claim_of(("m", "jsigr", "standard", 0.2))], rows).verdict.tolist() == ["not tested"] * 3
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [("data,claim\nMNIST,it,more\n", "is no table"), ("data,claim\nMNIST,it\n", "full-mnist have the columns data, c")],
+)
+def test_replication_that_is_no_table_of_contrasts(tiny, study, measured, tmp_path, monkeypatch, content, says):
+    monkeypatch.setattr("jsigr_lib.study.study.FIGURES", tmp_path)
+    measured(pair(NOISE + 0.5, NOISE))
+    (tmp_path / "full-mnist").mkdir()
+    (tmp_path / "full-mnist" / "contrasts.csv").write_text(content)
+    both = tiny(study.store.root, replications=["full-mnist"])
+    with pytest.raises(InputError, match=says):
+        contrasts(both, [claim_of(("m", "jsigr", "standard", 0.1))])
+
+
+def test_scorecard_without_any_contrast(study):
+    card = scorecard(study, LEDGER, contrasts(study, []))
+    assert set(card.verdict) == {"not tested"}
+
+
+def test_trade_offs_are_the_numbers_of_the_other_tables(study, table):
+    paid = table("trade-offs").set_index("defence")
+    cost, measures = table("cost").set_index("defence"), table("measures")
+    assert list(paid.index) == list(study.profile.defences)
+    assert paid.cost.tolist() == cost.cost.tolist()
+    assert paid.clean.tolist() == cost.clean.tolist()
+    for column in ("", "_low", "_high"):
+        assert paid[f"transferred{column}"].tolist() == cost[column.strip("_") or "accuracy"].tolist()
+    own = measures[(measures.architecture == study.architecture) & (measures.measure == "agreement")]
+    own = own[(own["map"] == "gradient") & (own.input == "attacked")].set_index("defence").loc[paid.index]
+    assert paid.agreement.tolist() == own["mean"].tolist()
+    assert paid.agreement_low.tolist() == own.low.tolist()
+    assert paid.map_images.tolist() == own.images.tolist()
