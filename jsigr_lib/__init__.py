@@ -11,8 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jsigr_lib.explorer import pretrained
-    from jsigr_lib.measure import attributions
     from jsigr_lib.method import attacks, defences
     from jsigr_lib.method.errors import InputError
     from jsigr_lib.method.jacobian import jacobian_norm
