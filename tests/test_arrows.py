@@ -68,7 +68,9 @@ def test_the_method_does_not_import_the_face(found):
     assert found({"method/balls.py": "from jsigr_lib import JSIGR"})[0] == [("jsigr_lib.method.balls", "jsigr_lib")]
 
 
-@pytest.mark.parametrize("code", ["from jsigr_lib.method import judges", "def f():\n    import jsigr_lib.method.judges"])
+@pytest.mark.parametrize(
+    "code", ["from jsigr_lib.method import judges", "def f():\n    import jsigr_lib.method.judges"]
+)
 def test_a_circle_is_found(found, code):
     assert found({"method/attacks.py": code}) == ([], [["jsigr_lib.method.attacks", "jsigr_lib.method.judges"]])
 

@@ -5,36 +5,15 @@ from importlib.metadata import version
 
 import pytest
 
-from jsigr_lib.data.data import DataSpec
-from jsigr_lib.networks.zoo import Training
 from jsigr_lib.pipeline.plan import explain
 from jsigr_lib.store import artefacts
-from jsigr_lib.study.attacked import Attacked, Outcomes
-
-DATA = DataSpec(
-    dataset="fashion-mnist", content="0123456789abcdef" * 4, train_images=9, validation_images=2, test_images=2
-)
-NETWORK = Training(
-    data=DATA,
-    architecture="small-cnn",
-    objective="jsigr",
-    options=(("lambda_j", 0.01), ("lambda_s", 3.0)),
-    epochs=2,
-    batch_size=4,
-    learning_rate=0.1,
-    seed=0,
-)
-ATTACKED = Attacked(sources=NETWORK, attack="pgd", eps=0.1, settings=(("steps", 5),))
+from jsigr_lib.study.attacked import Outcomes
+from tests.specs import ATTACKED, DATA, NETWORK, changed
 
 
 def header(spec) -> dict:
     """As it comes from a file."""
     return json.loads(json.dumps(spec.made_from))
-
-
-def changed(spec, **fields):
-    """A spec from other fields: unlike model_copy, with a digest of its own."""
-    return type(spec)(**{**{name: getattr(spec, name) for name in type(spec).model_fields}, **fields})
 
 
 def reason(spec, *orphans) -> str:
@@ -91,10 +70,10 @@ def test_the_nearest_explains_and_the_latest_of_equals():
         (NETWORK, ["training"], "code of training.py changed"),
         (NETWORK, ["attacks", "zoo"], "code of attacks.py, zoo.py changed"),
         (NETWORK, ["data"], "code of data.py changed"),
-        (ATTACKED, ["outcomes"], "code of outcomes.py changed"),
+        (ATTACKED, ["attacked"], "code of attacked.py changed"),
         (ATTACKED, ["training"], "its model's code of training.py changed"),
         (ATTACKED, ["attacks"], "code of attacks.py changed"),  # its own too
-        (ATTACKED, ["outcomes", "training"], "code of outcomes.py changed, its model's code of training.py changed"),
+        (ATTACKED, ["attacked", "training"], "code of attacked.py changed, its model's code of training.py changed"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
 )

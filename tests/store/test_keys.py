@@ -19,8 +19,8 @@ from jsigr_lib.store import keys
 from jsigr_lib.store.keys import code_of
 from jsigr_lib.store.paths import PACKAGE
 from jsigr_lib.study.attacked import Outcomes
-
-from test_staleness import ATTACKED, NETWORK, changed  # isort: skip
+from tests import specs
+from tests.specs import ATTACKED, NETWORK, changed
 
 HELPER = """
 FACTOR = 3
@@ -189,7 +189,7 @@ def test_libraries_count_where_they_are_used(monkeypatch):
 
 EDITED = textwrap.dedent("""
     import json
-    from test_staleness import ATTACKED, NETWORK
+    from specs import ATTACKED, NETWORK
     from jsigr_lib.study.attacked import Outcomes
     specs = {"network": NETWORK, "attacked": ATTACKED, "outcomes": Outcomes(target=NETWORK, attacked=ATTACKED)}
     print(json.dumps({name: spec.digest for name, spec in specs.items()}))
@@ -199,7 +199,7 @@ EDITED = textwrap.dedent("""
 def digests_of(folder, edits: dict[str, tuple[str, str]]) -> dict[str, str]:
     """The digests that a copy of the library with these edits gives, in a process of its own."""
     shutil.copytree(PACKAGE, folder / "jsigr_lib", ignore=shutil.ignore_patterns("__pycache__", "front"))
-    shutil.copy(sys.modules["test_staleness"].__file__, folder)
+    shutil.copy(specs.__file__, folder)
     for file, (old, new) in edits.items():
         text = (folder / "jsigr_lib" / file).read_text()
         assert old in text
@@ -213,9 +213,9 @@ def test_edits_of_the_library_make_stale_what_they_decide(tmp_path):
     same = {"network": NETWORK.digest, "attacked": ATTACKED.digest}
     same["outcomes"] = Outcomes(target=NETWORK, attacked=ATTACKED).digest
     cases = {
-        "defence": ("defences.py", "class TRADES(", "class New(Adversarial):\n    pass\n\n\nclass TRADES("),
-        "loop": ("training.py", "learning_rate *", "0.1 * learning_rate *"),
-        "outcomes": ("outcomes.py", "right = predict", "right = 1 * predict"),
+        "defence": ("method/defences.py", "class TRADES(", "class New(Adversarial):\n    pass\n\n\nclass TRADES("),
+        "loop": ("networks/training.py", "learning_rate *", "0.1 * learning_rate *"),
+        "outcomes": ("study/attacked.py", "right = predict", "right = 1 * predict"),
     }
     stale = {"defence": set(), "loop": {*same}, "outcomes": {"outcomes"}}
     for case, (file, old, new) in cases.items():
