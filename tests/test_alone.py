@@ -93,14 +93,16 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def alone(wheel, tmp_path_factory) -> Path:
-    """The Python of an environment that has torch as this one has it, what torch itself asks for, and the wheel."""
-    python = environment(tmp_path_factory.mktemp("alone"))
-    (packages,) = python.parents[1].glob("lib/python*/site-packages")
+    """The Python of an environment that has the wheel, and sees torch as this one has it and what torch asks for. Those
+    are links in a folder outside the environment: what lies there counts for pip, and it never touches it."""
+    python, seen = environment(tmp_path_factory.mktemp("alone")), tmp_path_factory.mktemp("seen")
     for name in needed_by("torch"):
         about = importlib.metadata.distribution(name)
         for top in {file.parts[0] for file in about.files} - {"..", "__pycache__"}:
-            if not (packages / top).exists():
-                (packages / top).symlink_to(about.locate_file(top))
+            if not (seen / top).exists():
+                (seen / top).symlink_to(about.locate_file(top))
+    (packages,) = python.parents[1].glob("lib/python*/site-packages")
+    (packages / "seen.pth").write_text(f"{seen}\n")
     pip_offline(python, wheel)
     return python
 

@@ -6,7 +6,6 @@ Batch norm is in the model's own mode in every forward pass, as in the official 
 
 from collections.abc import Callable
 from copy import copy
-from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -122,7 +121,7 @@ class AdversarialTraining(Adversarial):
         """Those of the other objective, each on attacked images."""
         return [(how_often, self._with(kind)) for how_often, kind in self.objective.kinds_of_step()]
 
-    def _with(self, objective: JSIGR) -> Self:
+    def _with(self, objective: JSIGR) -> "AdversarialTraining":
         """The same attack under another objective."""
         if objective is self.objective:
             return self

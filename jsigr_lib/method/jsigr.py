@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import copy
 from types import MappingProxyType
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -129,7 +129,7 @@ class JSIGR(Objective):
             return [(1.0, self)]
         return [(self.penalised_steps, self.always()), (1 - self.penalised_steps, JSIGR(0.0, 0.0))]
 
-    def always(self) -> Self:
+    def always(self) -> "JSIGR":
         """The same with the penalty on every step, of as many images as now on some."""
         other = copy(self)
         other.fraction, other.penalised_steps = self.penalised_images, 1.0
