@@ -101,14 +101,15 @@ def recover(*targets: Path) -> None:
     """Finish what a killed process had begun to publish, or else remove what it had staged. Every step may have been
     taken already."""
     for journal, process in _left(targets[0], "journal"):
-        for target in targets:
+        old = [_beside(target, process, "old") for target in targets]
+        for target, before in zip(targets, old, strict=True):
             if (staged := _beside(target, process, "staged")).exists():
                 if target.exists():
-                    shutil.rmtree(_beside(target, process, "old"), ignore_errors=True)
-                    os.rename(target, _beside(target, process, "old"))
+                    shutil.rmtree(before, ignore_errors=True)
+                    os.rename(target, before)
                 os.rename(staged, target)
-        for target in targets:
-            shutil.rmtree(_beside(target, process, "old"), ignore_errors=True)
+        for before in old:
+            shutil.rmtree(before, ignore_errors=True)
         journal.unlink()
     for target in targets:
         for staged, _ in _left(target, "staged"):

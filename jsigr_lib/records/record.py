@@ -117,8 +117,8 @@ class Part(Record):
     """A record as <name>.json holds it: with the hashes of the files that it is about, and of what they show, and with
     what a table says of its columns."""
 
-    sha256: dict[str, str]
-    content: dict[str, str]
+    sha256: dict[Word, str]
+    content: dict[Word, str]
     columns: Columns | None = None
 
 

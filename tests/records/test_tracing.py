@@ -205,6 +205,16 @@ def test_record_of_other_types_is_refused(repository, tmp_path, fields):
         trace(tmp_path / "x.svg")
 
 
+@pytest.mark.parametrize("suffix", ["", "../csv", "a/b", "c\0d"])
+def test_file_beside_it_cannot_name_others(repository, tmp_path, suffix):
+    shutil.copy(repository / "both.csv", tmp_path / "own.csv")
+    part = json.loads((repository / "both.json").read_text())["table"]
+    (repository / "both.json").unlink()
+    (tmp_path / "own.json").write_text(json.dumps({"table": {**part, "sha256": {suffix: part["sha256"]["csv"]}}}))
+    with pytest.raises(InputError, match=r"own.csv' has an unknown origin"):
+        trace(tmp_path / "own.csv")
+
+
 def test_what_a_file_says_cannot_drive_the_terminal(repository, tmp_path, monkeypatch, capsys):
     evil = "\x1b]0;owned\x07\x1b[2J\u202egnp.\x9b31m[bold red]:smile:[/] \ud800 \x00 end"
     fields = {
