@@ -2,8 +2,7 @@
 
 All that a user of the method needs, and it needs torch alone:
 
-    from jsigr_lib import JSIGR, perturbation_saliency, selection_mask, jacobian_norm
-from jsigr_lib.method import attacks
+    from jsigr_lib import JSIGR, perturbation_saliency, selection_mask, jacobian_norm, attacks
 
 Each name is imported when it is first asked for: `jsigr --help` does not wait for torch.
 """

@@ -118,8 +118,8 @@ def test_method_works_with_torch_alone(alone, tmp_path):
 
 
 LACKING = {
-    "from jsigr_lib.explorer import pretrained": r"jsigr_lib.explorer.pretrained needs the package \w+; pip install 'jsigr\[study]'",
-    "jsigr_lib.measure.attributions": r"jsigr_lib.measure.attributions needs the package \w+; pip install 'jsigr\[measure]'",
+    "from jsigr_lib import pretrained": r"jsigr_lib.pretrained needs the package \w+; pip install 'jsigr\[study]'",
+    "jsigr_lib.attributions": r"jsigr_lib.attributions needs the package \w+; pip install 'jsigr\[measure]'",
     "attacks.run('square', model, x, y, eps=0.1)": (
         r"AutoAttack needs the package pyautoattack; pip install 'jsigr\[measure]'"
     ),
@@ -130,8 +130,7 @@ LACKING = {
 
 
 def test_what_an_extra_is_missing_for_is_said(alone, tmp_path):
-    code = "import jsigr_lib, torch; from jsigr_lib.measure import attributions
-from jsigr_lib.method import attacks\n"
+    code = "import jsigr_lib, torch; from jsigr_lib import attacks, attributions\n"
     code += "x, y, model = torch.rand(2, 1, 4, 4), torch.tensor([0, 1]), torch.nn.Flatten()\n"
     for line in LACKING:
         code += f"try: {line}\nexcept jsigr_lib.InputError as error: print(error)\n"
@@ -148,7 +147,7 @@ def test_networks_of_the_repository_are_not_in_the_wheel(wheel, tmp_path):
     """Installed with all extras."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
-    code = "from jsigr_lib.explorer import pretrained\ntry: pretrained.load('jsigr')\nexcept ValueError as error: print(error)"
+    code = "from jsigr_lib import pretrained\ntry: pretrained.load('jsigr')\nexcept ValueError as error: print(error)"
     said = output(sys.executable, "-c", code, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     reason = "the networks are in the repository and not in the installed package"
     remedy = "give pretrained.load the folder data/pretrained of a checkout"
