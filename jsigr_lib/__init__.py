@@ -31,17 +31,16 @@ __all__ = [
     "pretrained",
     "selection_mask",
 ]
-MODULES = {"attacks": "method", "defences": "method", "attributions": "measure", "pretrained": "explorer"}
+MODULES = {"attacks": "method", "defences": "method", "attributions": "measure"}
 MEMBERS = {"InputError": "errors", "jacobian_norm": "jacobian", "JSIGR": "jsigr", "Objective": "jsigr"}
-EXTRAS = {"attributions": "measure", "pretrained": "study"}  # what they need besides torch
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in EXTRAS:
-        with import_module("jsigr_lib.method.errors").needs_extra(f"jsigr_lib.{name}", EXTRAS[name]):
-            return import_module(f"jsigr_lib.{MODULES[name]}.{name}")
+    if name == "pretrained":
+        with import_module("jsigr_lib.method.errors").needs_extra("jsigr_lib.pretrained", "study"):
+            return import_module("jsigr_lib.explorer.pretrained")
     if name in MODULES:
         return import_module(f"jsigr_lib.{MODULES[name]}.{name}")
     return getattr(import_module(f"jsigr_lib.method.{MEMBERS.get(name, 'saliency')}"), name)

@@ -119,7 +119,6 @@ def test_method_works_with_torch_alone(alone, tmp_path):
 
 LACKING = {
     "from jsigr_lib import pretrained": r"jsigr_lib.pretrained needs the package \w+; pip install 'jsigr\[study]'",
-    "jsigr_lib.attributions": r"jsigr_lib.attributions needs the package \w+; pip install 'jsigr\[measure]'",
     "attacks.run('square', model, x, y, eps=0.1)": (
         r"AutoAttack needs the package pyautoattack; pip install 'jsigr\[measure]'"
     ),

@@ -289,7 +289,9 @@ def _library(module: str) -> str:
 
 @functools.cache
 def _release(distribution: str) -> str:
-    return importlib.metadata.version(distribution)
+    """What the library says of itself where it can ("2.14.1+cu130"), or else what was installed."""
+    module = next(name for name in LIBRARIES if LIBRARIES[name] == distribution)
+    return getattr(importlib.import_module(module), "__version__", None) or importlib.metadata.version(distribution)
 
 
 def _sha(texts: list[str]) -> str:

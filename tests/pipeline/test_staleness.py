@@ -1,9 +1,9 @@
 """Each kind of change is named, whether it is the artefact's own or that of what it is made from."""
 
 import json
-from importlib.metadata import version
 
 import pytest
+import torch
 
 from jsigr_lib.pipeline.plan import explain
 from jsigr_lib.store import artefacts
@@ -86,7 +86,7 @@ def test_code_that_changed(edited, spec, modules, said):
 def test_a_library_that_changed():
     old = header(NETWORK)
     old["libraries"]["torch"] = "2.13.0"
-    assert explain([NETWORK], [old]) == [f"torch 2.13.0 -> {version('torch')}"]
+    assert explain([NETWORK], [old]) == [f"torch 2.13.0 -> {torch.__version__}"]
 
 
 def test_headers_of_older_versions_say_less():
