@@ -79,14 +79,8 @@ def robustness_cells(study: Study) -> list[Cell]:
 
 
 def _what(threat: str, eps: float = 0.0, *, source="", source_defence="", attack="", norm="linf") -> dict:
-    return {
-        "threat": threat,
-        "source": source,
-        "source_defence": source_defence,
-        "attack": attack,
-        "norm": norm,
-        "eps": eps,
-    }
+    where = {"threat": threat, "source": source, "source_defence": source_defence}
+    return {**where, "attack": attack, "norm": norm, "eps": eps}
 
 
 def _clean(networks: list[Training]) -> tuple[dict, list[Outcomes]]:
@@ -94,7 +88,7 @@ def _clean(networks: list[Training]) -> tuple[dict, list[Outcomes]]:
 
 
 def _white_box(study: Study, defence: str, networks: list[Training]) -> list[tuple[dict, list[Outcomes]]]:
-    """Attacks that may ask the network itself: for gradients, or, black box, for logits."""
+    """Attacks that ask the network itself: for its gradients or, as a black box, for its logits."""
     p, cells = study.profile, []
 
     def add(threat: str, attack: str, label: str, eps: float, *, norm: str = "linf", images: int | None, **settings):

@@ -113,7 +113,7 @@ class DataSpec(Spec):
 
 
 def load(spec: DataSpec, store: Store) -> Dataset:
-    """The images of `spec`, from the store; decoded from their files once."""
+    """The images of `spec`. They are decoded from their files once and then read from the store."""
     if spec not in store:
         store.get(spec)
     return _read(store.path(spec))

@@ -121,7 +121,7 @@ class Explained(Maps):
         return values | {f"infidelity|{name}": infidelity(changes, drawn[name]) for name in drawn}
 
     def _form(self, drawn: Values) -> Values:
-        """Agreement with the perturbation map, and sparseness; and the maps themselves."""
+        """The maps themselves, how far they agree with the perturbation map, and how sparse they are."""
         values: Values = {}
         reference = pixels(drawn[REFERENCE])
         for name in self.maps:
@@ -143,8 +143,8 @@ class Explained(Maps):
 
 
 class Sanity(Maps):
-    """What draws a map many times over, on clean images: its max-sensitivity, and "cascade" [images, layers]: the rank
-    correlation of the map with that of the network whose last 1, 2, ... layers were drawn anew."""
+    """Measures that draw a map many times, on clean images: its max-sensitivity, and "cascade" [images, layers], the
+    rank correlation of the map with that of the network whose last 1, 2, ... layers were drawn anew."""
 
     kind: ClassVar[str] = "sanity"
 

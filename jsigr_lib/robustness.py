@@ -75,7 +75,7 @@ def _flags(study: Study, cell: Cell, evidence: dict[Training, dict]) -> set[str]
 
 
 def _excess(study: Study, cell: Cell) -> float:
-    """By how much a cell's images exceed their budget."""
+    """How far beyond their budget a cell's attacked images lie; at most 0 if all keep to it."""
     attacked = [outcome for outcome in cell.outcomes if outcome.attacked]
     return max((study.get(one).facts["farthest"] - one.attacked.eps for one in attacked), default=0.0)
 
