@@ -41,7 +41,7 @@ LAYERS = 6  # about how many a cascade draws anew, for `work`
 Values = dict[str, Tensor]
 
 
-class Maps(Spec):
+class DrawnMaps(Spec):
     """Some maps of the first test images of one network, each about the true class."""
 
     code: ClassVar[tuple[str, ...]] = ("attributions", "maps", "jacobian", "measures", "saliency", "statistics")
@@ -67,7 +67,7 @@ class Maps(Spec):
         raise NotImplementedError
 
 
-class Explained(Maps):
+class Explained(DrawnMaps):
     """Measures of every map on clean images and, unless `attacked` is None, on attacked ones and between the two.
 
     Besides the measures: "deletion curve" and "insertion curve" [images, points], and "map" of the first images.
@@ -142,7 +142,7 @@ class Explained(Maps):
         return values
 
 
-class Sanity(Maps):
+class Sanity(DrawnMaps):
     """Measures that draw a map many times, on clean images: its max-sensitivity, and "cascade" [images, layers], the
     rank correlation of the map with that of the network whose last 1, 2, ... layers were drawn anew."""
 

@@ -7,7 +7,7 @@ import pandas as pd
 from jsigr_lib import flags, statistics
 from jsigr_lib.artefacts import Spec
 from jsigr_lib.attacked import Outcomes, Probe, correct_of
-from jsigr_lib.cells import Cell, headline_cells, sources, sources_of
+from jsigr_lib.cells import Cell, attack_sources, headline_cells, sources_of
 from jsigr_lib.study import DIGITS, Study
 from jsigr_lib.zoo import Training
 
@@ -110,7 +110,7 @@ def judges_table(study: Study, cells: list[Cell], table: pd.DataFrame) -> pd.Dat
     """Who is asked to judge, at the headline budget, all on the same first images and the first seed of the figures'
     architecture: one row per defence and judge, with n, accuracy, its interval and flags. `table` is the accuracy table
     of the cells."""
-    p, first = study.profile, sources(study, study.architecture)[0]
+    p, first = study.profile, attack_sources(study, study.architecture)[0]
     headline = {"attack": p.transfer_attacks[0], "source": first.architecture, "source_defence": first.defence}
     asked = {
         "clean": {"threat": "clean"},

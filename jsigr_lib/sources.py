@@ -107,7 +107,7 @@ def content(dataset: str, root: str, *, download: bool, image_size: int) -> str:
             _check_sha256(folder / name, sha)
     elif download:
         _download(dataset, folder)
-    found = digest(read(dataset, root))
+    found = digest(train_and_test(dataset, root))
     settled = all(time.time_ns() - max(times) > SETTLED for _, *times in files.values())
     if settled and files == _stamps(folder):  # nothing was written while they were read
         _HASHED[dataset, folder] = found, files
@@ -143,7 +143,7 @@ def _stamps(folder: Path) -> dict[str, tuple[int, int, int]]:
     return {path: (one.st_size, one.st_mtime_ns, one.st_ctime_ns) for path, one in stats.items()}
 
 
-def read(dataset: str, root: str, image_size: int = 32) -> tuple[Source, Source]:
+def train_and_test(dataset: str, root: str, image_size: int = 32) -> tuple[Source, Source]:
     """The training and the test images. Raises InputError as `content` does."""
     if dataset == "folder":
         return tuple(_pictures(part, image_size) for part in pictures.find(root).values())
