@@ -283,13 +283,13 @@ def mnist(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
 def test_idx(tmp_path, name):
     original = mnist(tmp_path)[name]
-    assert sources.read("mnist", str(tmp_path))
+    assert sources.train_and_test("mnist", str(tmp_path))
 
     @fuzz
     @given(damaged(original).map(gzip.compress) | damaged(gzip.compress(original)))
     def run(content):
         (tmp_path / f"{name}.gz").write_bytes(content)
-        found = value_or_one_line(sources.read, "mnist", str(tmp_path))
+        found = value_or_one_line(sources.train_and_test, "mnist", str(tmp_path))
         assert found is None or all(len(part.labels) == len(part.pixels(slice(None))) for part in found)
 
     run()
@@ -302,7 +302,7 @@ def test_idx_bomb(tmp_path):
     start = bytes([0, 0, 8, 3]) + np.array([684_784, 28, 28], ">u4").tobytes()
     parts = [packer.compress(start), *(packer.compress(bytes(2**24)) for _ in range(32)), packer.flush()]
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(b"".join(parts))
-    assert value_or_one_line(sources.read, "mnist", str(tmp_path)) is None
+    assert value_or_one_line(sources.train_and_test, "mnist", str(tmp_path)) is None
 
 
 @pytest.fixture
@@ -320,14 +320,14 @@ def test_cifar_files(tmp_path, cifar):
     folder.mkdir()
     for name, content in cifar.items():
         (folder / name).write_bytes(content)
-    assert sources.read("cifar10", str(tmp_path))
+    assert sources.train_and_test("cifar10", str(tmp_path))
 
     @fuzz
     @given(st.sampled_from([*cifar]).flatmap(lambda name: st.tuples(st.just(name), damaged(cifar[name]))))
     def run(case):
         name, content = case
         (folder / name).write_bytes(content)
-        found = value_or_one_line(sources.read, "cifar10", str(tmp_path))
+        found = value_or_one_line(sources.train_and_test, "cifar10", str(tmp_path))
         assert found is None or [len(part.labels) for part in found] == [10, 2]
         (folder / name).write_bytes(cifar[name])
 
@@ -350,7 +350,7 @@ def test_cifar_archives(tmp_path, cifar, monkeypatch):
         (tmp_path / about.archive).write_bytes(content)
         sum_ = sources.hashlib.md5(content).hexdigest()
         sources.CIFAR["cifar10"] = replace(sources.CIFAR["cifar10"], md5=sum_)
-        value_or_one_line(sources.read, "cifar10", str(tmp_path))
+        value_or_one_line(sources.train_and_test, "cifar10", str(tmp_path))
         left = {path.name for path in tmp_path.iterdir()} - {about.archive, about.folder}
         assert left == set()
         if (tmp_path / about.folder).exists():

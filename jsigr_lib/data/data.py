@@ -87,7 +87,7 @@ class DataSpec(Spec):
         return 1e10
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
-        train, test = sources.read(self.dataset, self.root, self.image_size)
+        train, test = sources.train_and_test(self.dataset, self.root, self.image_size)
         if self.dataset != "folder" and sources.digest((train, test)) != self.content:  # hashed is what is decoded
             raise InputError(
                 f"the files of {self.dataset} changed during the run; accepted: files that stay as they are"
@@ -112,7 +112,7 @@ class DataSpec(Spec):
 
 
 def load(spec: DataSpec, store: Store) -> Dataset:
-    """The images of `spec`, from the store; decoded from their files once."""
+    """The images of `spec`. They are decoded from their files once and then read from the store."""
     if spec not in store:
         store.get(spec)
     return _read(store.path(spec))

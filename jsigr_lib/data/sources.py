@@ -105,7 +105,7 @@ def content(dataset: str, root: str, *, download: bool, image_size: int) -> str:
         return _digest_of_known_files(dataset, root)
     if download:
         _download(dataset, _folder(dataset, root))
-    return digest(read(dataset, root))
+    return digest(train_and_test(dataset, root))
 
 
 def digest(parts: tuple["Source", "Source"]) -> str:
@@ -120,14 +120,14 @@ def digest(parts: tuple["Source", "Source"]) -> str:
 @cache
 def _digest_of_known_files(dataset: str, root: str) -> str:
     """Of files whose bytes are checked each time, so that their pixels are decoded and hashed once per process."""
-    return digest(read(dataset, root))
+    return digest(train_and_test(dataset, root))
 
 
 def _folder(dataset: str, root: str) -> Path:
     return Path(root or DATA / ("fashion-mnist" if dataset == "fashion-mnist" else "downloads"))
 
 
-def read(dataset: str, root: str, image_size: int = 32) -> tuple[Source, Source]:
+def train_and_test(dataset: str, root: str, image_size: int = 32) -> tuple[Source, Source]:
     """The training and the test images. Raises InputError as `content` does."""
     if dataset == "folder":
         return tuple(_pictures(part, image_size) for part in pictures.find(root).values())

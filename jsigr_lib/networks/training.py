@@ -107,7 +107,7 @@ def monitor(model: nn.Module, split: Split) -> dict[str, float]:
 
 
 def _robust_accuracy(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """Under BIM; 0 for a network whose logits are not finite any more."""
+    """Accuracy under BIM. It is 0 for a network whose logits are no longer finite."""
     try:
         x_adv = attacks.bim(model, x, y, eps=ATTACK_EPS[x.shape[1]], steps=ATTACK_STEPS)
     except InputError:
@@ -134,7 +134,7 @@ def _save(checkpoint: Path | None, model, optimizer, generator, history) -> None
 
 
 def _resume(checkpoint: Path | None, model, optimizer, generator) -> list[dict[str, float]]:
-    """Continue from `checkpoint` if there is one; the history so far."""
+    """Continue from `checkpoint` if there is one. Returns the history so far."""
     if checkpoint is None or not checkpoint.exists():
         return []
     artefact = read(checkpoint)

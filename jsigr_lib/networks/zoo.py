@@ -45,7 +45,7 @@ class Training(Spec):
 
     @property
     def guide(self) -> "Bank":
-        """What the teacher hands down."""
+        """The artefact that holds what the teacher hands down."""
         kind = self.build_objective().guide
         fields = Selection.__dataclass_fields__ if kind == "selection" else ()
         return Bank(teacher=self.teacher, holds=kind, selection=tuple(p for p in self.options if p[0] in fields))
@@ -55,7 +55,7 @@ class Training(Spec):
 
     @property
     def step_flops(self) -> int:
-        """Operations of one training step per image; see `count_flops`."""
+        """How many operations one training step takes per image; see `count_flops`."""
         size = {"fashion-mnist": 28, "mnist": 28, "folder": self.data.image_size}.get(self.data.dataset, 32)
         return count_flops(self.architecture, self.width, self.objective, self.options, size)
 

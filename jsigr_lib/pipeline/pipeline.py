@@ -41,7 +41,7 @@ OWN_PARAMETERS = ("profile", "device", "out", "download")  # of every notebook, 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished run says of itself."""
+    """What a finished run reports about itself."""
 
     figures: Path
     notebooks: Path
@@ -243,7 +243,7 @@ def _where(failed: Path) -> str:
 
 
 def _kept(failed: Path) -> str:
-    """Keep a failed notebook where no run is disturbed by it; says where it is."""
+    """Keep a failed notebook where it disturbs no run. Returns words that say where it is."""
     copy = RUNS / "failed" / failed.name
     try:
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -291,7 +291,7 @@ def declared_outputs(notebook: nbformat.NotebookNode) -> list[str]:
 
 
 def _agreement(figures: Path, executed: Path, target: Path, chosen: list[str]) -> list[str]:
-    """Of staged figures with the published ones: of all, or of the tables that the chosen notebooks made."""
+    """How the staged tables agree with the published ones. If only some notebooks ran, only their tables count."""
     declared = [declared_outputs(nbformat.read(executed / f"{name}.ipynb", as_version=4)) for name in chosen]
     tables = {Path(file).stem for files in declared for file in files if file.endswith(".csv")}
     return against_published(figures, target.name, replaced=target, only=tables if len(chosen) < len(NAMES) else None)

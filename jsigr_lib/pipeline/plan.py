@@ -24,7 +24,7 @@ FEW = 3  # with so many changes it is the same artefact, to be made anew; with m
 
 @dataclass(frozen=True)
 class Entry:
-    """One artefact that a run uses; `seconds` are what making it takes."""
+    """One artefact that a run uses. It takes `seconds` to make, 0 if it is there."""
 
     kind: str
     digest: str
@@ -38,7 +38,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole answer."""
+    """Everything that a run would use and make."""
 
     profile: str
     store: str
@@ -124,7 +124,7 @@ def _found(spec: Spec, headers: Headers) -> bool:
 
 
 def _used(wanted: list[Spec], headers: Headers) -> list[Spec]:
-    """What a run loads or makes: `wanted`, and what each of them needs that has to be made."""
+    """All that a run loads or makes: `wanted` and, of each of them that has to be made, what it needs."""
     used: dict[str, Spec] = {}
 
     def use(spec: Spec) -> None:
@@ -226,6 +226,6 @@ def _fields(value: Any, path: str = "") -> dict[str, str]:
 
 
 def _short(value: str) -> str:
-    """Hashes and lists by their beginning."""
+    """A value, or the beginning of a long one, such as a hash."""
     value = value.strip('"')
     return value if len(value) <= 24 else f"{value[:8]}..."

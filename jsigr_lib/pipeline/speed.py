@@ -49,7 +49,7 @@ Headers = dict[str, dict[str, dict[str, Any]]]
 
 
 def read_headers(root: Path) -> tuple[Headers, list[Path]]:
-    """What the artefacts of a store say of themselves; and the files that cannot be artefacts."""
+    """The headers of a store's artefacts, and the files that cannot be artefacts."""
     headers, unreadable = defaultdict(dict), []
     paths = [path for path in root.glob("*/*.safetensors") if path.parent.name != "checkpoints"]
     for path in sorted(paths, key=lambda path: (-path.stat().st_mtime, path)):
@@ -69,7 +69,7 @@ class Speed:
 
     @classmethod
     def of(cls, store: Store, headers: Headers, profile: str) -> "Speed":
-        """From the headers of a store and what lies beside them."""
+        """From the headers of a store and the files beside them."""
         made = [(kind, facts) for kind, some in headers.items() for facts in some.values() if facts.get("work")]
         here = [Timed.of(kind, facts) for kind, facts in made if facts.get("machine") == machine(store.device)]
         executed = [row for path in _files(store.root) for row in _rows(path) if row.work == NOTEBOOK]

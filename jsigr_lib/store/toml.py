@@ -24,7 +24,7 @@ def parse(text: str) -> dict[str, Any]:
         raise ValueError("nested too deeply") from None
 
 
-def read(path: Path, what: str, accepted: str = "a TOML file") -> dict[str, Any]:
+def load(path: Path, what: str, accepted: str = "a TOML file") -> dict[str, Any]:
     """The content of a file. Raises InputError, which says that it is no `what`, if it is missing or no TOML."""
     try:
         if not path.is_file():  # nor does a pipe ever block us
@@ -43,7 +43,7 @@ def read(path: Path, what: str, accepted: str = "a TOML file") -> dict[str, Any]
 
 def entries(path: Path, key: str, what: str, *, least: int = 1) -> list[Any]:
     """What stands in a file's [[key]] blocks, unchecked; it may hold nothing else, and has so many at least."""
-    content = read(path, what)
+    content = load(path, what)
     found = content.get(key, [])
     if set(content) - {key} or not isinstance(found, list) or len(found) < least:
         raise InputError(

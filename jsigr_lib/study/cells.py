@@ -36,7 +36,7 @@ def headline_attack(study: Study, architecture: str) -> Attacked:
     return Attacked(sources=source, attack=p.transfer_attacks[0], eps=p.eps)
 
 
-def sources(study: Study, architecture: str) -> list[Source]:
+def attack_sources(study: Study, architecture: str) -> list[Source]:
     """Undefended surrogates, the first the headline source; their ensemble; defended surrogates ("star": of the first
     architecture only); and the defended networks of the target's own architecture (first seed)."""
     p, names = study.profile, sources_of(study, architecture)
@@ -61,7 +61,7 @@ def attack_grid(study: Study, source: Source, architecture: str) -> list[tuple[s
         return [(attack, eps) for attack in p.transfer_attacks for eps in p.budgets]
     if source.defence != "standard" or source.architecture == architecture:
         return [(first, p.eps)]
-    others = p.transfer_attacks[1:] if source == sources(study, architecture)[0] else []
+    others = p.transfer_attacks[1:] if source == attack_sources(study, architecture)[0] else []
     return [*((first, eps) for eps in p.budgets), *((attack, p.eps) for attack in others)]
 
 
@@ -79,14 +79,8 @@ def robustness_cells(study: Study) -> list[Cell]:
 
 
 def _what(threat: str, eps: float = 0.0, *, source="", source_defence="", attack="", norm="linf") -> dict:
-    return {
-        "threat": threat,
-        "source": source,
-        "source_defence": source_defence,
-        "attack": attack,
-        "norm": norm,
-        "eps": eps,
-    }
+    where = {"threat": threat, "source": source, "source_defence": source_defence}
+    return {**where, "attack": attack, "norm": norm, "eps": eps}
 
 
 def _clean(networks: list[Training]) -> tuple[dict, list[Outcomes]]:
@@ -94,7 +88,7 @@ def _clean(networks: list[Training]) -> tuple[dict, list[Outcomes]]:
 
 
 def _white_box(study: Study, defence: str, networks: list[Training]) -> list[tuple[dict, list[Outcomes]]]:
-    """Attacks that may ask the network itself: for gradients, or, black box, for logits."""
+    """Attacks that ask the network itself: for its gradients or, as a black box, for its logits."""
     p, cells = study.profile, []
 
     def add(threat: str, attack: str, label: str, eps: float, *, norm: str = "linf", images: int | None, **settings):
@@ -117,10 +111,10 @@ def _white_box(study: Study, defence: str, networks: list[Training]) -> list[tup
 def _transferred(study: Study, architecture: str, networks: list[Training]) -> list[tuple[dict, list[Outcomes]]]:
     """Attacks made on every source; a network is never its own."""
     p, cells = study.profile, []
-    for source in sources(study, architecture):
+    for source in attack_sources(study, architecture):
         others = [network for network in networks if network not in source.networks]
         grid = [(attack, eps, "linf") for attack, eps in attack_grid(study, source, architecture)]
-        if source == sources(study, architecture)[0]:
+        if source == attack_sources(study, architecture)[0]:
             grid.append((p.transfer_attacks[0], p.eps_l2, "l2"))
         for attack, eps, norm in grid if others else []:
             what = _what(

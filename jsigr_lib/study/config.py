@@ -73,7 +73,9 @@ Text = Annotated[str, Field(max_length=64), only(str.isprintable, "printable cha
 Architecture = Annotated[str, among("architecture", models.ARCHITECTURES)]
 Attack = Annotated[str, among("attack", attacks.ATTACKS)]
 MapName = Annotated[str, among("map in saliency_maps", MAPS)]
-Maps = Annotated[Several[MapName], only({"gradient", "perturbation"}.issubset, "'gradient', 'perturbation' and others")]
+MapNames = Annotated[
+    Several[MapName], only({"gradient", "perturbation"}.issubset, "'gradient', 'perturbation' and others")
+]
 OtherProfile = Annotated[str, among("profile in replications", PROFILE_NAMES)]
 ProfileName = Annotated[str, AfterValidator(partial(file_name, "name"))]
 DefenceName = Annotated[str, AfterValidator(partial(file_name, "name of a defence"))]
@@ -164,7 +166,7 @@ class Profile(Table):
     boundary_images: int = Field(12, ge=2)  # the first test images, at most saliency_images, for measured distances
     # saliency
     saliency_images: int = Field(ge=2)
-    saliency_maps: Maps = [name for name in MAPS if name != "random"]  # of the featured defences
+    saliency_maps: MapNames = [name for name in MAPS if name != "random"]  # of the featured defences
     sanity_images: int = Field(20, ge=2)  # at most so many of them, for what draws a map many times over
     gallery_images: int = Field(5, ge=1, le=12)
     featured: Several[str] = []  # the defences in figures that have no room for all; [] is all
@@ -250,7 +252,7 @@ def load_profile(name: str = "quick", /, **overrides: Any) -> Profile:
     if not str(name).endswith(".toml"):
         one_of("profile", name, PROFILE_NAMES)
     path = Path(name) if str(name).endswith(".toml") else PROFILES / f"{name}.toml"
-    fields = toml.read(path, "profile", f"{', '.join(PROFILE_NAMES)}, or a TOML file like theirs")
+    fields = toml.load(path, "profile", f"{', '.join(PROFILE_NAMES)}, or a TOML file like theirs")
     fields |= {key: value for key, value in overrides.items() if value is not None}
     return toml.checked(Profile, {"name": path.stem, **fields})
 

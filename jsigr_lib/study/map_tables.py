@@ -66,7 +66,8 @@ ANSWER = [*("question", "a", "b", "measure", "input"), *("images", "seeds", "dif
 
 
 def explained(study: Study, target: Training, maps: tuple[str, ...], *, attacked: bool = True) -> Explained:
-    """Clean, and attacked through the first surrogate: the same images for every defence."""
+    """The maps of one network on clean images and, if `attacked`, on those attacked through the first surrogate, which
+    are the same for every defence."""
     p = study.profile
     return Explained(
         target=target,
@@ -78,7 +79,7 @@ def explained(study: Study, target: Training, maps: tuple[str, ...], *, attacked
 
 
 def explained_in(study: Study, defence: str, target: Training) -> Explained:
-    """Of a featured defence all maps, on the figures' architecture; of the others the pair."""
+    """A featured defence on the figures' architecture has all maps; the others have the pair."""
     every = defence in study.featured and target.architecture == study.architecture
     return explained(study, target, tuple(study.profile.saliency_maps) if every else PAIR)
 
@@ -155,7 +156,8 @@ def questions_table(study: Study) -> pd.DataFrame:
 
 
 def _comparable(measure: str, other: str) -> bool:
-    """Areas also tell how sure a network is of itself; and the perturbation map agrees with itself by definition."""
+    """Whether two networks can be compared by a measure. Areas also depend on how sure a network is of itself, and the
+    perturbation map agrees with itself by definition."""
     return (
         MEASURES[measure].better != 0
         and "AUC" not in measure
@@ -164,7 +166,7 @@ def _comparable(measure: str, other: str) -> bool:
 
 
 def _better(row) -> str:
-    """a or b if both the interval and the test say so."""
+    """Which map is better, "a" or "b", if the interval and the test both say so."""
     if row.p >= 0.05 or row.low <= 0 <= row.high:
         return "no difference"
     return "a" if row.difference * MEASURES[row.measure].better > 0 else "b"

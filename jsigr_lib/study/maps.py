@@ -41,7 +41,7 @@ LAYERS = 6  # about how many a cascade draws anew, for `work`
 Values = dict[str, Tensor]
 
 
-class Maps(Spec):
+class DrawnMaps(Spec):
     """Some maps of the first test images of one network, each about the true class."""
 
     target: Training
@@ -66,7 +66,7 @@ class Maps(Spec):
         raise NotImplementedError
 
 
-class Explained(Maps):
+class Explained(DrawnMaps):
     """Measures of every map on clean images and, unless `attacked` is None, on attacked ones and between the two.
 
     Besides the measures: "deletion curve" and "insertion curve" [images, points], and "map" of the first images.
@@ -120,7 +120,7 @@ class Explained(Maps):
         return values | {f"infidelity|{name}": infidelity(changes, drawn[name]) for name in drawn}
 
     def _form(self, drawn: Values) -> Values:
-        """Agreement with the perturbation map, and sparseness; and the maps themselves."""
+        """The maps themselves, how far they agree with the perturbation map, and how sparse they are."""
         values: Values = {}
         reference = pixels(drawn[REFERENCE])
         for name in self.maps:
@@ -141,9 +141,9 @@ class Explained(Maps):
         return values
 
 
-class Sanity(Maps):
-    """What draws a map many times over, on clean images: its max-sensitivity, and "cascade" [images, layers]: the rank
-    correlation of the map with that of the network whose last 1, 2, ... layers were drawn anew."""
+class Sanity(DrawnMaps):
+    """Measures that draw a map many times, on clean images: its max-sensitivity, and "cascade" [images, layers], the
+    rank correlation of the map with that of the network whose last 1, 2, ... layers were drawn anew."""
 
     kind: ClassVar[str] = "sanity"
 

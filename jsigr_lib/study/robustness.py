@@ -9,7 +9,7 @@ from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import COUNT, EXACT, RETOLD, SHARE, TRAINED, Tolerance, declare
 from jsigr_lib.store.artefacts import Spec
 from jsigr_lib.study.attacked import Outcomes, Probe, correct_of
-from jsigr_lib.study.cells import Cell, headline_cells, sources, sources_of
+from jsigr_lib.study.cells import Cell, attack_sources, headline_cells, sources_of
 from jsigr_lib.study.study import DIGITS, Study
 
 
@@ -76,7 +76,7 @@ def _flags(study: Study, cell: Cell, evidence: dict[Training, dict]) -> set[str]
 
 
 def _excess(study: Study, cell: Cell) -> float:
-    """By how much a cell's images exceed their budget."""
+    """How far beyond their budget a cell's attacked images lie; at most 0 if all keep to it."""
     attacked = [outcome for outcome in cell.outcomes if outcome.attacked]
     return max((study.get(one).facts["farthest"] - one.attacked.eps for one in attacked), default=0.0)
 
@@ -111,7 +111,7 @@ def judges_table(study: Study, cells: list[Cell], table: pd.DataFrame) -> pd.Dat
     """Who is asked to judge, at the headline budget, all on the same first images and the first seed of the figures'
     architecture: one row per defence and judge, with n, accuracy, its interval and flags. `table` is the accuracy table
     of the cells."""
-    p, first = study.profile, sources(study, study.architecture)[0]
+    p, first = study.profile, attack_sources(study, study.architecture)[0]
     headline = {"attack": p.transfer_attacks[0], "source": first.architecture, "source_defence": first.defence}
     asked = {
         "clean": {"threat": "clean"},

@@ -1,4 +1,4 @@
-"""A study: one profile bound to its data, its store of artefacts and its output folder. What notebooks hold."""
+"""A study: one profile with its data, its store of artefacts and its output folder. Every notebook holds one."""
 
 import json
 from functools import cached_property
@@ -17,7 +17,7 @@ from jsigr_lib.records import deviations, record, results
 from jsigr_lib.records.tolerances import declared
 from jsigr_lib.store.artefacts import Artefact, Progress, Spec, Store
 from jsigr_lib.store.paths import FIGURES, RUNS
-from jsigr_lib.study.config import PROFILE_NAMES, Profile, budget, load_profile, resolve_device, resolve_jobs
+from jsigr_lib.study.config import PROFILE_NAMES, Profile, budget, load_profile, require, resolve_device, resolve_jobs
 
 DIGITS = 4  # after the point, of what saved tables hold
 SURROGATE_SEED = 1000  # surrogates are networks of their own: no seed of theirs is a target's
@@ -51,15 +51,9 @@ class Study:
         progress: Progress | None = None,
         **overrides,
     ):
-        for name, value, accepted in (
-            ("out", out, str | Path),
-            ("runs", runs, str | Path),
-            ("download", download, bool),
-        ):
-            if not isinstance(value, accepted):
-                raise InputError(
-                    f"{name} = {shown(value)}; accepted: {'True, False' if accepted is bool else 'a path'}"
-                )
+        require(isinstance(out, str | Path), "out", out, "a path")
+        require(isinstance(runs, str | Path), "runs", runs, "a path")
+        require(isinstance(download, bool), "download", download, "True, False")
         if out and Path(out).exists() and not Path(out).is_dir():
             raise InputError(f"out = {shown(str(out))} is a file; accepted: a folder, which is made if it is missing")
         self.profile = load_profile(profile, **overrides)
@@ -113,12 +107,12 @@ class Study:
 
     @property
     def architecture(self) -> str:
-        """Of the defended networks that figures show."""
+        """The architecture of the defended networks that figures show."""
         return self.profile.architectures[0]
 
     @property
     def labels(self) -> dict[str, str]:
-        """How each defence is called in figures."""
+        """Defence -> its name in figures."""
         return {name: defence.label for name, defence in self.profile.defences.items()}
 
     @property
@@ -135,7 +129,7 @@ class Study:
 
     @property
     def featured(self) -> list[str]:
-        """The defences in figures that have no room for all."""
+        """The defences that are shown where a figure has no room for all of them."""
         return self.profile.featured or list(self.profile.defences)
 
     def split(self, name: str) -> Split:
@@ -205,7 +199,7 @@ class Study:
 
     @property
     def seeds(self) -> dict[str, int | list[int]]:
-        """Whatever the profile's networks, its surrogates and the split of the data start from."""
+        """The seeds of the profile's networks, of its surrogates, and of the split of the data."""
         return {"networks": self.profile.seeds, "surrogates": SURROGATE_SEED, "split": SPLIT_SEED}
 
     def generator(self, seed: int = 0) -> torch.Generator:
@@ -239,7 +233,7 @@ class Study:
         )
 
     def save_measured(self, name: str, values: dict) -> None:
-        """Write what differs from run to run, such as times: JSON, kept apart from the tables, which do not."""
+        """Write what differs from run to run, such as times, as JSON. Tables do not differ, and lie apart."""
         file_name("measured", name)
         self.out.mkdir(parents=True, exist_ok=True)
         (self.out / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")

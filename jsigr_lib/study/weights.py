@@ -26,7 +26,7 @@ STANDARD = "standard"
 
 
 def candidates(study: Study, defence: str) -> list[dict[str, float]]:
-    """Every combination of the values that the profile tries; none if it tries none."""
+    """Every combination of the values that the profile tries. There are none if it tries no values."""
     tried = study.profile.defences[defence].tried
     return [dict(zip(tried, values, strict=True)) for values in product(*tried.values())] if tried else []
 
@@ -41,7 +41,7 @@ def network(study: Study, defence: str, **options: float) -> Training:
 
 
 def _fields(spec) -> dict:
-    """Without what a spec remembers of itself."""
+    """A spec's fields, without the digest that it remembers."""
     return {name: getattr(spec, name) for name in type(spec).model_fields}
 
 
@@ -60,7 +60,8 @@ def said(options: dict[str, float]) -> str:
 
 
 def candidate_cells(study: Study, split: str) -> list[Cell]:
-    """Of every candidate: clean, and the headline attack from the headline source; on the test images, PGD as well."""
+    """Three numbers of every candidate: clean, under the headline attack from the headline source and, on the test
+    images only, under PGD."""
     eps, source = study.profile.eps, study.surrogate(sources_of(study, study.architecture)[0])
     found = []
     for (defence, weights), one in searched(study).items():

@@ -17,7 +17,7 @@ import torchvision
 
 from jsigr_lib.data import sources
 from jsigr_lib.data.data import DataSpec
-from jsigr_lib.data.sources import CIFAR, content, read
+from jsigr_lib.data.sources import CIFAR, content, train_and_test
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store.artefacts import Store
 
@@ -33,7 +33,7 @@ def refused(dataset: str, root: Path) -> str:
     with pytest.raises(InputError) as first:
         content_of(dataset, root)
     with pytest.raises(InputError) as second:
-        read(dataset, str(root))
+        train_and_test(dataset, str(root))
     assert str(first.value) == str(second.value)
     assert str(first.value).startswith(f"dataset {dataset!r} is not in {root} or could not be read (")
     assert "--download" in str(first.value) and "\n" not in str(first.value)
@@ -77,7 +77,7 @@ def mnist(tmp_path) -> Path:
 @pytest.mark.parametrize(("below", "packed"), [("MNIST/raw", False), ("MNIST/raw", True), ("", True)])
 def test_mnist_as_torchvision_or_its_publisher_leaves_it(tmp_path, below, packed):
     written = write_mnist(tmp_path / "data" / below, packed)
-    train, test = read("mnist", str(tmp_path / "data"))
+    train, test = train_and_test("mnist", str(tmp_path / "data"))
     assert train.pixels(slice(None)).dtype == torch.uint8 and train.labels.dtype == torch.int64
     assert torch.equal(train.pixels(slice(None))[:, 0], torch.from_numpy(written["train"]))
     assert torch.equal(test.pixels(torch.tensor([3, 1]))[:, 0], torch.from_numpy(written["t10k"])[[3, 1]])
@@ -188,7 +188,9 @@ def cifar(request, tmp_path, monkeypatch) -> tuple[str, Path, dict[str, bytes]]:
 def test_cifar_is_read_record_by_record(cifar):
     dataset, root, files = cifar
     label_bytes = RECORDS[dataset][1]
-    for source, names in zip(read(dataset, str(root)), (CIFAR[dataset].train, CIFAR[dataset].test), strict=True):
+    for source, names in zip(
+        train_and_test(dataset, str(root)), (CIFAR[dataset].train, CIFAR[dataset].test), strict=True
+    ):
         raw = np.frombuffer(b"".join(files[name] for name in names), np.uint8).reshape(-1, label_bytes + 3072)
         assert source.labels.tolist() == raw[:, label_bytes - 1].tolist()
         expected = raw[:, label_bytes:].reshape(-1, 3, 32, 32)
@@ -343,7 +345,7 @@ def test_svhn_has_the_layout_of_the_others(monkeypatch, tmp_path):
             self.data, self.labels = random(12 if split == "train" else 6, 3, 32, 32), np.arange(6) % 10
 
     monkeypatch.setattr(torchvision.datasets, "SVHN", StandIn)
-    train, test = read("svhn", str(tmp_path))
+    train, test = train_and_test("svhn", str(tmp_path))
     assert (train.pixels(slice(None)).shape, train.labels.dtype) == ((12, 3, 32, 32), torch.int64)
     assert (test.labels.tolist(), test.classes) == ([0, 1, 2, 3, 4, 5], tuple("0123456789"))
 
@@ -397,9 +399,9 @@ def test_a_tampered_file_beside_the_bundled_ones_is_not_read(tmp_path):
     """The gzipped file is the one whose sum is checked."""
     for name, _ in sources.IDX.values():
         os.symlink(sources.DATA / "fashion-mnist" / name, tmp_path / name)
-    before = read("fashion-mnist", str(tmp_path))[1].pixels(slice(0, 5))
+    before = train_and_test("fashion-mnist", str(tmp_path))[1].pixels(slice(0, 5))
     (tmp_path / "t10k-images-idx3-ubyte").write_bytes(idx(np.zeros((10_000, 28, 28), np.uint8)))
-    assert torch.equal(read("fashion-mnist", str(tmp_path))[1].pixels(slice(0, 5)), before)
+    assert torch.equal(train_and_test("fashion-mnist", str(tmp_path))[1].pixels(slice(0, 5)), before)
 
 
 # hashed is what is decoded

@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 
 from jsigr_lib.study.attacked import Outcomes
-from jsigr_lib.study.cells import attack_grid, headline_cells, robustness_cells, sources, sources_of
+from jsigr_lib.study.cells import attack_grid, attack_sources, headline_cells, robustness_cells, sources_of
 
 
 @pytest.fixture(scope="module")
@@ -31,27 +31,27 @@ def test_surrogates_are_of_another_architecture(study):
 
 def test_sources(study, full):
     defences = list(study.profile.defences)
-    found = [(source.architecture, source.defence) for source in sources(study, "small-cnn")]
+    found = [(source.architecture, source.defence) for source in attack_sources(study, "small-cnn")]
     others = [("mlp", "standard"), ("vgg", "standard"), ("mlp+vgg", "standard"), ("mlp", "pgd")]
     assert found == [*others, *(("small-cnn", name) for name in defences)]
-    ensemble = sources(study, "small-cnn")[2]
+    ensemble = attack_sources(study, "small-cnn")[2]
     assert ensemble.networks == (study.surrogate("mlp"), study.surrogate("vgg"))
 
-    found = [(source.architecture, source.defence) for source in sources(full, "mlp")]
+    found = [(source.architecture, source.defence) for source in attack_sources(full, "mlp")]
     others = [(name, "standard") for name in ("vgg", "resnet8", "vgg+resnet8")] + [("vgg", "pgd"), ("resnet8", "pgd")]
     assert found == [*others, *(("mlp", name) for name in defences)]
-    networks = [network for source in sources(full, "mlp") for network in source.networks]
+    networks = [network for source in attack_sources(full, "mlp") for network in source.networks]
     assert len(set(networks)) == len(networks) - 2  # those of the ensemble
 
 
 def test_one_surrogate_is_no_ensemble(tiny, study):
     alone = tiny(study.store.root, surrogates=["mlp"])
-    assert "mlp+" not in "".join(source.architecture for source in sources(alone, "small-cnn"))
+    assert "mlp+" not in "".join(source.architecture for source in attack_sources(alone, "small-cnn"))
 
 
 def test_star_varies_one_thing_at_a_time(tiny, study):
     star = tiny(study.store.root, eps_grid=[0.05, 0.1, 0.2], transfer_attacks=["mi-fgsm", "fgsm", "pgd"])
-    by_name = {(source.architecture, source.defence): source for source in sources(star, "small-cnn")}
+    by_name = {(source.architecture, source.defence): source for source in attack_sources(star, "small-cnn")}
     expected = {("mi-fgsm", 0.05), ("mi-fgsm", 0.1), ("mi-fgsm", 0.2), ("fgsm", 0.1), ("pgd", 0.1)}
     assert set(attack_grid(star, by_name["mlp", "standard"], "small-cnn")) == expected
     for name in ("vgg", "mlp+vgg"):
@@ -60,7 +60,7 @@ def test_star_varies_one_thing_at_a_time(tiny, study):
     for name in (("mlp", "pgd"), ("small-cnn", "standard"), ("small-cnn", "jsigr")):
         assert attack_grid(star, by_name[name], "small-cnn") == [("mi-fgsm", 0.1)]
     full = tiny(study.store.root, transfer_design="full", eps_grid=[0.05, 0.1])
-    for source in sources(full, "small-cnn"):
+    for source in attack_sources(full, "small-cnn"):
         grid = attack_grid(full, source, "small-cnn")
         assert set(grid) == {(attack, eps) for attack in full.profile.transfer_attacks for eps in (0.05, 0.1)}
 
@@ -72,7 +72,7 @@ def test_cells_are_every_source_attack_target_and_eps(full):
     transfer = rows[(rows.threat == "transfer") & (rows.norm == "linf")]
     for architecture in p.architectures:
         mine = transfer[transfer.architecture == architecture]
-        assert len(mine) == len(p.defences) * len(sources(full, architecture)) * len(p.transfer_attacks) * 2
+        assert len(mine) == len(p.defences) * len(attack_sources(full, architecture)) * len(p.transfer_attacks) * 2
     white = rows[(rows.threat == "white-box") & (rows.norm == "linf")]
     assert (white.attack == "pgd").sum() == 2 * len(p.defences) * len(p.budgets)
     assert (white.attack == "pgd-restarts").sum() == 2 * len(p.defences)
@@ -116,7 +116,7 @@ def test_a_cell_is_what_its_row_says(study):
             few = row["threat"] == "black-box" or (row["threat"], row["norm"]) == ("white-box", "l2")
             assert attacked.images == (p.strong_images if few else None)
         if row["threat"] == "transfer":
-            by_name = {(source.architecture, source.defence): source for source in sources(study, "small-cnn")}
+            by_name = {(source.architecture, source.defence): source for source in attack_sources(study, "small-cnn")}
             assert attacked.sources == by_name[row["source"], row["source_defence"]].networks
 
 
