@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
-import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -35,7 +34,6 @@ from jsigr_lib import (
 from jsigr_lib.study import Study
 
 torch.set_num_threads(1)
-EXAMPLES = 20  # of hypothesis; 60 in make torture
 
 BATCH, CHANNELS, HEIGHT, WIDTH, CLASSES = 4, 2, 4, 5, 3
 PIXELS = CHANNELS * HEIGHT * WIDTH
@@ -43,12 +41,6 @@ PIXELS = CHANNELS * HEIGHT * WIDTH
 
 def pytest_addoption(parser):
     parser.addoption("--torture", action="store_true", help="every test at full size, as `make torture` does")
-
-
-def pytest_configure(config):
-    torture = config.option.torture
-    hypothesis.settings.register_profile("jsigr", max_examples=60 if torture else EXAMPLES)
-    hypothesis.settings.load_profile("jsigr")
 
 
 def pytest_collection_modifyitems(config, items):
@@ -268,9 +260,10 @@ def tiny():
 
 
 @pytest.fixture(scope="session")
-def study(tiny, tmp_path_factory) -> Study:
-    """One tiny study for all tests; they may add artefacts to it, and not damage those it has."""
-    return tiny(tmp_path_factory.mktemp("study"))
+def study(tiny, shared, tmp_path_factory) -> Study:
+    """One tiny study for all tests, with the artefacts of all processes; they may add some to it, and not damage those
+    it has."""
+    return tiny(shared("study", lambda folder: folder), out=tmp_path_factory.getbasetemp() / "figures")
 
 
 @pytest.fixture(scope="session")
