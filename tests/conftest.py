@@ -44,11 +44,20 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out torture unless it is asked for. The slow tests come first, so that two processes end together."""
+    """Leave out torture unless it is asked for, and order the rest for two processes, which take a half each.
+
+    What is slow comes first, and what shares a slow fixture stays together: one process begins with the faults and the
+    smoke run, the other with servers and browser.
+    """
     if not config.option.torture:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("torture")])
         items[:] = [item for item in items if not item.get_closest_marker("torture")]
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    shown = [item for item in items if {"served", "browser"} & set(item.fixturenames)]
+    slow = [item for item in items if item.get_closest_marker("slow") and item not in shown]
+    quick = [item for item in items if not item.get_closest_marker("slow") and item not in shown]
+    slow.sort(key=lambda item: "smoke_run" in item.fixturenames)
+    half = max(0, len(items) // 2 - len(slow))
+    items[:] = slow + quick[:half] + shown + quick[half:]
 
 
 def common_folder(config) -> Path | None:
