@@ -29,7 +29,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 test: lint ## lint, then the test suite: 12 minutes on two idle cores (ARGS="-k words")
 	@$(PYTEST) $(ARGS)
 
-torture: lint ## the test suite at full size: every kill, every example, every server
+torture: lint ## the whole test suite: every kill and interrupt, every notebook again, every server
 	@$(PYTEST) --torture $(ARGS)
 
 lint: $(STAMP) ## ruff: rules and format, notebooks included; then which district may import which

@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
-import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -30,7 +29,6 @@ from jsigr_lib.study.claims import load_claims
 from jsigr_lib.study.study import Study
 
 torch.set_num_threads(1)
-EXAMPLES = 20  # of hypothesis; 60 in make torture
 
 BATCH, CHANNELS, HEIGHT, WIDTH, CLASSES = 4, 2, 4, 5, 3
 PIXELS = CHANNELS * HEIGHT * WIDTH
@@ -40,18 +38,21 @@ def pytest_addoption(parser):
     parser.addoption("--torture", action="store_true", help="every test at full size, as `make torture` does")
 
 
-def pytest_configure(config):
-    torture = config.option.torture
-    hypothesis.settings.register_profile("jsigr", max_examples=60 if torture else EXAMPLES)
-    hypothesis.settings.load_profile("jsigr")
-
-
 def pytest_collection_modifyitems(config, items):
-    """Leave out torture unless it is asked for. The slow tests come first, so that two processes end together."""
+    """Leave out torture unless it is asked for, and order the rest for two processes, which take a half each.
+
+    What is slow comes first, and what shares a slow fixture stays together: one process begins with the faults and the
+    smoke run, the other with servers and browser.
+    """
     if not config.option.torture:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("torture")])
         items[:] = [item for item in items if not item.get_closest_marker("torture")]
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    shown = [item for item in items if {"served", "browser"} & set(item.fixturenames)]
+    slow = [item for item in items if item.get_closest_marker("slow") and item not in shown]
+    quick = [item for item in items if not item.get_closest_marker("slow") and item not in shown]
+    slow.sort(key=lambda item: "smoke_run" in item.fixturenames)
+    half = max(0, len(items) // 2 - len(slow))
+    items[:] = slow + quick[:half] + shown + quick[half:]
 
 
 def common_folder(config) -> Path | None:
@@ -279,9 +280,10 @@ def tiny():
 
 
 @pytest.fixture(scope="session")
-def study(tiny, tmp_path_factory) -> Study:
-    """One tiny study for all tests; they may add artefacts to it, and not damage those it has."""
-    return tiny(tmp_path_factory.mktemp("study"))
+def study(tiny, shared, tmp_path_factory) -> Study:
+    """One tiny study for all tests, with the artefacts of all processes; they may add some to it, and not damage those
+    it has."""
+    return tiny(shared("study", lambda folder: folder), out=tmp_path_factory.getbasetemp() / "figures")
 
 
 @pytest.fixture(scope="session")
