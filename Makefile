@@ -23,8 +23,8 @@ help: ## list the targets
 reproduce: $(STAMP) ## every figure and table anew (PROFILE=smoke, quick, full or paper; default quick)
 	@$(BIN)/jsigr run --profile $(PROFILE)
 
-# A worker that is free takes tests from the other.
-PYTEST = $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+# Each process has one thread, and takes tests from the other when it has none left.
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test: lint ## lint, then the test suite: 12 minutes on two idle cores (ARGS="-k words")
 	@$(PYTEST) $(ARGS)

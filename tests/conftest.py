@@ -41,8 +41,8 @@ def pytest_addoption(parser):
 def pytest_collection_modifyitems(config, items):
     """Leave out torture unless it is asked for, and order the rest for two processes, which take a half each.
 
-    What is slow comes first, and what shares a slow fixture stays together: one process begins with the faults and the
-    smoke run, the other with servers and browser.
+    What is slow comes first, and what shares a slow fixture stays together: one process begins with the smoke run and
+    the faults, the other with servers and browser.
     """
     if not config.option.torture:
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("torture")])
@@ -50,7 +50,7 @@ def pytest_collection_modifyitems(config, items):
     shown = [item for item in items if {"served", "browser"} & set(item.fixturenames)]
     slow = [item for item in items if item.get_closest_marker("slow") and item not in shown]
     quick = [item for item in items if not item.get_closest_marker("slow") and item not in shown]
-    slow.sort(key=lambda item: "smoke_run" in item.fixturenames)
+    slow.sort(key=lambda item: item.path.name)  # the smoke run, the faults, and last what is taken over without loss
     half = max(0, len(items) // 2 - len(slow))
     items[:] = slow + quick[:half] + shown + quick[half:]
 
