@@ -98,7 +98,7 @@ def moves(page: "Page", n: int) -> list[dict[str, object]]:
     rows = []
     for name in MAPS:
         for attack in ATTACKS:
-            choose(page, "map", attributions.MAPS[name])
+            choose(page, "map", attributions.MAPS[name].label)
             choose(page, "attack", list(ATTACKS).index(attack))
             for control in CONTROLS:
                 waits = page.evaluate(MOVE, [control, positions(page, control, WARM_UP + n)])[WARM_UP:]

@@ -93,7 +93,7 @@ def maps(text: str) -> str:
     for name in PROFILE.saliency_maps:
         values = [[mean[one, measure, name, given] for one in ("standard", "jsigr")] for measure, given in measures]
         values.append([left[one, name] for one in ("standard", "jsigr")])
-        rows.append((MAPS[name], *(" / ".join(f"{value:.2f}" for value in pair) for pair in values)))
+        rows.append((MAPS[name].label, *(" / ".join(f"{value:.2f}" for value in pair) for pair in values)))
     return with_rows(text, "map", rows)
 
 

@@ -132,7 +132,9 @@ class Explorer:
             "controls": [
                 slider("image", range(len(self.images)), 0, 0, "one of the test images, in their order"),
                 several("defences", self.labels, self.chosen, "how the networks were trained"),
-                choice("map", {name: MAPS[name] for name in MAPS if name != "random"}, "gradient", "what is drawn"),
+                choice(
+                    "map", {name: MAPS[name].label for name in MAPS if name != "random"}, "gradient", "what is drawn"
+                ),
                 choice("attack", given, "transferred", "what attacks the image"),
                 slider("eps", steps(0, max(0.4, self.eps), 0.01), self.eps, 2, "budget: largest change of a pixel"),
                 slider("steps", range(1, 31), STEPS, 0, "of the attack"),

@@ -13,7 +13,7 @@ from torch import Tensor
 from jsigr_lib.data.data import load
 from jsigr_lib.explorer.controls import ATTACKS, Settings, choice, several, slider
 from jsigr_lib.explorer.explorer import Explorer, Parcel
-from jsigr_lib.measure.attributions import MAPS, PASSES
+from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.method.saliency import Selection
 from jsigr_lib.networks.zoo import Training, trained
 from jsigr_lib.store.artefacts import Spec, Store
@@ -42,8 +42,11 @@ class Snapshot(Spec):
     def needs(self) -> list[Spec]:
         return [*(network for *_, network in self.networks), self.source, self.source.data]
 
+    def uses(self) -> list[Any]:
+        return [MAPS[name].draw for name in self.maps if name in MAPS]
+
     def work(self) -> float:
-        passes = sum(2 * PASSES[name] + 100 + 80 for name in self.maps) * len(ATTACKS) * len(self.budgets)
+        passes = sum(2 * MAPS[name].passes + 100 + 80 for name in self.maps) * len(ATTACKS) * len(self.budgets)
         return self.images * passes * sum(network.step_flops for *_, network in self.networks) / 3
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
@@ -77,7 +80,7 @@ class Snapshot(Spec):
         fewer = {
             "image": slider("image", range(self.images), 0, 0, "one of the first test images"),
             "defences": several("defences", explorer.labels, explorer.chosen, "how the networks were trained"),
-            "map": choice("map", {name: MAPS[name] for name in self.maps}, self.maps[0], "what is drawn"),
+            "map": choice("map", {name: MAPS[name].label for name in self.maps}, self.maps[0], "what is drawn"),
             "eps": slider("eps", self.budgets, self.eps, 3, "budget: largest change of a pixel"),
         }
         kept = [fewer.get(one["name"], one) for one in about["controls"] if one["name"] in (*fewer, "attack", "share")]

@@ -72,11 +72,11 @@ def every_map(study: Study, given: str = "clean") -> plotting.Described:
     split = _splits(study, IMAGES_IN_FULL)[given]
     maps = study.profile.saliency_maps
     rows = [_row(study, split, 1, name, given) for name in maps]
-    names = [MAPS[name].replace(", ", ",\n").replace(" gradients", "\ngradients") for name in maps]
+    names = [MAPS[name].label.replace(", ", ",\n").replace(" gradients", "\ngradients") for name in maps]
     what = study.dataset.classes[int(split.labels[1])]
     return plotting.map_grid(rows, columns=_columns(study), names=names), (
         f"One test image ({what}, {given}) in {len(rows)} maps, a row each, of every defence, a column each: "
-        f"{', '.join(MAPS[name] for name in maps)}."
+        f"{', '.join(MAPS[name].label for name in maps)}."
     )
 
 

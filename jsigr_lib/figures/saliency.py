@@ -77,7 +77,7 @@ def map_measures(study: Study, table: pd.DataFrame, shown: list[tuple[str, str]]
         means = rows.pivot(index="map", columns="defence", values="mean").reindex(maps)[study.featured]
         values, better = means.to_numpy(), MEASURES[measure].better
         title = f"{measure}, {given}" if given != "both" else f"{measure} under attack"
-        named = means.rename(index=MAPS, columns=study.labels)
+        named = means.rename(index={name: map_.label for name, map_ in MAPS.items()}, columns=study.labels)
         plotting.heat_map(axes, named, title=f"{title}\n", whole=False, fontsize=7.5)
         sign = {1: "higher is better", -1: "lower is better", 0: ""}[better]
         axes.text(0, 1.02, sign, transform=axes.transAxes, fontsize=8, color="#555555")
@@ -94,7 +94,7 @@ def _best(study: Study, table: pd.DataFrame, measure: str, given: str) -> str:
     rows = rows[rows["map"] != REFERENCE] if measure == "agreement" else rows
     row = rows.loc[(rows["mean"] * MEASURES[measure].better).idxmax()]
     what = f"{measure}, {given}" if given != "both" else measure
-    return f"{what}: {MAPS[row['map']]} of {study.labels[row.defence]}, {row['mean']:.2f}"
+    return f"{what}: {MAPS[row['map']].label} of {study.labels[row.defence]}, {row['mean']:.2f}"
 
 
 def cascade(study: Study, table: pd.DataFrame) -> plotting.Described:
@@ -106,7 +106,7 @@ def cascade(study: Study, table: pd.DataFrame) -> plotting.Described:
     for axes, defence in zip(grid, defences, strict=True):
         for i, name in enumerate(study.profile.saliency_maps):
             rows = table[(table.defence == defence) & (table["map"] == name)]
-            axes.plot([0, *rows.layers], [1, *rows.correlation], **plotting.nth_look(i, MAPS[name]))
+            axes.plot([0, *rows.layers], [1, *rows.correlation], **plotting.nth_look(i, MAPS[name].label))
         axes.axhline(0, color="#999999", linewidth=0.8)
         axes.set(title=study.labels[defence], xlabel="last layers, drawn anew")
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -117,5 +117,5 @@ def cascade(study: Study, table: pd.DataFrame) -> plotting.Described:
     return fig, (
         "Rank correlation of each map with that of the same network after its last layers were drawn anew, one panel "
         f"per defence. With all drawn anew it lies between {last.correlation.min():.2f} and {most.correlation:.2f} "
-        f"({MAPS[most['map']]} of {study.labels[most.defence]})."
+        f"({MAPS[most['map']].label} of {study.labels[most.defence]})."
     )

@@ -7,6 +7,8 @@ one value per place, [batch, 1, height, width]. None depends on the other images
 
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
+from typing import NamedTuple
 from zlib import crc32
 
 import torch
@@ -15,38 +17,10 @@ from torch.nn import functional as F
 
 from jsigr_lib.method.errors import InputError, needs_extra, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, logit_gradient
+from jsigr_lib.method.registry import Registry
 from jsigr_lib.method.saliency import CHUNK_BYTES, Maps, check_grid, gradient_map, perturbation_saliency
 from jsigr_lib.method.shapes import Images
 
-MAPS = {
-    "gradient": "gradient",
-    "gradient-x-input": "gradient x input",
-    "smoothgrad": "SmoothGrad",
-    "integrated-gradients": "integrated gradients",
-    "grad-cam": "Grad-CAM",
-    "occlusion": "occlusion",
-    "perturbation": "perturbation",
-    "perturbation-linearised": "perturbation, linearised",
-    "perturbation-vector": "perturbation, all logits",
-    "random": "random (control)",
-}
-"""Name -> how figures call it."""
-
-PASSES = {
-    "gradient": 3,
-    "gradient-x-input": 3,
-    "smoothgrad": 48,
-    "integrated-gradients": 72,
-    "grad-cam": 3,
-    "occlusion": 49,
-    "perturbation": 49,
-    "perturbation-linearised": 3,
-    "perturbation-vector": 49,
-    "random": 0,
-}
-"""About how many forward passes a map costs on a grid of 7 x 7; a gradient counts three."""
-
-VARIANTS = {"perturbation-linearised": {"method": "linearised"}, "perturbation-vector": {"score": "vector"}}
 NOISE, NOISY_COPIES = 0.15, 16  # of SmoothGrad: standard deviation as a share of the pixel range; images averaged
 PATH_STEPS = 24  # of integrated gradients
 POOLING = (nn.Flatten, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
@@ -73,36 +47,52 @@ def saliency_map(
     """
     one_of("map", name, MAPS)
     check_grid(grid, mask_sigma, blur_sigma)
-    x = x.detach()
-    generator = generator or torch.Generator().manual_seed(0)
-    if name == "gradient":
-        return gradient_map(model, x, y)
-    if name == "gradient-x-input":
-        return (x * logit_gradient(model, x, y)).abs().sum(1, keepdim=True)
-    if name.startswith("perturbation"):
-        settings = {"grid": grid, "mask_sigma": mask_sigma, "blur_sigma": blur_sigma}
-        return perturbation_saliency(model, x, y, **settings, **VARIANTS.get(name, {}))
-    if name == "smoothgrad":
-        return _smoothgrad(model, x, y, generator)
-    if name == "random":
-        return _random(x, generator)
-    with evaluation_mode(model), needs_extra(f"the map {name!r}", "measure"):
-        attribution = FROM_CAPTUM[name](model, x.requires_grad_(), y, grid)
-    return attribution.detach().abs().sum(1, keepdim=True)
+    settings = {"grid": grid, "mask_sigma": mask_sigma, "blur_sigma": blur_sigma}
+    with needs_extra(f"the map {name!r}", "measure"):
+        return MAPS[name].draw(
+            model, x.detach(), y, generator=generator or torch.Generator().manual_seed(0), **settings
+        )
 
 
-def _smoothgrad(model: nn.Module, x: Images, y: Tensor, generator: torch.Generator) -> Maps:
+class Map(NamedTuple):
+    """How figures call a map; about how many forward passes it costs on a grid of 7 x 7, where a gradient counts three;
+    and draw(model, x, y, *, grid, mask_sigma, blur_sigma, generator) -> [batch, 1, height, width]."""
+
+    label: str
+    passes: int
+    draw: Callable[..., Maps]
+
+
+def _gradient(model: nn.Module, x: Images, y: Tensor, **_) -> Maps:
+    return gradient_map(model, x, y)
+
+
+def _gradient_x_input(model: nn.Module, x: Images, y: Tensor, **_) -> Maps:
+    return (x * logit_gradient(model, x, y)).abs().sum(1, keepdim=True)
+
+
+def _perturbation(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Generator, **settings) -> Maps:
+    return perturbation_saliency(model, x, y, **settings)
+
+
+def _smoothgrad(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Generator, **_) -> Maps:
     """Not Captum's, whose noise for one image depends on how many come with it."""
     noise = NOISE * torch.randn(NOISY_COPIES, *x.shape[1:], generator=generator, device=generator.device).to(x)
     # |1/n sum_k grad z_y(x + noise_k)|, summed over channels (Smilkov et al. 2017)
     return (sum(logit_gradient(model, x + n, y) for n in noise) / NOISY_COPIES).abs().sum(1, keepdim=True)
 
 
-def _random(x: Images, generator: torch.Generator) -> Maps:
+def _random(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Generator, **_) -> Maps:
     """Uniform in [0, 1): another map for every other image, whatever the network."""
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
     own = [torch.Generator().manual_seed(seed + crc32(image.numpy().tobytes())) for image in x.cpu()]
     return torch.stack([torch.rand(1, *x.shape[-2:], generator=draws) for draws in own]).to(x)
+
+
+def _by_captum(attribute: Callable[..., Tensor], model: nn.Module, x: Images, y: Tensor, *, grid: int, **_) -> Maps:
+    with evaluation_mode(model):
+        attribution = attribute(model, x.requires_grad_(), y, grid)
+    return attribution.detach().abs().sum(1, keepdim=True)
 
 
 def _integrated_gradients(model: nn.Module, x: Images, y: Tensor, grid: int) -> Images:
@@ -131,11 +121,20 @@ def _occlusion(model: nn.Module, x: Images, y: Tensor, grid: int) -> Maps:
     return FeatureAblation(model).attribute(x, target=y, feature_mask=cells.expand(1, x.shape[1], -1, -1))[:, :1]
 
 
-FROM_CAPTUM: dict[str, Callable[[nn.Module, Images, Tensor, int], Tensor]] = {
-    "integrated-gradients": _integrated_gradients,
-    "grad-cam": _grad_cam,
-    "occlusion": _occlusion,
-}
+MAPS: dict[str, Map] = Registry(
+    {
+        "gradient": Map("gradient", 3, _gradient),
+        "gradient-x-input": Map("gradient x input", 3, _gradient_x_input),
+        "smoothgrad": Map("SmoothGrad", 48, _smoothgrad),
+        "integrated-gradients": Map("integrated gradients", 72, partial(_by_captum, _integrated_gradients)),
+        "grad-cam": Map("Grad-CAM", 3, partial(_by_captum, _grad_cam)),
+        "occlusion": Map("occlusion", 49, partial(_by_captum, _occlusion)),
+        "perturbation": Map("perturbation", 49, _perturbation),
+        "perturbation-linearised": Map("perturbation, linearised", 3, partial(_perturbation, method="linearised")),
+        "perturbation-vector": Map("perturbation, all logits", 49, partial(_perturbation, score="vector")),
+        "random": Map("random (control)", 0, _random),
+    }
+)
 
 
 def last_places(model: nn.Module, x: Images) -> nn.Module:

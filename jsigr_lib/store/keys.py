@@ -25,11 +25,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+
 from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.method.registry import Registry
 
 PACKAGE = __name__.partition(".")[0]
-MACHINERY = ("artefacts", "errors", "keys", "paths", "registry", "sources", "tensor_files", "toml")
+MACHINERY = ("data.sources", "method.errors", "method.registry", "store.")
 LIBRARIES = {name: name for name in ("torch", "torchvision", "numpy", "scipy", "captum", "pyautoattack")}
 LIBRARIES["PIL"] = "pillow"
 """Module -> distribution, of the libraries that decide numbers."""
@@ -57,7 +59,7 @@ def code_of(*things: Any) -> Code:
     one of them cannot be found."""
     walk = _Walk()
     for thing in things:
-        walk.follow(thing, "", "")
+        walk.follow(thing)
     everything = sorted(text for texts in walk.found.values() for text in texts)
     files = {name: _sha(sorted(texts))[:16] for name, texts in sorted(walk.found.items())}
     return Code(_sha(everything), files, {name: _release(name) for name in sorted(walk.libraries)})
@@ -71,51 +73,51 @@ class _Walk:
         self.libraries: set[str] = set()
         self.seen: dict[int, Any] = {}  # by id; holding the object keeps its id from being used again
 
-    def follow(self, value: Any, module: str, name: str) -> None:
-        """Count an object that `module` calls `name`."""
-        module = module or getattr(getattr(value, "func", value), "__module__", type(value).__module__)
+    def follow(self, value: Any, module: str = "", name: str = "") -> None:
+        """Count an object that `module` calls `name`; without a module, it is one that was asked for."""
         if isinstance(value, (Registry, Keyed)) or (inspect.isclass(value) and issubclass(value, Keyed)):
             return
         if isinstance(value, PLAIN):
             self.found[_file(module)].add(f"{name} = {value!r}")
-            return
-        if id(value) in self.seen:
-            return
-        self.seen[id(value)] = value
-        if isinstance(value, dict):
-            self.follow([(key, value[key]) for key in value], module, name)
-        elif isinstance(value, (list, tuple, set, frozenset)):
-            parts = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value
-            for i, part in enumerate(parts):
-                self.follow(part, module, f"{name}.{i}")
-        elif isinstance(value, functools.partial):
-            self.follow((value.func, value.args, value.keywords), module, f"{name}(...)")
-        elif inspect.ismethod(value):
-            self.follow((value.__func__, value.__self__), module, name)
-        elif isinstance(value, types.ModuleType):
+        elif id(value) not in self.seen:
+            self.seen[id(value)] = value
+            self._follow_into(value, module, name)
+
+    def _follow_into(self, value: Any, module: str, name: str) -> None:
+        code = inspect.unwrap(value) if callable(value) else None
+        if isinstance(value, types.ModuleType):
             self.module(value)
-        elif isinstance(inspect.unwrap(value), types.FunctionType) or inspect.isclass(value):
-            self.definition(inspect.unwrap(value), module, name)
-        elif _library(type(value).__module__):
-            self.name(value if isinstance(value, types.BuiltinFunctionType) else type(value), module, name)
-        else:  # an object of a class of ours, such as the settings of an attack
-            self.follow((type(value), vars(value)), module, name)
+        elif inspect.isclass(code) or isinstance(code, types.FunctionType):
+            self.definition(code, module, name)
+        elif isinstance(value, (dict, list, tuple, set, frozenset)):
+            parts = value.items() if isinstance(value, dict) else value
+            for i, part in enumerate(sorted(parts, key=repr) if isinstance(value, (set, frozenset)) else parts):
+                self.follow(part, module or "settings", f"{name}.{i}")
+        elif isinstance(value, functools.partial):
+            self.follow((value.func, value.args, value.keywords), value.func.__module__, f"{name}(...)")
+        elif inspect.ismethod(value):
+            self.follow((value.__func__, value.__self__), value.__module__, name)
+        elif not _library(type(value).__module__):  # such as the settings of an attack
+            self.follow((type(value), getattr(value, "__dict__", ())), type(value).__module__, name)
+        elif hasattr(value, "state_dict"):
+            self.follow(value.state_dict(), module, name)
+        else:
+            self.of_library(value, module, name)
 
     def definition(self, thing: Any, module: str, name: str) -> None:
         """Count a function or class, and all that its code names."""
         home = thing.__module__
-        if home.startswith(f"{PACKAGE}.") and home.rpartition(".")[2] in MACHINERY:
+        if _decides_nothing(home):
             return
-        if self.found and _library(home):
-            self.name(thing, module, name)
+        if module and _library(home):
+            self.of_library(thing, module, name)
             return
         node = _syntax(thing)
         self.found[_file(home)].add(f"{thing.__qualname__}: {_written(node)}")
-        around, chains = _surroundings(thing), _names(node)
-        for name, attributes in chains.items():
-            if name in around:
-                for chain in attributes:
-                    self.chain(around[name], home, name, chain)
+        around = _surroundings(thing)
+        for name, chains in _names(node).items():
+            for chain in chains if name in around else ():
+                self.chain(around[name], home, name, chain)
         for value, name in _imports(node, home):
             self.follow(value, home, name)
 
@@ -130,17 +132,17 @@ class _Walk:
     def module(self, module: types.ModuleType) -> None:
         """Count a whole module: of a library its release, of ours its text."""
         if top := _library(module.__name__):
-            self.library(top)
-        else:
+            self.libraries |= {LIBRARIES[top]} if top in LIBRARIES else set()
+        elif not _decides_nothing(module.__name__):
             self.found[_file(module.__name__)].add(_written(_tree(module.__file__)))
 
-    def name(self, thing: Any, module: str, name: str) -> None:
-        """Count something of a library: which one it is, and the library's release."""
-        self.found[_file(module)].add(f"{name} is {thing.__module__}.{thing.__qualname__}")
-        self.library(_library(thing.__module__ or "builtins"))
-
-    def library(self, top: str) -> None:
-        if top in LIBRARIES:
+    def of_library(self, thing: Any, module: str, name: str) -> None:
+        """Count something of a library: which one it is or, of a tensor or an array, what it holds; and the release."""
+        kind = thing if hasattr(thing, "__qualname__") else type(thing)
+        array = thing.detach().cpu().numpy() if isinstance(thing, torch.Tensor) else thing
+        content = _sha([array.tobytes().hex()]) if hasattr(array, "tobytes") else ""
+        self.found[_file(module)].add(f"{name} is {kind.__module__}.{kind.__qualname__} {content}")
+        if (top := _library(kind.__module__ or "builtins")) in LIBRARIES:
             self.libraries.add(LIBRARIES[top])
 
 
@@ -151,7 +153,7 @@ def methods_of(kind: type, start: str) -> Iterator[Any]:
     while names:
         name = names.pop()
         owner = next((base for base in kind.__mro__ if name in vars(base)), None)
-        if name in seen or owner is None or _file(owner.__module__) in MACHINERY or _library(owner.__module__):
+        if name in seen or owner is None or _decides_nothing(owner.__module__) or _library(owner.__module__):
             continue
         seen.add(name)
         value = vars(owner)[name]
@@ -167,7 +169,7 @@ def _names(node: ast.AST) -> dict[str, set[tuple[str, ...]]]:
     but for `self` and `cls`."""
     table = symtable.symtable(ast.unparse(node), "", "exec")
     wanted, found, inner = {*_global(table), "self", "cls"}, defaultdict(set), set()
-    for one in _walk(node):
+    for one in _running(node):
         chain, base = [], one
         while isinstance(base, ast.Attribute):
             inner.add(id(base.value))
@@ -177,13 +179,13 @@ def _names(node: ast.AST) -> dict[str, set[tuple[str, ...]]]:
     return found
 
 
-def _walk(node: ast.AST) -> Iterator[ast.AST]:
+def _running(node: ast.AST) -> Iterator[ast.AST]:
     """Every part of a syntax tree that runs, the outer ones first."""
     yield node
     for name, value in ast.iter_fields(node):
         for part in value if isinstance(value, list) else [value]:
             if isinstance(part, ast.AST) and name not in UNWRITTEN:
-                yield from _walk(part)
+                yield from _running(part)
 
 
 def _global(table: symtable.SymbolTable) -> Iterator[str]:
@@ -221,15 +223,11 @@ def _surroundings(thing: Any) -> dict[str, Any]:
 def _syntax(thing: Any) -> ast.AST:
     """Where a function or class is written, as a syntax tree. Raises InputError if that cannot be found."""
     codes = [function.__code__ for function in _functions(thing)]
-    own = getattr(sys.modules.get(thing.__module__), "__file__", None) if inspect.isclass(thing) else None
-    for file in dict.fromkeys(filter(None, [own, *(code.co_filename for code in codes)])):
-        lines = {code.co_firstlineno for code in codes if code.co_filename == file}
+    own = [getattr(sys.modules.get(thing.__module__), "__file__", None)] if inspect.isclass(thing) else []
+    for file in filter(None, [*own, *(code.co_filename for code in codes)]):
+        here = [code for code in codes if code.co_filename == file]
         for node in ast.walk(_tree(file)):
-            if getattr(node, "name", "<lambda>") == thing.__qualname__.rpartition(".")[2] and (
-                isinstance(node, ast.ClassDef) and (not lines or lines & {*range(node.lineno, node.end_lineno + 1)})
-                if inspect.isclass(thing)
-                else isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)) and lines == {_first(node)}
-            ):
+            if getattr(node, "name", "<lambda>") == thing.__qualname__.rpartition(".")[2] and _is_source(node, here):
                 return node
     raise InputError(
         f"the source of {shown(thing)} cannot be found, so that nothing could tell its results from another's; "
@@ -237,9 +235,14 @@ def _syntax(thing: Any) -> ast.AST:
     )
 
 
-def _first(node: Any) -> int:
-    """The line in which a function begins, with its decorators."""
-    return min(one.lineno for one in (node, *getattr(node, "decorator_list", ())))
+def _is_source(node: ast.AST, codes: list[types.CodeType]) -> bool:
+    """Whether the code of a function, or of a class's methods, was made from this piece of a file."""
+    if isinstance(node, ast.ClassDef):
+        return not codes or any(node.lineno <= code.co_firstlineno <= node.end_lineno for code in codes)
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return bool(codes) and codes[0].co_firstlineno == min(one.lineno for one in (node, *node.decorator_list))
+    starts = {(line, column) for line, _, column, _ in codes[0].co_positions()} if codes else set()
+    return isinstance(node, ast.Lambda) and (node.body.lineno, node.body.col_offset) in starts
 
 
 def _functions(thing: Any) -> list[types.FunctionType]:
@@ -272,6 +275,10 @@ def _mute(node: Any) -> bool:
 
 def _file(module: str) -> str:
     return module.rpartition(".")[2]
+
+
+def _decides_nothing(module: str) -> bool:
+    return module.startswith(tuple(f"{PACKAGE}.{name}" for name in MACHINERY))
 
 
 @functools.cache

@@ -4,14 +4,14 @@ Tensors of these artefacts are named measure|map|input, one value per test image
 what compares the two, both.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from jsigr_lib.data.data import load
-from jsigr_lib.measure.attributions import PASSES, saliency_map
+from jsigr_lib.measure.attributions import MAPS, saliency_map
 from jsigr_lib.measure.measures import (
     CURVE_STEPS,
     NUDGES,
@@ -54,6 +54,9 @@ class DrawnMaps(Spec):
     def needs(self) -> list[Spec]:
         return [self.target, self.target.data]
 
+    def uses(self) -> list[Any]:
+        return [MAPS[name].draw for name in (*self.maps, CONTROL) if name in MAPS]
+
     def draw(self, name: str, model: nn.Module, x: Images, y: Tensor) -> Tensor:
         settings = {"grid": self.grid, "mask_sigma": self.mask_sigma, "blur_sigma": self.blur_sigma}
         return saliency_map(name, model, x, y, **settings)
@@ -79,7 +82,7 @@ class Explained(DrawnMaps):
         return [*super().needs(), *([self.attacked] if self.attacked else [])]
 
     def passes(self) -> int:
-        each = sum(PASSES[name] + 2 * CURVE_STEPS + SQUARES**2 for name in (*self.maps, CONTROL))
+        each = sum(MAPS[name].passes + 2 * CURVE_STEPS + SQUARES**2 for name in (*self.maps, CONTROL))
         return each * (2 if self.attacked else 1)
 
     def compute(self, store: Store, device: torch.device) -> tuple[Values, dict]:
@@ -148,7 +151,7 @@ class Sanity(DrawnMaps):
     kind: ClassVar[str] = "sanity"
 
     def passes(self) -> int:
-        return sum(PASSES[name] for name in self.maps) * (1 + NUDGES + LAYERS)
+        return sum(MAPS[name].passes for name in self.maps) * (1 + NUDGES + LAYERS)
 
     def compute(self, store: Store, device: torch.device) -> tuple[Values, dict]:
         model = trained(self.target, store)

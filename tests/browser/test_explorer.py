@@ -262,7 +262,8 @@ def test_canvases_are_images_with_labels_that_follow_the_picture(saved, baked):
             for given in ("clean", "attacked"):
                 said = about["classes"][int(np.argmax(card["chances"][given]))]
                 seen = f"{given} image, predicted {said}"
-                named = f"{MAPS[about['controls'][2]['values'][map_][0]]} map about {about['classes'][scene['about']]}"
+                drawn = MAPS[about["controls"][2]["values"][map_][0]].label
+                named = f"{drawn} map about {about['classes'][scene['about']]}"
                 assert own[f"{given}-image"] == f"{card['label']}: {seen}"
                 assert own[f"{given}-map"] == f"{card['label']}: {named}, {seen}"
                 assert own[f"{given}-selection"] == f"{card['label']}: top 40\u202f% of the {named}, {seen}"

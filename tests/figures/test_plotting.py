@@ -680,7 +680,7 @@ def test_every_map_is_a_row(study, galleries):
     grid = cells(fig)
     assert grid.shape == (len(study.profile.saliency_maps), 1 + len(study.featured))
     for row, name in zip(grid, study.profile.saliency_maps, strict=True):
-        assert row[0].get_ylabel().replace("\n", " ") == MAPS[name] and MAPS[name] in alt
+        assert row[0].get_ylabel().replace("\n", " ") == MAPS[name].label and MAPS[name].label in alt
         for axes, defence in zip(row[1:], study.featured, strict=True):
             maps = study.get(map_tables.explained_in(study, defence, study.training(defence))).tensors
             assert_allclose(axes.images[0].get_array(), maps[f"map|{name}|clean"][1, 0])

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from jsigr_lib.measure import attributions
-from jsigr_lib.measure.attributions import FROM_CAPTUM, MAPS, PASSES, last_places, saliency_map, seeded
+from jsigr_lib.measure.attributions import MAPS, Map, last_places, saliency_map, seeded
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.saliency import gradient_map, perturbation_saliency
 from jsigr_lib.networks.models import ARCHITECTURES, Ensemble, build
@@ -132,13 +132,16 @@ def test_passes_are_about_what_a_map_costs(name):
 
     model = nn.Sequential(Counted(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2 * 12 * 12, 3))
     saliency_map(name, model, torch.rand(2, 1, 14, 14), torch.tensor([0, 1]))
-    assert sum(seen) / 2 == pytest.approx(PASSES[name], abs=1)
+    assert sum(seen) / 2 == pytest.approx(MAPS[name].passes, abs=1)
 
 
-def test_every_map_has_a_name_and_a_price():
-    assert PASSES.keys() == MAPS.keys()
-    assert len(set(MAPS.values())) == len(MAPS)
-    assert FROM_CAPTUM.keys() < MAPS.keys()
+def test_no_two_maps_are_called_alike():
+    assert len({one.label for one in MAPS.values()}) == len(MAPS)
+
+
+def test_a_map_of_ones_own(monkeypatch, batch_norm_net, x, y):
+    monkeypatch.setitem(MAPS, "mine", Map("mine", 0, lambda model, x, y, *, grid, **_: grid * x.sum(1, keepdim=True)))
+    assert torch.equal(saliency_map("mine", batch_norm_net, x, y, grid=2), 2 * x.sum(1, keepdim=True))
 
 
 # maps of a linear model, by hand

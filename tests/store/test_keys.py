@@ -13,6 +13,7 @@ from itertools import count
 import pytest
 import torch
 
+from jsigr_lib.measure.attributions import MAPS, Map
 from jsigr_lib.method import attacks, defences
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.jsigr import JSIGR
@@ -20,6 +21,7 @@ from jsigr_lib.store import keys
 from jsigr_lib.store.keys import code_of
 from jsigr_lib.store.paths import PACKAGE
 from jsigr_lib.study.attacked import Outcomes
+from jsigr_lib.study.maps import Sanity
 from tests import specs
 from tests.specs import ATTACKED, NETWORK, changed
 
@@ -228,3 +230,26 @@ def test_edits_of_the_library_make_stale_what_they_decide(tmp_path):
 def test_every_registered_entry_has_a_source():
     for entry in (*defences.OBJECTIVES.values(), *attacks.ATTACKS.values()):
         assert keys.code_of(entry).files
+
+
+def test_a_map_from_outside_counts_by_its_own_source(monkeypatch):
+    def digest(draw):
+        monkeypatch.setitem(MAPS, "mine", Map("mine", 1, draw))
+        return Sanity(target=NETWORK, maps=("mine",), images=2, grid=3, mask_sigma=1.0, blur_sigma=1.0).digest
+
+    one, other = digest(lambda model, x, y, **_: x[:, :1]), digest(lambda model, x, y, **_: -x[:, :1])
+    assert one != other
+
+
+def test_tensors_and_networks_in_a_closure_count_by_what_they_hold():
+    def objective(guide):
+        return lambda model, x, y: (guide, model(x))
+
+    def linear(weight):
+        network = torch.nn.Linear(1, 1)
+        torch.nn.init.constant_(network.weight, weight)
+        torch.nn.init.constant_(network.bias, 0.0)
+        return network
+
+    assert code_of(objective(torch.ones(2))) == code_of(objective(torch.ones(2))) != code_of(objective(torch.zeros(2)))
+    assert code_of(objective(linear(1.0))) == code_of(objective(linear(1.0))) != code_of(objective(linear(2.0)))
