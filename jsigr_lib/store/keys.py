@@ -9,14 +9,11 @@ walk stops at
     MACHINERY        modules that keep results, refuse bad input or read data sets, whose content is hashed as such.
 """
 
-import ast
 import functools
 import hashlib
 import importlib
 import importlib.metadata
 import inspect
-import linecache
-import symtable
 import sys
 import sysconfig
 import types
@@ -27,8 +24,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.method.registry import Registry
+from jsigr_lib.store.syntax import imports_in, names_in, surroundings, syntax_of, tree_of, written
 
 PACKAGE = __name__.partition(".")[0]
 MACHINERY = ("data.sources", "method.errors", "method.registry", "store.")
@@ -37,8 +34,6 @@ LIBRARIES["PIL"] = "pillow"
 """Module -> distribution, of the libraries that decide numbers."""
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), range, slice)
-UNWRITTEN = ("annotation", "returns", "kind", "type_comment", "type_params")
-"""Fields of syntax trees that decide nothing; the last three differ between versions of Python."""
 
 
 class Keyed:
@@ -112,13 +107,13 @@ class _Walk:
         if module and _library(home):
             self.of_library(thing, module, name)
             return
-        node = _syntax(thing)
-        self.found[_file(home)].add(f"{thing.__qualname__}: {_written(node)}")
-        around = _surroundings(thing)
-        for name, chains in _names(node).items():
+        node = syntax_of(thing)
+        self.found[_file(home)].add(f"{thing.__qualname__}: {written(node)}")
+        around = surroundings(thing)
+        for name, chains in names_in(node).items():
             for chain in chains if name in around else ():
                 self.chain(around[name], home, name, chain)
-        for value, name in _imports(node, home):
+        for value, name in imports_in(node, home):
             self.follow(value, home, name)
 
     def chain(self, value: Any, module: str, name: str, attributes: tuple[str, ...]) -> None:
@@ -134,7 +129,7 @@ class _Walk:
         if top := _library(module.__name__):
             self.libraries |= {LIBRARIES[top]} if top in LIBRARIES else set()
         elif not _decides_nothing(module.__name__):
-            self.found[_file(module.__name__)].add(_written(_tree(module.__file__)))
+            self.found[_file(module.__name__)].add(written(tree_of(module.__file__)))
 
     def of_library(self, thing: Any, module: str, name: str) -> None:
         """Count something of a library: which one it is or, of a tensor or an array, what it holds; and the release."""
@@ -160,117 +155,8 @@ def methods_of(kind: type, start: str) -> Iterator[Any]:
         value = getattr(value, "fget", None) or getattr(value, "func", None) or getattr(value, "__func__", value)
         yield value
         if isinstance(value, types.FunctionType):
-            chains = _names(_syntax(value))
+            chains = names_in(syntax_of(value))
             names += [chain[0] for me in ("self", "cls") for chain in chains.get(me, ()) if chain]
-
-
-def _names(node: ast.AST) -> dict[str, set[tuple[str, ...]]]:
-    """Name -> the chains of attributes that it is used with, () if it is used bare. Local variables are left out,
-    but for `self` and `cls`."""
-    table = symtable.symtable(ast.unparse(node), "", "exec")
-    wanted, found, inner = {*_global(table), "self", "cls"}, defaultdict(set), set()
-    for one in _running(node):
-        chain, base = [], one
-        while isinstance(base, ast.Attribute):
-            inner.add(id(base.value))
-            chain, base = [base.attr, *chain], base.value
-        if isinstance(base, ast.Name) and base.id in wanted and id(one) not in inner:
-            found[base.id].add(tuple(chain))
-    return found
-
-
-def _running(node: ast.AST) -> Iterator[ast.AST]:
-    """Every part of a syntax tree that runs, the outer ones first."""
-    yield node
-    for name, value in ast.iter_fields(node):
-        for part in value if isinstance(value, list) else [value]:
-            if isinstance(part, ast.AST) and name not in UNWRITTEN:
-                yield from _running(part)
-
-
-def _global(table: symtable.SymbolTable) -> Iterator[str]:
-    for symbol in table.get_symbols():
-        if symbol.is_referenced() and (table.get_type() == "module" or symbol.is_global()):
-            yield symbol.get_name()
-    for inner in table.get_children():
-        yield from _global(inner)
-
-
-def _imports(node: ast.AST, home: str) -> Iterator[tuple[Any, str]]:
-    """What a function imports when it runs."""
-    package = home if hasattr(sys.modules.get(home), "__path__") else home.rpartition(".")[0]
-    for one in ast.walk(node):
-        if isinstance(one, ast.Import):
-            yield from ((importlib.import_module(alias.name), alias.name) for alias in one.names)
-        elif isinstance(one, ast.ImportFrom):
-            source = importlib.import_module("." * one.level + (one.module or ""), package)
-            for alias in one.names:
-                if not hasattr(source, alias.name):
-                    importlib.import_module(f"{source.__name__}.{alias.name}")
-                yield getattr(source, alias.name), alias.name
-
-
-def _surroundings(thing: Any) -> dict[str, Any]:
-    """What the names in a function or class mean: the globals of its module, and the variables around it."""
-    around = dict(vars(sys.modules[thing.__module__])) if thing.__module__ in sys.modules else {}
-    for function in _functions(thing):
-        around |= function.__globals__
-        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-            around |= {name: cell.cell_contents} if name != "__class__" else {}
-    return around
-
-
-def _syntax(thing: Any) -> ast.AST:
-    """Where a function or class is written, as a syntax tree. Raises InputError if that cannot be found."""
-    codes = [function.__code__ for function in _functions(thing)]
-    own = [getattr(sys.modules.get(thing.__module__), "__file__", None)] if inspect.isclass(thing) else []
-    for file in filter(None, [*own, *(code.co_filename for code in codes)]):
-        here = [code for code in codes if code.co_filename == file]
-        for node in ast.walk(_tree(file)):
-            if getattr(node, "name", "<lambda>") == thing.__qualname__.rpartition(".")[2] and _is_source(node, here):
-                return node
-    raise InputError(
-        f"the source of {shown(thing)} cannot be found, so that nothing could tell its results from another's; "
-        "accepted: a function or class that is written in a file or a notebook"
-    )
-
-
-def _is_source(node: ast.AST, codes: list[types.CodeType]) -> bool:
-    """Whether the code of a function, or of a class's methods, was made from this piece of a file."""
-    if isinstance(node, ast.ClassDef):
-        return not codes or any(node.lineno <= code.co_firstlineno <= node.end_lineno for code in codes)
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return bool(codes) and codes[0].co_firstlineno == min(one.lineno for one in (node, *node.decorator_list))
-    starts = {(line, column) for line, _, column, _ in codes[0].co_positions()} if codes else set()
-    return isinstance(node, ast.Lambda) and (node.body.lineno, node.body.col_offset) in starts
-
-
-def _functions(thing: Any) -> list[types.FunctionType]:
-    """A function itself; of a class its methods."""
-    parts = [thing] if isinstance(thing, types.FunctionType) else map(inspect.unwrap, vars(thing).values())
-    return [part for part in parts if isinstance(part, types.FunctionType)]
-
-
-@functools.cache
-def _tree(file: str) -> ast.Module:
-    return ast.parse("".join(linecache.getlines(file)))
-
-
-def _written(node: Any) -> str:
-    """A syntax tree as text, without docstrings, annotations and imports, the same in every version of Python."""
-    if isinstance(node, list):
-        return f"[{', '.join(_written(one) for one in node if not _mute(one))}]"
-    if not isinstance(node, ast.AST):
-        return repr(node)
-    fields = [(name, value) for name, value in ast.iter_fields(node) if name not in UNWRITTEN]
-    written = [f"{name}={_written(value)}" for name, value in fields if value not in (None, [])]
-    return f"{type(node).__name__}({', '.join(written)})"
-
-
-def _mute(node: Any) -> bool:
-    """Whether a statement does nothing but say something or import."""
-    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
-    return text or isinstance(node, (ast.Import, ast.ImportFrom))
 
 
 def _file(module: str) -> str:
