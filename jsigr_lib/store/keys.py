@@ -15,7 +15,6 @@ import importlib
 import importlib.metadata
 import inspect
 import sys
-import sysconfig
 import types
 from collections import defaultdict
 from collections.abc import Iterator
@@ -171,13 +170,11 @@ def _decides_nothing(module: str) -> bool:
 def _library(module: str) -> str:
     """The top-level name of a library's module; "" for this project and for a user's own modules."""
     top = module.partition(".")[0]
-    if top == PACKAGE or top == "__main__":
+    if top in (PACKAGE, "__main__"):
         return ""
-    if top in sys.stdlib_module_names:
-        return top
-    file = getattr(sys.modules.get(top), "__file__", None)
-    places = {Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")}
-    return top if file is None or places & {*Path(file).parents} else ""
+    file = getattr(sys.modules.get(top), "__file__", None)  # None for what is built in
+    installed = file is None or {"site-packages", "dist-packages"} & {*Path(file).parts}
+    return top if installed or top in sys.stdlib_module_names or top in LIBRARIES else ""
 
 
 @functools.cache
