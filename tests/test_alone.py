@@ -158,7 +158,7 @@ def test_method_works_with_the_oldest_torch(wheel, tmp_path):
     """Three gigabytes to download, on Linux."""
     python = environment(tmp_path / "oldest")
     try:
-        pip(python, f"torch=={OLDEST}", timeout=900)
+        pip(python, f"torch=={OLDEST}", "packaging", timeout=900)  # which torch 2.1 forgets to ask for
     except (AssertionError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"torch {OLDEST} cannot be installed here: {str(error).splitlines()[-1]}")
     pip_offline(python, wheel)
