@@ -1,5 +1,5 @@
-"""Where the statements of the theory notebook end: what a statement says, beside what a trained network does. As
-numbers for figures, as a static figure, and as a live panel. All in float64; distances are L2, in pixel units."""
+"""Where the statements of the theory notebook end: what a statement says, beside what a trained network does, as
+numbers and as a live panel. All in float64; distances are L2, in pixel units."""
 
 import io
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ RADII = np.geomspace(3e-5, 3, 26)
 
 @dataclass(frozen=True)
 class Specimen:
-    """A trained network and images, float64. specimen[chosen] has some of the images."""
+    """A network and images, float64. specimen[chosen] has some of the images."""
 
     model: nn.Module
     x: Images
@@ -49,6 +49,12 @@ class Specimen:
 
     def __getitem__(self, chosen: slice | list[int]) -> "Specimen":
         return Specimen(self.model, self.x[chosen], self.y[chosen])
+
+    def forward(self) -> tuple[Images, Tensor]:
+        """The images, and the logits in their graph."""
+        x = self.x.detach().requires_grad_()
+        with evaluation_mode(self.model):
+            return x, self.model(x)
 
     @cached_property
     def jacobian(self) -> Tensor:
@@ -60,11 +66,10 @@ class Specimen:
 
     @cached_property
     def top(self) -> Tensor:
-        """The likeliest class."""
         return self.logits.argmax(1)
 
     def gaps(self, z: Tensor) -> Tensor:
-        """How far the top class is ahead of each other class, z_i* - z_k: [batch, K - 1, ...] of [batch, K, ...]."""
+        """How far the likeliest class is ahead of the others, z_i* - z_k: [batch, K - 1, ...] of [batch, K, ...]."""
         ahead = z[torch.arange(len(z), device=z.device), self.top][:, None] - z
         return ahead[F.one_hot(self.top, z.shape[1]) == 0].view(len(z), -1, *z.shape[2:])
 
@@ -82,8 +87,8 @@ class Specimen:
 
 
 def specimens(study: Study, images: int = 24, names: list[str] | None = None) -> dict[str, Specimen]:
-    """The first network of every defence, or of some, of the architecture that figures show, on the first test
-    images. A network that training has made a constant is left out: it has no tangent to speak of."""
+    """The first network of every defence, or of some, on the first test images. A network that training has made a
+    constant is left out: it has no tangent to speak of."""
     x, y = study.batch("test", images)
     models = {name: study.model(study.training(name)).double().requires_grad_(True) for name in names or study.labels}
     found = {name: Specimen(model, x.double(), y) for name, model in models.items()}
@@ -97,24 +102,16 @@ def directions(x: Images) -> Images:
 
 def penalty(one: Specimen, mask: Tensor | None = None) -> Tensor:
     """lambda_J R_J + lambda_S R_S, exactly; without a mask, nothing is spared."""
-    x = one.x.detach().requires_grad_()
-    mask = torch.zeros_like(one.x[:, :1]) if mask is None else mask
-    with evaluation_mode(one.model):
-        return JSIGR(**WEIGHTS, **EXACT)._double_backprop(one.model(x), x, one.y, mask, None)[0].detach()
+    x, z = one.forward()
+    mask = torch.zeros_like(x[:, :1]) if mask is None else mask
+    return JSIGR(**WEIGHTS, **EXACT)._double_backprop(z, x, one.y, mask, None)[0].detach()
 
 
 def offsets(one: Specimen) -> Tensor:
     """beta of z_i* - z_j = <x, grad> + beta for the other classes: what the network says to the black image, where
     <x, grad> is zero, while its ReLUs stay on or off as they are at x. So it needs neither a gradient nor x."""
-    held = iter([inputs > 0 for inputs in regions._relu_inputs(one.model, one.x)])
-    relus = [module for module in one.model.modules() if isinstance(module, nn.ReLU)]
-    hooks = [relu.register_forward_hook(lambda _, inputs, __: inputs[0] * next(held)) for relu in relus]
-    try:
-        z = predict(one.model, torch.zeros_like(one.x))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return one.gaps(z)
+    inputs = regions.relus(one.model, one.x)[0]
+    return one.gaps(regions.relus(one.model, torch.zeros_like(one.x), inputs)[1])
 
 
 # both sides of a statement, for the figures
@@ -144,9 +141,8 @@ def half_batches(one: Specimen, images: int = 8, share: float = 0.1) -> tuple[np
 
 
 def towards_boundary(one: Specimen, shares: np.ndarray) -> dict[str, np.ndarray]:
-    """S7: from every image straight towards the boundary of its tangent, in shares of rho~. Each [shares, batch]: the
-    gap of the two classes, relative to what it is at the image, as the network has it, and whether its decision is
-    still the same."""
+    """S7: from every image straight towards the boundary of its tangent, in shares of rho~, each [shares, batch]: the
+    network's gap of the two classes, relative to that at the image, and whether its decision is still the same."""
     rows = torch.arange(len(one.x), device=one.x.device)
     gaps, gradients, lengths = (part[rows, one.nearest] for part in one.slopes)
     step = (-gradients / lengths[:, None] * (gaps / lengths)[:, None]).view_as(one.x)
@@ -157,8 +153,7 @@ def towards_boundary(one: Specimen, shares: np.ndarray) -> dict[str, np.ndarray]
 
 
 def alignment_sides(there: Specimen, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """S8, per image: |rho~ - alpha|, and |beta| / ||grad|| of the class that attains rho~. The betas may be those of
-    another linear region."""
+    """S8, per image: |rho~ - alpha|, and |beta| / ||grad|| of the class that attains rho~, betas of any region."""
     robust = linearised_robustness(there.model, there.x)
     bounds = beta.abs() / there.slopes[2]
     return (robust["robustness"] - robust["alignment"]).abs(), bounds.gather(1, there.nearest[:, None])[:, 0]
@@ -175,8 +170,7 @@ def alignment_gaps(one: Specimen, away: float = 0.0) -> tuple[np.ndarray, np.nda
 
 def error_curves(one: Specimen, radii: np.ndarray = RADII) -> dict[str, np.ndarray]:
     """S9, along one random direction per image, relative to the logits' length, each [radii, batch]: the tangent's
-    error for the network, for the softened network, and the bound M ||d||^2 / 2 of the latter, M the largest second
-    derivative up to there."""
+    error for the network and for the softened one, whose bound is M ||d||^2 / 2, M its curvature up to there."""
     u, soft, scale = directions(one.x), softened(one.model, SOFTNESS), one.logits.norm(dim=1)
     places = torch.as_tensor(radii / radii[-1])
     curvature = second_derivative(soft, one.x, float(radii[-1]) * u, places).norm(dim=2) / radii[-1] ** 2
@@ -222,7 +216,7 @@ GREEN, RED = "#007a4d", "#c03000"
 
 @dataclass(frozen=True)
 class Sides:
-    """The two sides of a statement, along an axis, and where on it each point's verdict is: at most 0 is holds."""
+    """The two sides of a statement along an axis; it holds where the excess is at most 0."""
 
     statement: str
     axis: np.ndarray
@@ -233,7 +227,6 @@ class Sides:
     scales: tuple[str, str] = ("log", "log")
 
     def at(self, value: float) -> int:
-        """The point of the axis next to a value."""
         return int(np.abs(np.log(self.axis / value)).argmin())
 
     def verdict(self, value: float) -> tuple[bool, str]:
@@ -249,12 +242,8 @@ class Scenes:
     def __init__(self, study: Study, networks: dict[str, Specimen]):
         self.labels = {name: study.labels[name] for name in networks}
         self.images = min(IMAGES, *(len(one.x) for one in networks.values()))
-        self._networks = networks
-        self.sides = cache(self._sides)
-
-    def _sides(self, statement: str, network: str, image: int, bend: float) -> Sides:
-        one = self._networks[network][image : image + 1]
-        return {"S2": _spread, "S7": _boundary, "S8": _alignment, "S9": _tangent}[statement](one, bend)
+        by_statement = {"S2": _spread, "S7": _boundary, "S8": _alignment, "S9": _tangent}
+        self.sides = cache(lambda statement, name, i, bend: by_statement[statement](networks[name][i : i + 1], bend))
 
 
 def _bent(one: Specimen, bend: float) -> Specimen:
@@ -308,7 +297,7 @@ def _tangent(one: Specimen, bend: float) -> Sides:
 
 
 def draw(axes: Axes, sides: Sides, value: float) -> None:
-    """Both sides, the chosen place, and the verdict there; where the statement fails, the ground is red."""
+    """Both sides, and the verdict at the chosen place; where the statement fails, the ground is red."""
     label, left, right = sides.names
     axes.plot(sides.axis, sides.left, color="black", label=left)
     axes.plot(sides.axis, sides.right, color="#0072b2", linestyle="--", label=right)
@@ -355,18 +344,14 @@ def picture(scenes: Scenes, statement: str, network: str, image: int, bend: floa
 
 
 def panel(scenes: Scenes) -> ipywidgets.VBox:
-    """The live panel. One picture, whose bytes are replaced; a callback ends before the next message is taken, so that
-    a slider's latest place wins."""
+    """The live panel: one picture, whose bytes are replaced."""
     style, wide = {"description_width": "8em"}, ipywidgets.Layout(width="32em")
     slider = {"style": style, "layout": wide, "continuous_update": True}
     statement = ipywidgets.Dropdown(options=[(t, s) for s, t in TITLES.items()], description="statement", style=style)
-    network = ipywidgets.Dropdown(
-        options=[(t, n) for n, t in scenes.labels.items()], description="network", style=style
-    )
+    names, places = [(t, n) for n, t in scenes.labels.items()], [(f"{d:.2g}", d) for d in DISTANCES]
+    network = ipywidgets.Dropdown(options=names, description="network", style=style)
     image = ipywidgets.IntSlider(0, 0, scenes.images - 1, description="image", **slider)
-    eps = ipywidgets.SelectionSlider(
-        options=[(f"{d:.2g}", d) for d in DISTANCES], index=45, description="distance", **slider
-    )
+    eps = ipywidgets.SelectionSlider(options=places, index=45, description="distance", **slider)
     bend = ipywidgets.FloatSlider(0.0, min=0, max=1, step=0.1, description="bend", **slider)
     n = ipywidgets.SelectionSlider(options=PROJECTIONS, value=8, description="projections n", **slider)
     shown, note = ipywidgets.Image(format="png", width=576), ipywidgets.HTML()

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from jsigr_lib.measure import linearised, regions
 from jsigr_lib.measure.estimators import EXACT, penalty_gradient
-from jsigr_lib.method.jacobian import evaluation_mode, loss_gradient, sphere, squared_norm, vjp
+from jsigr_lib.method.jacobian import loss_gradient, sphere, squared_norm, vjp
 from jsigr_lib.method.jsigr import JSIGR, residual
 from jsigr_lib.theory.breaking import FEW, SOFTNESS, WEIGHTS, Specimen, directions, offsets, penalty
 from jsigr_lib.theory.symbolic import sphere_design
@@ -45,17 +45,10 @@ def _apart(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
     return (left - right).abs() / scale.clamp_min(torch.finfo(scale.dtype).tiny)
 
 
-def _forward(one: Specimen) -> tuple[Tensor, Tensor]:
-    """The images, and the logits in their graph."""
-    x = one.x.detach().requires_grad_()
-    with evaluation_mode(one.model):
-        return x, one.model(x)
-
-
 def _projections(one: Specimen) -> tuple[Tensor, Tensor, Tensor]:
     """||J^T v||^2 at every point of the design, [points, batch], the points' weights, and ||J||_F^2."""
     points, weights = (torch.tensor(a, device=one.x.device) for a in sphere_design(one.logits.shape[1]))
-    x, z = _forward(one)
+    x, z = one.forward()
     squares = [squared_norm(vjp(z, x, v.expand_as(z), create_graph=False)) for v in points]
     return torch.stack(squares), weights, one.jacobian.square().sum((1, 2))
 
@@ -102,7 +95,7 @@ def single_pass_deviations(one, coin_weights):
 
 def _single_pass_mean(one: Specimen, mask: Tensor, coin_weights: Callable) -> tuple[Tensor, Tensor]:
     """The estimator's mean, and the mean of its gradient."""
-    x, z = _forward(one)
+    x, z = one.forward()
     classes = z.shape[1]
     heads, tails = coin_weights(**WEIGHTS, classes=classes, coin=COIN)
     basis = torch.linalg.qr(sphere(classes, classes, like=z.detach(), generator=torch.Generator().manual_seed(0)))[0]
@@ -120,10 +113,8 @@ def fraction_deviations(one, counted):
     objective = JSIGR(**WEIGHTS, fraction=SHARE)
     size = len(objective._draw_images(BATCH, torch.Generator()))
     halves = [penalty(one[list(half)]) for half in combinations(range(BATCH), size)]
-    whole, mean = (
-        penalty(one[:BATCH]),
-        torch.stack([counted(half, objective.penalised_steps) for half in halves]).mean(),
-    )
+    mean = torch.stack([counted(half, objective.penalised_steps) for half in halves]).mean()
+    whole = penalty(one[:BATCH])
     yield _apart(objective.penalised_steps * mean, whole, whole), len(halves)
 
 

@@ -217,7 +217,7 @@ def test_draws_hold_the_boundary_cases():
     drawn = np.array([counterexamples.Draw(i).numbers(3, 2) for i in range(200)])
     ties, sizes = (drawn == drawn[:, :1]).all((1, 2)), np.abs(drawn).max((1, 2))
     assert (ties & (sizes > 0)).any() and (sizes == 0).any() and (drawn == 0).any((1, 2)).mean() < 0.6
-    assert (np.abs(drawn) == 3).all((1, 2)).any() and ((0 < sizes) & (sizes < 1e-4)).any()
+    assert (np.abs(drawn) == 3).all((1, 2)).any() and ((sizes > 0) & (sizes < 1e-4)).any()
     np.testing.assert_allclose(drawn * 1e6, np.round(drawn * 1e6), atol=1e-8)
 
 
