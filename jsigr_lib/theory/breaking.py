@@ -96,7 +96,7 @@ def specimens(study: Study, images: int = 24, names: list[str] | None = None) ->
 
 
 def directions(x: Images) -> Images:
-    """A random unit vector per image, the same ones at every call."""
+    """A random unit vector per image, the same at every call."""
     return sphere(len(x), x[0].numel(), like=x, generator=torch.Generator().manual_seed(0)).view_as(x)
 
 
@@ -109,7 +109,7 @@ def penalty(one: Specimen, mask: Tensor | None = None) -> Tensor:
 
 def offsets(one: Specimen) -> Tensor:
     """beta of z_i* - z_j = <x, grad> + beta for the other classes: what the network says to the black image, where
-    <x, grad> is zero, while its ReLUs stay on or off as they are at x. So it needs neither a gradient nor x."""
+    <x, grad> is zero, while its ReLUs stay on or off as they are at x."""
     inputs = regions.relus(one.model, one.x)[0]
     return one.gaps(regions.relus(one.model, torch.zeros_like(one.x), inputs)[1])
 
@@ -261,7 +261,8 @@ def _spread(one: Specimen, bend: float) -> Sides:
     means = [estimates.reshape(-1, n).mean(1) for n in PROJECTIONS]
     left = np.array([np.sqrt(np.mean((mean - 1) ** 2)) for mean in means])
     right = (projection_variance(jacobian).item() / np.array(PROJECTIONS)) ** 0.5 / norm
-    excess = np.where(np.abs(left / right - 1) <= SPREAD_TOLERANCE, 0, np.abs(left / right - 1))
+    apart = np.abs(left / right - 1)
+    excess = np.where(apart <= SPREAD_TOLERANCE, 0, apart)
     names = ("projections n", "relative spread, measured", "by the formula")
     return Sides("S2", np.array(PROJECTIONS), left, right, excess, names, ("log", "linear"))
 

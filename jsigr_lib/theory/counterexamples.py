@@ -169,9 +169,9 @@ def remainder_case(draw: Draw, remainder: Callable) -> float:
     length = np.linalg.norm(d)
     tangent = a @ np.sin(w @ x + b) + (a * np.cos(w @ x + b)) @ (w @ d)
     most = remainder(np.abs(a) @ np.square(w).sum(1), length)
-    curved = abs(a @ np.sin(w @ (x + d) + b) - tangent) / most if most > 1e-3 else 0.0
+    excess = abs(a @ np.sin(w @ (x + d) + b) - tangent) / most - 1 if most > 1e-3 else -1.0
     one = _network(draw, nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3))
     step = torch.tensor(d).view(1, 1, 1, 2)
     hidden = [one.model[:2](point) > 0 for point in (one.x, one.x + step)]
     error = linearised.tangent_error(one.model, one.x, step, [1.0])[0].item() if torch.equal(*hidden) else 0.0
-    return max(curved, 1 + error) if error > TINY else curved
+    return max(excess, error) if error > TINY else excess

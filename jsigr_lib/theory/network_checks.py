@@ -1,9 +1,7 @@
-"""The statements of the theory notebook on trained networks, in float64. Each `..._deviations` is given a statement's
-formula, and yields deviations from it, with the number of cases behind them. Means over the sphere and the coin are
-exact (`symbolic.sphere_design`)."""
+"""The statements of the theory notebook on trained networks. Each `..._deviations` is given a statement's formula, and
+yields deviations from it and the number of cases. Means over sphere and coin are exact (`symbolic.sphere_design`)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import wraps
 from itertools import combinations
 
 import torch
@@ -33,12 +31,7 @@ def largest(found: Found) -> tuple[float, int, str]:
 
 def each(check: Callable[[Specimen, Callable], Iterator[tuple[Tensor, int]]]) -> Callable[[Networks, Callable], Found]:
     """The check of one network, as a check of several."""
-
-    @wraps(check)
-    def of_all(networks: Networks, formula: Callable) -> Found:
-        return [(name, *part) for name, one in networks.items() for part in check(one, formula)]
-
-    return of_all
+    return lambda networks, formula: [(name, *part) for name, one in networks.items() for part in check(one, formula)]
 
 
 def _apart(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
@@ -108,8 +101,8 @@ def _single_pass_mean(one: Specimen, mask: Tensor, coin_weights: Callable) -> tu
 
 @each
 def fraction_deviations(one, counted):
-    """S5: the mean over every half of the batch that can be drawn and over steps with and without the penalty, of the
-    penalties as `JSIGR` computes them, against the penalty of the whole batch."""
+    """S5: the mean penalty over every half of the batch that can be drawn, and over steps with and without it, against
+    the penalty of the whole batch."""
     objective = JSIGR(**WEIGHTS, fraction=SHARE)
     size = len(objective._draw_images(BATCH, torch.Generator()))
     halves = [penalty(one[list(half)]) for half in combinations(range(BATCH), size)]
@@ -131,8 +124,8 @@ def bound_deviations(one, slope_squared):
 
 @each
 def distance_deviations(one, distance):
-    """S7, on the network's own tangent: at rho~ along the steepest way two logits tie (reached), and at no smaller
-    distance, the steepest way to any class included, is there a tie (not undercut). Gaps left over, in gaps."""
+    """S7, on the tangent: at rho~ along the steepest way two logits tie, and along the steepest way to any other class
+    there is no tie before. Gaps left over, in gaps."""
     rho = linearised.linearised_robustness(one.model, one.x)["robustness"]
     gaps, gradients, lengths = one.slopes
     nearest = distance(gaps, lengths).argmin(1)
@@ -158,8 +151,8 @@ def alignment_deviations(one, alignment_gap):
 
 def remainder_deviations(networks: Networks, remainder: Callable) -> Found:
     """S9: the tangent's error at 0.99 of the way to the linear region's end, relative to the logits; and, for two
-    softened networks, by how much it exceeds M ||d||^2 / 2, with M the largest second derivative at `PLACES` places of
-    the segment, and one percent, relative to that bound."""
+    softened networks, its relative excess over M ||d||^2 / 2 and one percent, M the largest second derivative at
+    `PLACES` places of the segment."""
     flat, ratios = [], []
     for name, one in networks.items():
         u = directions(one.x)
