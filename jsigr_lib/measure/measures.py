@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib.measure.attributions import seeded
+from jsigr_lib.measure.linearised import predict
 from jsigr_lib.method.errors import InputError, one_of
-from jsigr_lib.method.jacobian import evaluation_mode
 from jsigr_lib.method.saliency import blur
 from jsigr_lib.method.shapes import Float, Images, Maps
 
@@ -38,12 +38,8 @@ def probability_curve(
     start, end = (x, torch.zeros_like(x)) if kind == "deletion" else (blur(x, blur_sigma), x)
     pixels = saliency[0].numel()
     rank = saliency.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view_as(saliency)
-    probabilities = []
-    with evaluation_mode(model), torch.no_grad():
-        for step in range(steps + 1):
-            changed = torch.where(rank < round(pixels * step / steps), end, start)
-            probabilities.append(model(changed).softmax(1).gather(1, y[:, None]))
-    return torch.cat(probabilities, 1)
+    changed = (torch.where(rank < round(pixels * step / steps), end, start) for step in range(steps + 1))
+    return torch.cat([predict(model, images).softmax(1).gather(1, y[:, None]) for images in changed], 1)
 
 
 def area(curve: np.ndarray) -> np.ndarray:
@@ -100,9 +96,8 @@ def squares(height: int, width: int) -> Float[Tensor, "squares height width"]:
 def square_changes(model: nn.Module, x: Images, y: Tensor) -> Float[Tensor, "batch squares"]:
     """What blackening each square of the raster takes from z_y."""
     masks = squares(*x.shape[-2:]).to(x)
-    with evaluation_mode(model), torch.no_grad():
-        z = model(x)
-        outputs = torch.stack([z - model(x * (1 - mask)) for mask in masks], 1)
+    z = predict(model, x)
+    outputs = torch.stack([z - predict(model, x * (1 - mask)) for mask in masks], 1)
     return outputs.gather(2, y.view(-1, 1, 1).expand(-1, len(masks), 1))[..., 0]
 
 

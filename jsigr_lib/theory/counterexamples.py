@@ -137,8 +137,9 @@ def fraction_case(draw: Draw, counted: Callable) -> float:
     return _apart(mean, penalties.mean(), penalties.mean())
 
 
-def _network(draw: Draw, *layers: nn.Module) -> Specimen:
-    """A network of these layers with any weights, and any image."""
+def _network(draw: Draw, hidden: bool) -> Specimen:
+    """An affine classifier, or a small ReLU network, with any weights, and any image."""
+    layers = (nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3)) if hidden else (nn.Linear(3, 3),)
     model = nn.Sequential(nn.Flatten(), *layers).double()
     for parameter in model.parameters():
         parameter.data = torch.tensor(draw.numbers(*parameter.shape))
@@ -147,10 +148,9 @@ def _network(draw: Draw, *layers: nn.Module) -> Specimen:
 
 
 def network_case(check: Callable, least: float, hidden: bool, draw: Draw, formula: Callable) -> float:
-    """A check of trained networks, on any affine classifier or small ReLU network. Only those whose classes differ, in
-    slope and by this gap at least: the statement divides by both."""
-    layers = (nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3)) if hidden else (nn.Linear(3, 3),)
-    one = _network(draw, *layers)
+    """A check of trained networks, on a made-up one; but not where two classes have the same slope, or are closer than
+    `least`: the statement divides by both."""
+    one = _network(draw, hidden)
     gaps, _, lengths = one.slopes
     if gaps.min() < least or lengths.min() < 1e-3:
         return 0.0
@@ -170,7 +170,7 @@ def remainder_case(draw: Draw, remainder: Callable) -> float:
     tangent = a @ np.sin(w @ x + b) + (a * np.cos(w @ x + b)) @ (w @ d)
     most = remainder(np.abs(a) @ np.square(w).sum(1), length)
     excess = abs(a @ np.sin(w @ (x + d) + b) - tangent) / most - 1 if most > 1e-3 else -1.0
-    one = _network(draw, nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 3))
+    one = _network(draw, hidden=True)
     step = torch.tensor(d).view(1, 1, 1, 2)
     hidden = [one.model[:2](point) > 0 for point in (one.x, one.x + step)]
     error = linearised.tangent_error(one.model, one.x, step, [1.0])[0].item() if torch.equal(*hidden) else 0.0

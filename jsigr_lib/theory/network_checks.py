@@ -79,15 +79,6 @@ def single_pass_deviations(one, coin_weights):
     position, over which the mean of any square <v, .>^2 is exact."""
     one = one[:FEW]
     mask = torch.rand(one.x[:, :1].shape, generator=torch.Generator().manual_seed(0)).to(one.x)
-    value, gradient = _single_pass_mean(one, mask, coin_weights)
-    exact = penalty(one, mask)
-    expected = penalty_gradient(one.model, (one.x, one.y, mask), **WEIGHTS, **EXACT)
-    yield _apart(value, exact, exact), 1
-    yield _apart(gradient, expected, expected.abs().max()), 1
-
-
-def _single_pass_mean(one: Specimen, mask: Tensor, coin_weights: Callable) -> tuple[Tensor, Tensor]:
-    """The estimator's mean, and the mean of its gradient."""
     x, z = one.forward()
     classes = z.shape[1]
     heads, tails = coin_weights(**WEIGHTS, classes=classes, coin=COIN)
@@ -96,7 +87,9 @@ def _single_pass_mean(one: Specimen, mask: Tensor, coin_weights: Callable) -> tu
     selective = squared_norm((1 - mask) * vjp(z, x, residual(z, one.y)))
     mean = COIN * (heads * squares).mean() + (1 - COIN) * (tails * selective).mean()
     gradients = torch.autograd.grad(mean, list(one.model.parameters()), materialize_grads=True)
-    return mean.detach(), torch.cat([gradient.flatten() for gradient in gradients])
+    exact, expected = penalty(one, mask), penalty_gradient(one.model, (one.x, one.y, mask), **WEIGHTS, **EXACT)
+    yield _apart(mean.detach(), exact, exact), 1
+    yield _apart(torch.cat([gradient.flatten() for gradient in gradients]), expected, expected.abs().max()), 1
 
 
 @each
