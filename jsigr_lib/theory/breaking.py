@@ -15,17 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib.figures.plotting import Described, figure, panels
-from jsigr_lib.measure import regions
+from jsigr_lib.measure import linearised, regions
 from jsigr_lib.measure.estimators import EXACT
-from jsigr_lib.measure.linearised import (
-    full_jacobian,
-    linearised_robustness,
-    predict,
-    projection_variance,
-    second_derivative,
-    softened,
-    tangent_error,
-)
 from jsigr_lib.method.jacobian import evaluation_mode, loss_gradient, sphere, squared_norm
 from jsigr_lib.method.jsigr import JSIGR, residual
 from jsigr_lib.method.shapes import Images
@@ -58,11 +49,11 @@ class Specimen:
 
     @cached_property
     def jacobian(self) -> Tensor:
-        return full_jacobian(self.model, self.x)
+        return linearised.full_jacobian(self.model, self.x)
 
     @cached_property
     def logits(self) -> Tensor:
-        return predict(self.model, self.x)
+        return linearised.predict(self.model, self.x)
 
     @cached_property
     def top(self) -> Tensor:
@@ -146,7 +137,7 @@ def towards_boundary(one: Specimen, shares: np.ndarray) -> dict[str, np.ndarray]
     rows = torch.arange(len(one.x), device=one.x.device)
     gaps, gradients, lengths = (part[rows, one.nearest] for part in one.slopes)
     step = (-gradients / lengths[:, None] * (gaps / lengths)[:, None]).view_as(one.x)
-    z = [predict(one.model, one.x + share * step) for share in shares]
+    z = [linearised.predict(one.model, one.x + share * step) for share in shares]
     gap = torch.stack([one.gaps(there)[rows, one.nearest] / gaps for there in z])
     same = torch.stack([there.argmax(1) == one.top for there in z])
     return {"gap": gap.cpu().numpy(), "same": same.double().cpu().numpy()}
@@ -154,7 +145,7 @@ def towards_boundary(one: Specimen, shares: np.ndarray) -> dict[str, np.ndarray]
 
 def alignment_sides(there: Specimen, beta: Tensor) -> tuple[Tensor, Tensor]:
     """S8, per image: |rho~ - alpha|, and |beta| / ||grad|| of the class that attains rho~, betas of any region."""
-    robust = linearised_robustness(there.model, there.x)
+    robust = linearised.linearised_robustness(there.model, there.x)
     bounds = beta.abs() / there.slopes[2]
     return (robust["robustness"] - robust["alignment"]).abs(), bounds.gather(1, there.nearest[:, None])[:, 0]
 
@@ -171,12 +162,12 @@ def alignment_gaps(one: Specimen, away: float = 0.0) -> tuple[np.ndarray, np.nda
 def error_curves(one: Specimen, radii: np.ndarray = RADII) -> dict[str, np.ndarray]:
     """S9, along one random direction per image, relative to the logits' length, each [radii, batch]: the tangent's
     error for the network and for the softened one, whose bound is M ||d||^2 / 2, M its curvature up to there."""
-    u, soft, scale = directions(one.x), softened(one.model, SOFTNESS), one.logits.norm(dim=1)
+    u, soft, scale = directions(one.x), linearised.softened(one.model, SOFTNESS), one.logits.norm(dim=1)
     places = torch.as_tensor(radii / radii[-1])
-    curvature = second_derivative(soft, one.x, float(radii[-1]) * u, places).norm(dim=2) / radii[-1] ** 2
+    curvature = linearised.second_derivative(soft, one.x, float(radii[-1]) * u, places).norm(dim=2) / radii[-1] ** 2
     found = {
-        "network": tangent_error(one.model, one.x, u, radii)[0],
-        "softened": tangent_error(soft, one.x, u, radii)[0],
+        "network": linearised.tangent_error(one.model, one.x, u, radii)[0],
+        "softened": linearised.tangent_error(soft, one.x, u, radii)[0],
         "bound": curvature.cummax(0).values * torch.as_tensor(radii).to(curvature)[:, None] ** 2 / 2,
     }
     return {name: (values / scale).cpu().numpy() for name, values in found.items()}
@@ -248,7 +239,7 @@ class Scenes:
 
 def _bent(one: Specimen, bend: float) -> Specimen:
     """The ReLU network at 0; then softplus(a t) / a, a from 300 down to 3."""
-    return replace(one, model=softened(one.model, 300 / 100**bend)) if bend > 0 else one
+    return replace(one, model=linearised.softened(one.model, 300 / 100**bend)) if bend > 0 else one
 
 
 def _spread(one: Specimen, bend: float) -> Sides:
@@ -260,7 +251,7 @@ def _spread(one: Specimen, bend: float) -> Sides:
     estimates = classes * ((v @ jacobian[0]) ** 2).sum(1).numpy() / norm
     means = [estimates.reshape(-1, n).mean(1) for n in PROJECTIONS]
     left = np.array([np.sqrt(np.mean((mean - 1) ** 2)) for mean in means])
-    right = (projection_variance(jacobian).item() / np.array(PROJECTIONS)) ** 0.5 / norm
+    right = (linearised.projection_variance(jacobian).item() / np.array(PROJECTIONS)) ** 0.5 / norm
     apart = np.abs(left / right - 1)
     excess = np.where(apart <= SPREAD_TOLERANCE, 0, apart)
     names = ("projections n", "relative spread, measured", "by the formula")
@@ -289,8 +280,8 @@ def _alignment(one: Specimen, bend: float) -> Sides:
 def _tangent(one: Specimen, bend: float) -> Sides:
     one, u = _bent(one, bend), directions(one.x)
     scale = one.logits.norm().item()
-    left = tangent_error(one.model, one.x, u, DISTANCES)[0][:, 0].cpu().numpy() / scale
-    curvature = second_derivative(one.model, one.x, u, torch.zeros(1)).norm().item() if bend > 0 else 0.0
+    left = linearised.tangent_error(one.model, one.x, u, DISTANCES)[0][:, 0].cpu().numpy() / scale
+    curvature = linearised.second_derivative(one.model, one.x, u, torch.zeros(1)).norm().item() if bend > 0 else 0.0
     right = curvature * DISTANCES**2 / 2 / scale
     excess = np.where(left <= right + 100 * FLOOR, 0, left / np.maximum(right, FLOOR) - 1)
     left, right = np.maximum(left, FLOOR), np.maximum(right, FLOOR)

@@ -13,12 +13,11 @@ Identities = list[sp.Expr]
 
 def sphere_moment(powers: tuple[int, ...]) -> sp.Expr:
     """E[v_1^a_1 ... v_K^a_K], v uniform on the unit sphere of R^K (Folland 2001): zero if any power is odd, else
-    Gamma(K/2) prod Gamma((a_i + 1)/2) / (pi^(K/2) Gamma((K + sum a)/2))."""
+    prod (a_i - 1)!! / (K (K + 2) ... (K + sum a - 2))."""
     if any(power % 2 for power in powers):
         return sp.Integer(0)
-    half = sp.Rational(len(powers), 2)
-    top = sp.gamma(half) * sp.prod([sp.gamma(sp.Rational(power + 1, 2)) for power in powers])
-    return sp.simplify(top / (sp.pi**half * sp.gamma(half + sp.Rational(sum(powers), 2))))
+    top, classes = sp.prod([sp.factorial2(power - 1) for power in powers]), len(powers)
+    return sp.Rational(top, sp.prod(range(classes, classes + sum(powers), 2)))
 
 
 def sphere_mean(expression: sp.Expr, v: list[sp.Symbol]) -> sp.Expr:
