@@ -70,8 +70,7 @@ def probe(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Generator 
         "non-finite": _share(~finite),
         "random output": _share((z != again).any(1) & finite),
         "softmax output": float(softmax),
-        "eps 0 matters": float("nan"),
-        "unbounded survives": float("nan"),
+        **dict.fromkeys(("eps 0 matters", "unbounded survives"), float("nan")),
     }
     if finite.all() and not softmax:  # else an attack refuses the network
         same = pgd(model, x, y, eps=0.0, steps=1, generator=generator)

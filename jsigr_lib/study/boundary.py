@@ -15,7 +15,7 @@ from jsigr_lib.measure.boundary import DDN_STEPS, FAB_STEPS, TARGETS, correlatio
 from jsigr_lib.networks.zoo import Training, trained
 from jsigr_lib.records.tolerances import EXACT, MEAN, SHARE, Tolerance, declare
 from jsigr_lib.store.artefacts import Spec, Store
-from jsigr_lib.study.linearised_tables import linearised_spec, linearised_values
+from jsigr_lib.study.linearised_tables import linearised_specs, linearised_values
 from jsigr_lib.study.study import Study
 
 BATCH = 50
@@ -125,8 +125,7 @@ def region_table(study: Study) -> pd.DataFrame:
 
 def _table(study: Study, measures: Callable[[dict[str, np.ndarray]], dict[str, float]]) -> pd.DataFrame:
     """A row per defence; without measures, if it gets no image right."""
-    specs = boundary_specs(study)
-    study.make([*specs, *(linearised_spec(study, spec.target) for spec in specs)])
+    study.make([*boundary_specs(study), *linearised_specs(study)])
     rows = []
     for (architecture, defence), networks in study.targets().items():
         values = boundary_values(study, networks)

@@ -55,7 +55,7 @@ def linearised_spec(study: Study, target: Training, *, attacked: bool = False) -
 
 def linearised_specs(study: Study) -> list[Linearised]:
     """Of every network that is attacked, on clean images."""
-    return [linearised_spec(study, network) for networks in study.targets().values() for network in networks]
+    return [linearised_spec(study, network) for network in study.networks]
 
 
 def linearised_values(study: Study, target: Training, *, attacked: bool = False) -> dict[str, np.ndarray]:

@@ -193,12 +193,8 @@ STRAIGHT = np.linspace(0.05, 6, 120)  # the same for S7, whose sides are straigh
 PROJECTIONS = (1, 2, 4, 8, 16, 32)
 DRAWS = 32_768
 STATIC = (  # statement, network, bend, place
-    ("S2", "jsigr", 0.0, 8),
-    ("S7", "pgd", 0.0, 1.05),
-    ("S9", "jsigr", 0.0, 0.03),
-    ("S2", "jsigr", 0.3, 8),
-    ("S8", "jsigr", 0.0, 1.0),
-    ("S9", "jsigr", 0.2, 0.3),
+    *(("S2", "jsigr", 0.0, 8), ("S7", "pgd", 0.0, 1.05), ("S9", "jsigr", 0.0, 0.03)),
+    *(("S2", "jsigr", 0.3, 8), ("S8", "jsigr", 0.0, 1.0), ("S9", "jsigr", 0.2, 0.3)),
 )
 SPREAD_TOLERANCE = 0.1  # of a spread that some hundred means tell
 FLOOR = 1e-16
@@ -355,8 +351,7 @@ def panel(scenes: Scenes) -> ipywidgets.VBox:
         value = n.value if spread else eps.value
         shown.value = picture(scenes, statement.value, network.value, image.value, round(bend.value, 1), value)
 
-    controls = (statement, network, image, eps, bend, n)
-    for control in controls:
+    for control in (controls := (statement, network, image, eps, bend, n)):
         control.observe(redraw, "value")
     redraw()
     return ipywidgets.VBox([*controls, note, shown])
