@@ -59,19 +59,17 @@ def linear_region(study: Study, table: pd.DataFrame) -> Described:
     left.axvline(shown.attack.max(), color="#767676", linestyle=":", label="size of the headline attack")
     left.set(title="Distance, median over images", xscale="log", xlabel="L2, pixel units")
     _plain(left, [0.001, 0.01, 0.1, 1])
-    for offset, column, style in (
-        (-0.16, "flipped", {"color": "black", "marker": "o", "label": "at the nearest error found"}),
-        (0.16, "flipped_random", {"color": "#9ecae1", "marker": "v", "label": "as far, random direction"}),
+    for offset, column, colour, marker, label in (
+        (-0.16, "flipped", "black", "o", "at the nearest error found"),
+        (0.16, "flipped_random", "#9ecae1", "v", "as far, random direction"),
     ):
-        for i, row in enumerate(shown.to_dict("records")):
-            ends = [100 * row[f"{column}_low"], 100 * row[f"{column}_high"]]
-            right.plot(ends, [i + offset] * 2, color=style["color"], linewidth=1.2)
-        right.plot(100 * shown[column], np.arange(len(shown)) + offset, linestyle="none", **style)
+        places = np.arange(len(shown)) + offset
+        ends = [100 * shown[f"{column}_low"], 100 * shown[f"{column}_high"]]
+        right.plot(ends, [places, places], color=colour, linewidth=1.2)
+        right.plot(100 * shown[column], places, marker, color=colour, label=label)
     right.set(title="ReLUs that differ there", xlabel="percent of all ReLUs", xlim=(0, None))
     name_bars(left, study)
-    both = zip(left.get_legend_handles_labels(), right.get_legend_handles_labels(), strict=True)
-    handles, labels = (a + b for a, b in both)
-    fig.legend(handles, labels, loc="outside upper center", ncols=4, fontsize=8)
+    fig.legend(loc="outside upper center", ncols=4, fontsize=8)
     template = "{reach_random:.4f}, {reach_towards:.4f}, {robustness:.2f}, {distance:.2f}, {percent:.1f} percent"
     medians = plotting.listed(study, shown.assign(percent=100 * shown.flipped), template)
     return fig, (

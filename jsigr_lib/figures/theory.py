@@ -8,13 +8,21 @@ from jsigr_lib.figures.plotting import Described, bars, figure, legend, listed, 
 from jsigr_lib.measure.estimators import best_coin, predicted_spread
 from jsigr_lib.study.study import Study
 
+Pair = tuple[np.ndarray, np.ndarray]  # the two sides of a statement
+Curves = dict[str, np.ndarray]
+
+
+def _line(study: Study, name: str) -> dict[str, str]:
+    """Colour and label of a network."""
+    return {"color": looks(study)[name]["color"], "label": study.labels[name]}
+
 
 def projection_estimator(study: Study, samples: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Described:
     """One-projection estimates over the exact norm [draws, images], and their predicted relative spread [images]."""
     fig = figure(9, 3.2)
     left, right = panels(fig, 1, 2)[0]
     for name, estimates in samples.items():
-        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
+        style = _line(study, name)
         left.hist(estimates[:, 0], bins=60, density=True, histtype="step", linewidth=1.8, **style)
         right.scatter(predicted[name], estimates.std(0), s=18, **style)
     left.axvline(1, color="black", linewidth=0.8)
@@ -35,7 +43,7 @@ def estimator_spread(study: Study, table: pd.DataFrame, moments: dict[str, dict[
     (axes,) = panels(fig)[0]
     coins = np.linspace(0.02, 0.9, 120)
     for name, sums in moments.items():
-        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
+        style = _line(study, name)
         rows = table[(table.defence == name) & table.predicted.notna()]
         axes.plot(coins, [predicted_spread(sums, coin) for coin in coins], **style)
         axes.plot(rows.coin, rows.spread, color=style["color"], marker="o", linestyle="none")
@@ -81,9 +89,9 @@ def linearisation_error(study: Study, radii: list[float], errors: dict, attack_s
     for name, both in errors.items():
         for axes, error in zip(grid, both, strict=True):
             low, middle, high = np.quantile(error, [0.25, 0.5, 0.75], axis=1)
-            colour = looks(study)[name]["color"]
-            axes.fill_between(radii, low, high, color=colour, alpha=0.2, linewidth=0)
-            axes.plot(radii, middle, color=colour, label=study.labels[name])
+            style = _line(study, name)
+            axes.fill_between(radii, low, high, color=style["color"], alpha=0.2, linewidth=0)
+            axes.plot(radii, middle, **style)
     for axes in grid:
         axes.axvline(attack_size, color="#767676", linestyle=":", label="size of the headline attack")
         axes.set(xscale="log", xlabel="distance from the image (L2, pixel units)")
@@ -98,18 +106,13 @@ def linearisation_error(study: Study, radii: list[float], errors: dict, attack_s
 
 
 def penalty_identities(
-    study: Study,
-    gradients: dict[str, tuple[np.ndarray, np.ndarray]],
-    coins: np.ndarray,
-    outcomes: dict[str, np.ndarray],
-    halves: tuple[np.ndarray, float],
+    study: Study, gradients: dict[str, Pair], coins: np.ndarray, outcomes: Curves, halves: tuple[np.ndarray, float]
 ) -> Described:
     """S3: loss gradients against the Jacobian's products; S4: heads, tails and mean; S5: every half of a batch."""
     fig = figure(11, 3.5)
     left, middle, right = panels(fig, 1, 3)[0]
     for name, (g, product) in gradients.items():
-        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
-        left.scatter(product, g, s=7, linewidths=0, alpha=0.6, **style)
+        left.scatter(product, g, s=7, linewidths=0, alpha=0.6, **_line(study, name))
     left.axline((0, 0), slope=1, color="black", linewidth=0.8)
     left.set(title="S3: every pixel of an image", xlabel="Jᵀ(p − onehot)", ylabel="gradient of the loss, autograd")
     left.ticklabel_format(style="sci", scilimits=(-2, 2))
@@ -140,57 +143,45 @@ def penalty_identities(
 def tangent_limits(
     study: Study,
     shares: np.ndarray,
-    ways: dict[str, dict[str, np.ndarray]],
+    ways: dict[str, Curves],
     radii: np.ndarray,
-    errors: dict[str, np.ndarray],
-    alignments: dict[float, tuple[np.ndarray, np.ndarray]],
+    errors: Curves,
+    alignments: dict[float, Pair],
 ) -> Described:
     """S7, one image and many; S9 for one network; S8 at its images and away from them."""
     fig = figure(9.6, 6.8)
     (one, many), (error, aligned) = panels(fig, 2, 2)
     for name, way in ways.items():
-        style = {"color": looks(study)[name]["color"], "label": study.labels[name]}
-        one.plot(shares, way["gap"][:, 0], **style)
-        many.plot(shares, 100 * (1 - way["same"].mean(1)), **style)
+        one.plot(shares, way["gap"][:, 0], **_line(study, name))
+        many.plot(shares, 100 * (1 - way["same"].mean(1)), **_line(study, name))
     one.plot(shares, 1 - shares, color="black", linestyle="--", linewidth=1.2, label="tangent")
     one.axhline(0, color="black", linewidth=0.8)
     one.set(title="S7: one image, straight at its boundary", xlabel="distance / ρ̃", ylabel="gap of two logits, x = 1")
     many.step([0, 1, shares[-1]], [0, 0, 100], color="black", linestyle="--", linewidth=1.2, label="tangent")
-    many.set(
-        title=f"S7: {len(ways[next(iter(ways))]['gap'][0])} images, the same way",
-        xlabel="distance / ρ̃",
-        ylabel="decisions changed, %",
-    )
+    images = way["gap"].shape[1]
+    many.set(title=f"S7: {images} images, the same way", xlabel="distance / ρ̃", ylabel="decisions changed, %")
     many.legend()
-    lines = {
-        "network": {"color": "black", "label": "ReLU network"},
-        "softened": {"color": "#0072b2", "label": "softened network"},
-        "bound": {"color": "#56b4e9", "linestyle": ":", "linewidth": 3, "label": "its bound M‖d‖²/2"},
-    }
-    for name, style in lines.items():
-        error.plot(radii, np.median(errors[name], 1), **style)
+    error.plot(radii, np.median(errors["network"], 1), color="black", label="ReLU network")
+    error.plot(radii, np.median(errors["softened"], 1), color="#0072b2", label="softened network")
+    error.plot(radii, np.median(errors["bound"], 1), ":", color="#56b4e9", linewidth=3, label="its bound M‖d‖²/2")
     error.set(title="S9: error of the tangent", xscale="log", yscale="log")
     error.set(xlabel="distance (L2, pixel units)", ylabel="error / length of the logits")
     error.legend()
     over = {}
     for (away, (left, most)), colour in zip(alignments.items(), ("#0072b2", "#d55e00"), strict=False):
         over[away] = 100 * float(np.mean(left > most * (1 + 1e-9)))
-        where = "at the image" if away == 0 else f"{away:g} away from it"
-        aligned.scatter(
-            most, left, s=12, color=colour, linewidths=0, alpha=0.7, label=f"{where}: {over[away]:.0f} % above"
-        )
+        label = f"{'at the image' if away == 0 else f'{away:g} away from it'}: {over[away]:.0f} % above"
+        aligned.scatter(most, left, s=12, color=colour, linewidths=0, alpha=0.7, label=label)
     aligned.axline((1, 1), (2, 2), color="black", linewidth=0.8)
     aligned.set(title="S8: with the image's β", xscale="log", yscale="log", xlabel="|β| / ‖∇‖", ylabel="|ρ̃ − α|")
     aligned.legend()
-    at_boundary = int(np.abs(shares - 1).argmin())
-    changed = ", ".join(
-        f"{study.labels[n]} {100 * (1 - way['same'][at_boundary].mean()):.0f}" for n, way in ways.items()
-    )
+    at_boundary = {name: way["same"][int(np.abs(shares - 1).argmin())].mean() for name, way in ways.items()}
+    changed = ", ".join(f"{study.labels[name]} {100 * (1 - same):.0f}" for name, same in at_boundary.items())
+    broken = ", ".join(f"{share:.0f} percent at distance {away:g}" for away, share in over.items())
     return fig, (
         "Top: the gap of the two nearest classes on the way to the tangent's boundary, for one image, and the "
         "percentage of decisions that have changed along it; at the distance where the tangent changes all: "
         f"{changed}. Below: the tangent's error against the distance, at rounding level inside the linear region and "
         "then growing, with a softened network under its quadratic bound; and the alignment's distance from robustness "
-        "against its bound, broken by "
-        f"{', '.join(f'{share:.0f} percent at distance {away:g}' for away, share in over.items())}."
+        f"against its bound, broken by {broken}."
     )

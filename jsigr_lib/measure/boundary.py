@@ -1,8 +1,5 @@
-"""How far an image really is from the decision boundary of a network.
-
-Nothing finds that distance exactly: the length of a change that misleads the network is an *upper bound* of it.
-Distances are L2, in pixel units.
-"""
+"""How far an image really is from the decision boundary of a network, in L2, pixel units. Nothing finds that distance
+exactly: the length of a change that misleads the network is an *upper bound* of it."""
 
 import math
 from collections.abc import Callable

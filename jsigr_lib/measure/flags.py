@@ -1,20 +1,20 @@
-"""Trust flags: signs that a robustness number says less than it seems to. Each is computed, never judged by eye, and is
-shown beside the number it concerns. After Carlini et al. 2019 ("On Evaluating Adversarial Robustness") and AutoAttack's
-own checks. A flag is a reason to look, not a verdict; what it means is in FLAGS.
-"""
+"""Trust flags: signs that a robustness number says less than it seems to, shown beside it. After Carlini et al. 2019
+("On Evaluating Adversarial Robustness") and AutoAttack's own checks. A flag is a reason to look, not a verdict."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import permutations
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 
+from jsigr_lib.measure.linearised import predict
 from jsigr_lib.method.attacks import pgd
 from jsigr_lib.method.balls import ROUNDING
 from jsigr_lib.method.checks import are_probabilities
-from jsigr_lib.method.jacobian import evaluation_mode, loss_gradient
+from jsigr_lib.method.jacobian import loss_gradient
 from jsigr_lib.method.shapes import Images
 
 POINT = 0.01  # of accuracy: what a comparison has to exceed
@@ -23,8 +23,7 @@ HALF_WIDTH = 0.05  # of a 95 % interval
 STEPS = 20
 
 
-@dataclass(frozen=True)
-class Flag:
+class Flag(NamedTuple):
     """`concerns`: whose fault it would be, the "network" that is judged, the "source" whose gradients were followed
     (itself under white-box attack), or this one "number"."""
 
@@ -33,61 +32,37 @@ class Flag:
     means: str
 
 
-FLAGS = {
-    "budget exceeded": Flag(
-        "number",
-        f"an attacked image is farther than eps + {ROUNDING:g} from the original",
-        "the attack was stronger than stated",
-    ),
-    "eps 0 matters": Flag(
-        "network",
-        "PGD at eps = 0 changes the prediction of an image",
-        "the attack alters what it should not, or the output is random",
-    ),
-    "not monotone": Flag(
-        "number",
-        "a smaller eps of the same attack leaves over 1 point less accuracy",
-        "the attack is stuck at the larger eps",
-    ),
-    "unbounded survives": Flag(
-        "source",
-        f"PGD with {STEPS} steps at eps = 1, where every image is allowed, leaves accuracy",
-        "its gradients mislead: masked, or too weak to follow",
-    ),
-    "beaten without gradients": Flag(
-        "number",
-        "a black-box or transferred attack at the same eps leaves over 1 point less",
-        "the white-box attack is not the worst case: gradients are masked, or too few steps were made",
-    ),
-    "zero gradients": Flag(
-        "source",
-        "the loss has gradient 0 for over 1 % of the images",
-        "sign steps stand still there: saturation masks the gradient",
-    ),
-    "non-finite": Flag("network", "a logit or gradient is NaN or infinite", "comparisons with NaN count as robust"),
-    "more effort helps": Flag(
-        "number",
-        "more steps or restarts, or AutoAttack, at the same eps leave over 1 point less",
-        "an upper bound: read the stronger attack's row",
-    ),
-    "random output": Flag(
-        "network", "two passes of the same images differ", "one gradient is not the gradient of the expectation"
-    ),
-    "softmax output": Flag(
-        "network", "outputs are probabilities", "cross-entropy takes another softmax: the gradient nearly vanishes"
-    ),
-    "few images": Flag(
-        "number", "the 95 % interval is over 5 points wide on either side", "no ranking by this number alone"
-    ),
-}
+TABLE = f"""\
+budget exceeded | number | an attacked image is farther than eps + {ROUNDING:g} from the original
+    | the attack was stronger than stated
+eps 0 matters | network | PGD at eps = 0 changes the prediction of an image
+    | the attack alters what it should not, or the output is random
+not monotone | number | a smaller eps of the same attack leaves over 1 point less accuracy
+    | the attack is stuck at the larger eps
+unbounded survives | source | PGD with {STEPS} steps at eps = 1, where every image is allowed, leaves accuracy
+    | its gradients mislead: masked, or too weak to follow
+beaten without gradients | number | a black-box or transferred attack at the same eps leaves over 1 point less
+    | the white-box attack is not the worst case: gradients are masked, or too few steps were made
+zero gradients | source | the loss has gradient 0 for over 1 % of the images
+    | sign steps stand still there: saturation masks the gradient
+non-finite | network | a logit or gradient is NaN or infinite
+    | comparisons with NaN count as robust
+more effort helps | number | more steps or restarts, or AutoAttack, at the same eps leave over 1 point less
+    | an upper bound: read the stronger attack's row
+random output | network | two passes of the same images differ
+    | one gradient is not the gradient of the expectation
+softmax output | network | outputs are probabilities
+    | cross-entropy takes another softmax: the gradient nearly vanishes
+few images | number | the 95 % interval is over 5 points wide on either side
+    | no ranking by this number alone"""
+ROWS = (row.split(" | ") for row in TABLE.replace("\n    ", " ").splitlines())
+FLAGS = {name: Flag(*cells) for name, *cells in ROWS}
 
 
 def probe(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Generator | None = None) -> dict[str, float]:
     """Evidence about a network: the share of the images that speaks for each flag; NaN where it cannot be asked."""
-    with evaluation_mode(model), torch.no_grad():
-        z, again = model(x), model(x)
-    gradient = loss_gradient(model, x, y)
-    size = gradient.abs().flatten(1).amax(1)
+    z, again = predict(model, x), predict(model, x)
+    size = loss_gradient(model, x, y).abs().flatten(1).amax(1)
     finite = z.isfinite().all(1) & size.isfinite()
     softmax = bool(finite.all()) and are_probabilities(z)
     evidence = {
@@ -95,24 +70,20 @@ def probe(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Generator 
         "non-finite": _share(~finite),
         "random output": _share((z != again).any(1) & finite),
         "softmax output": float(softmax),
-        "eps 0 matters": float("nan"),
-        "unbounded survives": float("nan"),
+        **dict.fromkeys(("eps 0 matters", "unbounded survives"), float("nan")),
     }
     if finite.all() and not softmax:  # else an attack refuses the network
-        evidence["eps 0 matters"] = _share(
-            _predicted(model, pgd(model, x, y, eps=0.0, steps=1, generator=generator)) != z.argmax(1)
-        )
-        x_adv = pgd(model, x, y, eps=1.0, steps=STEPS, generator=generator)
-        evidence["unbounded survives"] = _share(_predicted(model, x_adv) == y)
+        same = pgd(model, x, y, eps=0.0, steps=1, generator=generator)
+        evidence["eps 0 matters"] = _share(predict(model, same).argmax(1) != z.argmax(1))
+        anywhere = pgd(model, x, y, eps=1.0, steps=STEPS, generator=generator)
+        evidence["unbounded survives"] = _share(predict(model, anywhere).argmax(1) == y)
     return evidence
 
 
 def of_network(evidence: dict[str, float], concerns: str) -> set[str]:
     """The flags that a probe raises, of those that concern the network as it is judged or as a source."""
-    limits = {"zero gradients": ZERO_SHARE}
-    return {
-        name for name, share in evidence.items() if FLAGS[name].concerns == concerns and share > limits.get(name, 0.0)
-    }
+    raised = {name for name, share in evidence.items() if share > (ZERO_SHARE if name == "zero gradients" else 0)}
+    return {name for name in raised if FLAGS[name].concerns == concerns}
 
 
 def of_number(low: float, high: float, excess: float) -> set[str]:
@@ -123,17 +94,14 @@ def of_number(low: float, high: float, excess: float) -> set[str]:
 
 def of_comparison(rows: list[dict], correct: list[np.ndarray]) -> list[set[str]]:
     """The flags that a table's rows raise against each other. `rows` say what each is (threat, attack, eps, ...), the
-    arrays hold 0/1 per seed and image; two rows are compared on the images and seeds that both have."""
+    arrays hold 0/1 per seed and image; two rows with as many seeds are compared on the images that both have."""
     table = pd.DataFrame(rows)
     what = [name for name in table if name not in ("threat", "source", "source_defence", "attack", "norm", "eps")]
     raised: list[set[str]] = [set() for _ in rows]
     for _, group in table.groupby(what, dropna=False) if what else [((), table)]:
-        members = [(i, rows[i]) for i in group.index]
-        for i, one in members:
-            others = {j: other for j, other in members if j != i and correct[j].shape[0] == correct[i].shape[0]}
-            for name, weaker in COMPARISONS.items():
-                if any(weaker(one, other) and _below(correct[j], correct[i]) for j, other in others.items()):
-                    raised[i].add(name)
+        for i, j in permutations(group.index, 2):
+            if len(correct[i]) == len(correct[j]) and _below(correct[j], correct[i]):
+                raised[i] |= {name for name, weaker in COMPARISONS.items() if weaker(rows[i], rows[j])}
     return raised
 
 
@@ -175,8 +143,3 @@ def numbered(cell: str) -> str:
 
 def _share(which: Tensor) -> float:
     return which.double().mean().item()
-
-
-def _predicted(model: nn.Module, x: Images) -> Tensor:
-    with evaluation_mode(model), torch.no_grad():
-        return model(x).argmax(1)

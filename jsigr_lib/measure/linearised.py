@@ -84,11 +84,8 @@ def tangent_error(model: nn.Module, x: Images, direction: Images, distances: Seq
 def linearisation_error(
     model: nn.Module, x: Images, radii: Sequence[float], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """`tangent_error` along one random unit direction per image, relative to what it should be small against.
-
-    Returns ||e|| / ||z(x + r u) - z(x)||, relative to the change, and ||e|| / margin(x), relative to what would change
-    the decision; both [radii, batch].
-    """
+    """`tangent_error` along one random unit direction per image, relative to the change, ||e|| / ||z(x + r u) - z(x)||,
+    and to what would change the decision, ||e|| / margin(x); both [radii, batch]."""
     u = sphere(len(x), x[0].numel(), like=x, generator=generator).view_as(x)
     errors, changes = tangent_error(model, x, u, radii)
     top_two = predict(model, x).topk(2).values

@@ -1,9 +1,6 @@
-"""How good a saliency map is, as numbers: what each measure is, on arrays and models, one value per image, which
-depends on no other image of its batch.
-
-Faithfulness: `probability_curve` and its `area`, `infidelity`. Robustness: `ssim` of two maps, `max_sensitivity`.
-Form: `gini`. Agreement of two maps: `top_overlap`, and `statistics.rank_correlation`. Sanity: `randomised`.
-"""
+"""How good a saliency map is: one value per image, which depends on no other image of its batch. Faithfulness:
+`probability_curve`, its `area`, `infidelity`. Robustness: `ssim` of two maps, `max_sensitivity`. Form: `gini`.
+Agreement: `top_overlap`, and `statistics.rank_correlation`. Sanity: `randomised`."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -14,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib.measure.attributions import seeded
+from jsigr_lib.measure.linearised import predict
 from jsigr_lib.method.errors import InputError, one_of
-from jsigr_lib.method.jacobian import evaluation_mode
 from jsigr_lib.method.saliency import blur
 from jsigr_lib.method.shapes import Float, Images, Maps
 
@@ -40,15 +37,9 @@ def probability_curve(
     one_of("curve", kind, ("deletion", "insertion"))
     start, end = (x, torch.zeros_like(x)) if kind == "deletion" else (blur(x, blur_sigma), x)
     pixels = saliency[0].numel()
-    order = saliency.flatten(1).argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(pixels).to(order).expand_as(order))
-    rank = rank.view_as(saliency)
-    probabilities = []
-    with evaluation_mode(model), torch.no_grad():
-        for step in range(steps + 1):
-            changed = torch.where(rank < round(pixels * step / steps), end, start)
-            probabilities.append(model(changed).softmax(1).gather(1, y[:, None]))
-    return torch.cat(probabilities, 1)
+    rank = saliency.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view_as(saliency)
+    changed = (torch.where(rank < round(pixels * step / steps), end, start) for step in range(steps + 1))
+    return torch.cat([predict(model, images).softmax(1).gather(1, y[:, None]) for images in changed], 1)
 
 
 def area(curve: np.ndarray) -> np.ndarray:
@@ -59,10 +50,9 @@ def area(curve: np.ndarray) -> np.ndarray:
 def top_overlap(a: np.ndarray, b: np.ndarray, share: float = TOP_SHARE) -> np.ndarray:
     """Intersection over union of the top `share` of the pixels of two maps [images, pixels]."""
     top = max(1, round(share * a.shape[1]))
-    chosen = [np.zeros(a.shape, bool), np.zeros(a.shape, bool)]
-    for mask, values in zip(chosen, (a, b), strict=True):
-        np.put_along_axis(mask, np.argsort(-values, axis=1, kind="stable")[:, :top], True, axis=1)
-    return (chosen[0] & chosen[1]).sum(1) / (chosen[0] | chosen[1]).sum(1)
+    # a pixel's rank is where the argsort of the argsort has it
+    a, b = (np.argsort(np.argsort(-values, axis=1, kind="stable"), axis=1) < top for values in (a, b))
+    return (a & b).sum(1) / (a | b).sum(1)
 
 
 def gini(maps: np.ndarray) -> np.ndarray:
@@ -76,11 +66,8 @@ def gini(maps: np.ndarray) -> np.ndarray:
 
 
 def ssim(a: Maps, b: Maps) -> PerImage:
-    """Structural similarity of two maps, each scaled to peak 1 first: 1 if equal, about 0 if unlike.
-
-    Over every Gaussian window that lies within the map, with the constants of the original for values in [0, 1].
-    Raises ValueError for maps smaller than the window.
-    """
+    """Structural similarity of two maps, each scaled to peak 1 first: 1 if equal, about 0 if unlike. Over each Gaussian
+    window that lies within the map. Raises InputError for maps smaller than the window."""
     if min(a.shape[-2:]) < WINDOW:
         raise InputError(f"maps of {a.shape[-2]} x {a.shape[-1]} pixels; accepted by ssim: {WINDOW} or more a side")
     a, b = (m / m.amax((1, 2, 3), keepdim=True).clamp_min(torch.finfo(m.dtype).tiny) for m in (a, b))
@@ -109,9 +96,8 @@ def squares(height: int, width: int) -> Float[Tensor, "squares height width"]:
 def square_changes(model: nn.Module, x: Images, y: Tensor) -> Float[Tensor, "batch squares"]:
     """What blackening each square of the raster takes from z_y."""
     masks = squares(*x.shape[-2:]).to(x)
-    with evaluation_mode(model), torch.no_grad():
-        z = model(x)
-        outputs = torch.stack([z - model(x * (1 - mask)) for mask in masks], 1)
+    z = predict(model, x)
+    outputs = torch.stack([z - predict(model, x * (1 - mask)) for mask in masks], 1)
     return outputs.gather(2, y.view(-1, 1, 1).expand(-1, len(masks), 1))[..., 0]
 
 
@@ -147,11 +133,8 @@ def max_sensitivity(
 
 def randomised(model: nn.Module, seed: int = 0) -> Iterator[nn.Module]:
     """The network with its last layer drawn anew, then its last two, and so on to the first: the cascade of Adebayo et
-    al. 2018. A map that hardly changes on the way shows the image, and not what the network learnt.
-
-    A batch norm forgets all it learnt, statistics too, together with the layer before it: the end of the cascade is a
-    network as it was before training. Layers count in the order of `model.modules()`.
-    """
+    al. 2018. A map that hardly changes on the way shows the image, and not what the network learnt. A batch norm
+    forgets all, statistics too, together with the layer before it."""
     model = copy.deepcopy(model)
     generator = torch.Generator().manual_seed(seed)
     layers = [module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d, nn.BatchNorm2d))]

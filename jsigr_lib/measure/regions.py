@@ -1,8 +1,6 @@
-"""How far a piecewise affine network stays affine: its linear regions, bounded by the kinks of its ReLUs.
-
-Within a region the tangent is the network itself. Distances are L2, in pixel units. Kinks of max pooling are not seen:
-the regions of a network that has it may end sooner.
-"""
+"""How far a piecewise affine network stays affine: its linear regions, bounded by the kinks of its ReLUs, within which
+the tangent is the network itself. Distances are L2, in pixel units. Kinks of max pooling are not seen: the regions of a
+network that has it may end sooner."""
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +20,8 @@ def reach(model: nn.Module, x: Images, direction: Images) -> Tensor:
     """
     unit = direction / direction.flatten(1).norm(dim=1).clamp_min(torch.finfo(x.dtype).tiny)[:, None, None, None]
     first = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
-    held = [a > 0 for a in _relu_inputs(model, x)]
-    for a, ahead in zip(_relu_inputs(model, x), _relu_inputs(model, x + unit, held), strict=True):
+    inputs = relus(model, x)[0]
+    for a, ahead in zip(inputs, relus(model, x + unit, inputs)[0], strict=True):
         a, b = a.flatten(1), (ahead - a).flatten(1)
         leaves = torch.where(a > 0, b < 0, b > 0)
         first = torch.minimum(first, torch.where(leaves, -a / b, torch.inf).amin(1))
@@ -32,27 +30,27 @@ def reach(model: nn.Module, x: Images, direction: Images) -> Tensor:
 
 def signs(model: nn.Module, x: Images) -> Tensor:
     """Which ReLUs are on, [batch, ReLUs]."""
-    return torch.cat([(a > 0).flatten(1) for a in _relu_inputs(model, x)], 1)
+    return torch.cat([(a > 0).flatten(1) for a in relus(model, x)[0]], 1)
 
 
-def _relu_inputs(model: nn.Module, x: Images, held: list[Tensor] | None = None) -> list[Tensor]:
-    """The input of every ReLU in evaluation mode, in the order of the forward pass; `held` sets which are on."""
+def relus(model: nn.Module, x: Images, held: list[Tensor] | None = None) -> tuple[list[Tensor], Tensor]:
+    """The input of every ReLU in evaluation mode, in the order of the forward pass, and the logits. With `held`, inputs
+    at another image, the ReLUs are on where these are positive."""
     inputs: list[Tensor] = []
 
     def note(_, args: tuple[Tensor], out: Tensor) -> Tensor:
         inputs.append(args[0])
-        return out if held is None else args[0] * held[len(inputs) - 1]
+        return out if held is None else args[0] * (held[len(inputs) - 1] > 0)
 
     hooks = [module.register_forward_hook(note) for module in model.modules() if isinstance(module, nn.ReLU)]
     if not hooks:
         raise InputError(f"{type(model).__name__} has no ReLU; accepted: models with nn.ReLU modules")
     try:
         with evaluation_mode(model), torch.no_grad():
-            model(x)
+            return inputs, model(x)
     finally:
         for hook in hooks:
             hook.remove()
-    return inputs
 
 
 def on_the_way(model: nn.Module, x: Images, points: Images, generator: torch.Generator) -> dict[str, Tensor]:

@@ -11,10 +11,7 @@ Interval = Callable[[np.ndarray], tuple[float, float, float]]
 
 
 def proportion(outcomes: np.ndarray) -> tuple[float, float, float]:
-    """Mean of 0/1 outcomes [seeds, images] with its interval.
-
-    One seed: Wilson's interval over images. Several: percentile bootstrap that redraws seeds and images.
-    """
+    """Mean of 0/1 outcomes [seeds, images] with its interval: Wilson's over images, or with several seeds `mean`'s."""
     outcomes = np.atleast_2d(outcomes).astype(float)
     if len(outcomes) > 1:
         return mean(outcomes)
@@ -25,11 +22,8 @@ def proportion(outcomes: np.ndarray) -> tuple[float, float, float]:
 
 
 def mean(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean of values [seeds, images] with a percentile bootstrap interval over images, and seeds if several.
-
-    The same images in every row stay together; the draws are the same at every call. For the difference of two
-    defences on the same images, pass the differences: a paired interval.
-    """
+    """Mean of values [seeds, images] with a percentile bootstrap interval over images, which stay together, and seeds
+    if several; the draws are the same at every call. Of paired differences, it is a paired interval."""
     values = np.atleast_2d(values).astype(float)
     seeds, images = values.shape
     rng = np.random.default_rng(SEED)

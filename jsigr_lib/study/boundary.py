@@ -15,7 +15,7 @@ from jsigr_lib.measure.boundary import DDN_STEPS, FAB_STEPS, TARGETS, correlatio
 from jsigr_lib.networks.zoo import Training, trained
 from jsigr_lib.records.tolerances import EXACT, MEAN, SHARE, Tolerance, declare
 from jsigr_lib.store.artefacts import Spec, Store
-from jsigr_lib.study.linearised_tables import linearised_spec, linearised_values
+from jsigr_lib.study.linearised_tables import linearised_specs, linearised_values
 from jsigr_lib.study.study import Study
 
 BATCH = 50
@@ -74,11 +74,8 @@ def _of_all_images(study: Study, networks: list[Training]) -> tuple[dict[str, np
 
 
 def boundary_table(study: Study) -> pd.DataFrame:
-    """The tangent's distance rho~ against the measured one, per defence, over the images of `boundary_values`.
-
-    ratio is the geometric mean of rho~ / distance, correlation Spearman's over images, both with bootstrap intervals;
-    overestimates is the share of images whose rho~ exceeds the measured distance, which in turn exceeds the true one.
-    """
+    """The tangent's distance rho~ against the measured one, per defence: the geometric mean of rho~ / distance,
+    Spearman's correlation over images, and the share of images whose rho~ exceeds the measured distance."""
 
     def measures(values: dict[str, np.ndarray]) -> dict[str, float]:
         rho, length, row = values["robustness"], values["distance"], {}
@@ -103,26 +100,24 @@ def contrast_table(study: Study) -> pd.DataFrame:
             continue
         for measure in ("robustness", "distance", "boxed"):
             differences = statistics.differences(ours[measure], theirs[measure])[:, shared]
-            difference, low, high = statistics.mean(differences)
-            n = {"images": int(shared.sum()), "seeds": len(differences)}
-            row = {"a": "jsigr", "b": name, "measure": measure, **n}
-            rows.append({**row, "difference": difference, "low": low, "high": high})
+            numbers = statistics.columns("difference", differences)
+            rows.append({"a": "jsigr", "b": name, "measure": measure, **numbers})
     columns = ("a", "b", "measure", "images", "seeds", "difference", "low", "high")
     return declare(pd.DataFrame(rows, columns=columns), "a", "b", "measure")
 
 
 def region_table(study: Study) -> pd.DataFrame:
-    """How far linear regions reach, per defence: medians over the images of `boundary_values`, beside rho~ and the size
-    eps sqrt(N) of the headline attack; and the mean share of ReLUs that differ at the nearest misclassified image, and
-    as far away in random directions, with bootstrap intervals."""
+    """How far linear regions reach, per defence: medians over images, beside rho~ and the size eps sqrt(N) of the
+    headline attack; and the mean share of ReLUs that differ at the nearest misclassified image, and as far away."""
     size = study.profile.eps * study.dataset.test.images[0].numel() ** 0.5
 
     def measures(values: dict[str, np.ndarray]) -> dict[str, float]:
         values["share_of_rho"] = values["reach_towards"] / values["robustness"]
         medians = ("reach_random", "reach_towards", "share_of_rho", "robustness", "distance")
         row = {**{name: np.median(values[name]) for name in medians}, "attack": size}
-        flips = (_interval(name, statistics.mean(values[name])) for name in ("flipped", "flipped_random"))
-        return {**row, **next(flips), **next(flips)}
+        for name in ("flipped", "flipped_random"):
+            row |= _interval(name, statistics.mean(values[name]))
+        return row
 
     wide = dict.fromkeys(("reach_random", "reach_towards", "share_of_rho"), Tolerance(absolute=0.003, relative=0.5))
     return declare(_table(study, measures), *NETWORK, **wide, robustness=MEAN, distance=MEAN, attack=EXACT)
@@ -130,14 +125,13 @@ def region_table(study: Study) -> pd.DataFrame:
 
 def _table(study: Study, measures: Callable[[dict[str, np.ndarray]], dict[str, float]]) -> pd.DataFrame:
     """A row per defence; without measures, if it gets no image right."""
-    specs = boundary_specs(study)
-    study.make([*specs, *(linearised_spec(study, spec.target) for spec in specs)])
+    study.make([*boundary_specs(study), *linearised_specs(study)])
     rows = []
     for (architecture, defence), networks in study.targets().items():
         values = boundary_values(study, networks)
         seeds, images = values["distance"].shape
         row = {"architecture": architecture, "defence": defence, "images": images, "seeds": seeds}
-        rows.append({**row, **measures(values)} if images else row)
+        rows.append(row | (measures(values) if images else {}))
     return pd.DataFrame(rows)
 
 

@@ -42,15 +42,14 @@ class Scatter(Spec):
         generator, weights = torch.Generator().manual_seed(0), {"lambda_j": self.lambda_j, "lambda_s": self.lambda_s}
         selection = Selection(**dict(self.selection))
         saliency = perturbation_saliency(model, x.double(), y, **selection.perturbation)
-        soft, hard = (
-            (x.double(), y, selection_mask(saliency, share=selection.share, kind=kind)) for kind in ("soft", "hard")
-        )
+        masks = {kind: selection_mask(saliency, share=selection.share, kind=kind) for kind in ("hard", "soft")}
         rows = [
             {"estimator": name, "mask": kind, "coin": self.coin if options["estimator"] == "single-pass" else None}
-            | gradient_scatter(model, batch, self.draws, generator, weights, coin=self.coin, **options)
-            for kind, batch in (("hard", hard), ("soft", soft))
+            | gradient_scatter(model, (x.double(), y, mask), self.draws, generator, weights, coin=self.coin, **options)
+            for kind, mask in masks.items()
             for name, options in ESTIMATORS.items()
         ]
+        hard = (x.double(), y, masks["hard"])
         moments = single_pass_moments(model, hard, generator, weights)
         rows += [
             {"estimator": "single pass", "mask": "hard", "coin": coin, "predicted": predicted_spread(moments, coin)}

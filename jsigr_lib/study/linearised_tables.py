@@ -55,7 +55,7 @@ def linearised_spec(study: Study, target: Training, *, attacked: bool = False) -
 
 def linearised_specs(study: Study) -> list[Linearised]:
     """Of every network that is attacked, on clean images."""
-    return [linearised_spec(study, network) for networks in study.targets().values() for network in networks]
+    return [linearised_spec(study, network) for network in study.networks]
 
 
 def linearised_values(study: Study, target: Training, *, attacked: bool = False) -> dict[str, np.ndarray]:
@@ -72,11 +72,8 @@ def linearised_table(study: Study) -> pd.DataFrame:
     for (architecture, defence), networks in study.targets().items():
         per_seed = [linearised_values(study, network) for network in networks]
         for name in QUANTITIES:
-            values = np.stack([one[name] for one in per_seed])
-            average, low, high = statistics.mean(values)
-            row = {"architecture": architecture, "defence": defence, "quantity": name}
-            row |= {"images": values.shape[1], "seeds": len(values), "mean": average, "low": low, "high": high}
-            rows.append(row)
+            numbers = statistics.columns("mean", np.stack([one[name] for one in per_seed]))
+            rows.append({"architecture": architecture, "defence": defence, "quantity": name, **numbers})
     return declare(pd.DataFrame(rows), "architecture", "defence", "quantity")
 
 

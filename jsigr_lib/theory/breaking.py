@@ -1,5 +1,5 @@
-"""Where the statements of the theory notebook end: what a statement says, beside what a trained network does. As
-numbers for figures, as a static figure, and as a live panel. All in float64; distances are L2, in pixel units."""
+"""Where the statements of the theory notebook end: what a statement says, beside what a trained network does, as
+numbers and as a live panel. All in float64; distances are L2, in pixel units."""
 
 import io
 from dataclasses import dataclass, replace
@@ -15,17 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib.figures.plotting import Described, figure, panels
-from jsigr_lib.measure import regions
+from jsigr_lib.measure import linearised, regions
 from jsigr_lib.measure.estimators import EXACT
-from jsigr_lib.measure.linearised import (
-    full_jacobian,
-    linearised_robustness,
-    predict,
-    projection_variance,
-    second_derivative,
-    softened,
-    tangent_error,
-)
 from jsigr_lib.method.jacobian import evaluation_mode, loss_gradient, sphere, squared_norm
 from jsigr_lib.method.jsigr import JSIGR, residual
 from jsigr_lib.method.shapes import Images
@@ -41,7 +32,7 @@ RADII = np.geomspace(3e-5, 3, 26)
 
 @dataclass(frozen=True)
 class Specimen:
-    """A trained network and images, float64. specimen[chosen] has some of the images."""
+    """A network and images, float64. specimen[chosen] has some of the images."""
 
     model: nn.Module
     x: Images
@@ -50,21 +41,26 @@ class Specimen:
     def __getitem__(self, chosen: slice | list[int]) -> "Specimen":
         return Specimen(self.model, self.x[chosen], self.y[chosen])
 
+    def forward(self) -> tuple[Images, Tensor]:
+        """The images, and the logits in their graph."""
+        x = self.x.detach().requires_grad_()
+        with evaluation_mode(self.model):
+            return x, self.model(x)
+
     @cached_property
     def jacobian(self) -> Tensor:
-        return full_jacobian(self.model, self.x)
+        return linearised.full_jacobian(self.model, self.x)
 
     @cached_property
     def logits(self) -> Tensor:
-        return predict(self.model, self.x)
+        return linearised.predict(self.model, self.x)
 
     @cached_property
     def top(self) -> Tensor:
-        """The likeliest class."""
         return self.logits.argmax(1)
 
     def gaps(self, z: Tensor) -> Tensor:
-        """How far the top class is ahead of each other class, z_i* - z_k: [batch, K - 1, ...] of [batch, K, ...]."""
+        """How far the likeliest class is ahead of the others, z_i* - z_k: [batch, K - 1, ...] of [batch, K, ...]."""
         ahead = z[torch.arange(len(z), device=z.device), self.top][:, None] - z
         return ahead[F.one_hot(self.top, z.shape[1]) == 0].view(len(z), -1, *z.shape[2:])
 
@@ -82,8 +78,8 @@ class Specimen:
 
 
 def specimens(study: Study, images: int = 24, names: list[str] | None = None) -> dict[str, Specimen]:
-    """The first network of every defence, or of some, of the architecture that figures show, on the first test
-    images. A network that training has made a constant is left out: it has no tangent to speak of."""
+    """The first network of every defence, or of some, on the first test images. A network that training has made a
+    constant is left out: it has no tangent to speak of."""
     x, y = study.batch("test", images)
     models = {name: study.model(study.training(name)).double().requires_grad_(True) for name in names or study.labels}
     found = {name: Specimen(model, x.double(), y) for name, model in models.items()}
@@ -91,30 +87,22 @@ def specimens(study: Study, images: int = 24, names: list[str] | None = None) ->
 
 
 def directions(x: Images) -> Images:
-    """A random unit vector per image, the same ones at every call."""
+    """A random unit vector per image, the same at every call."""
     return sphere(len(x), x[0].numel(), like=x, generator=torch.Generator().manual_seed(0)).view_as(x)
 
 
 def penalty(one: Specimen, mask: Tensor | None = None) -> Tensor:
     """lambda_J R_J + lambda_S R_S, exactly; without a mask, nothing is spared."""
-    x = one.x.detach().requires_grad_()
-    mask = torch.zeros_like(one.x[:, :1]) if mask is None else mask
-    with evaluation_mode(one.model):
-        return JSIGR(**WEIGHTS, **EXACT)._double_backprop(one.model(x), x, one.y, mask, None)[0].detach()
+    x, z = one.forward()
+    mask = torch.zeros_like(x[:, :1]) if mask is None else mask
+    return JSIGR(**WEIGHTS, **EXACT)._double_backprop(z, x, one.y, mask, None)[0].detach()
 
 
 def offsets(one: Specimen) -> Tensor:
     """beta of z_i* - z_j = <x, grad> + beta for the other classes: what the network says to the black image, where
-    <x, grad> is zero, while its ReLUs stay on or off as they are at x. So it needs neither a gradient nor x."""
-    held = iter([inputs > 0 for inputs in regions._relu_inputs(one.model, one.x)])
-    relus = [module for module in one.model.modules() if isinstance(module, nn.ReLU)]
-    hooks = [relu.register_forward_hook(lambda _, inputs, __: inputs[0] * next(held)) for relu in relus]
-    try:
-        z = predict(one.model, torch.zeros_like(one.x))
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return one.gaps(z)
+    <x, grad> is zero, while its ReLUs stay on or off as they are at x."""
+    inputs = regions.relus(one.model, one.x)[0]
+    return one.gaps(regions.relus(one.model, torch.zeros_like(one.x), inputs)[1])
 
 
 # both sides of a statement, for the figures
@@ -144,22 +132,20 @@ def half_batches(one: Specimen, images: int = 8, share: float = 0.1) -> tuple[np
 
 
 def towards_boundary(one: Specimen, shares: np.ndarray) -> dict[str, np.ndarray]:
-    """S7: from every image straight towards the boundary of its tangent, in shares of rho~. Each [shares, batch]: the
-    gap of the two classes, relative to what it is at the image, as the network has it, and whether its decision is
-    still the same."""
+    """S7: from every image straight towards the boundary of its tangent, in shares of rho~, each [shares, batch]: the
+    network's gap of the two classes, relative to that at the image, and whether its decision is still the same."""
     rows = torch.arange(len(one.x), device=one.x.device)
     gaps, gradients, lengths = (part[rows, one.nearest] for part in one.slopes)
     step = (-gradients / lengths[:, None] * (gaps / lengths)[:, None]).view_as(one.x)
-    z = [predict(one.model, one.x + share * step) for share in shares]
+    z = [linearised.predict(one.model, one.x + share * step) for share in shares]
     gap = torch.stack([one.gaps(there)[rows, one.nearest] / gaps for there in z])
     same = torch.stack([there.argmax(1) == one.top for there in z])
     return {"gap": gap.cpu().numpy(), "same": same.double().cpu().numpy()}
 
 
 def alignment_sides(there: Specimen, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """S8, per image: |rho~ - alpha|, and |beta| / ||grad|| of the class that attains rho~. The betas may be those of
-    another linear region."""
-    robust = linearised_robustness(there.model, there.x)
+    """S8, per image: |rho~ - alpha|, and |beta| / ||grad|| of the class that attains rho~, betas of any region."""
+    robust = linearised.linearised_robustness(there.model, there.x)
     bounds = beta.abs() / there.slopes[2]
     return (robust["robustness"] - robust["alignment"]).abs(), bounds.gather(1, there.nearest[:, None])[:, 0]
 
@@ -175,14 +161,13 @@ def alignment_gaps(one: Specimen, away: float = 0.0) -> tuple[np.ndarray, np.nda
 
 def error_curves(one: Specimen, radii: np.ndarray = RADII) -> dict[str, np.ndarray]:
     """S9, along one random direction per image, relative to the logits' length, each [radii, batch]: the tangent's
-    error for the network, for the softened network, and the bound M ||d||^2 / 2 of the latter, M the largest second
-    derivative up to there."""
-    u, soft, scale = directions(one.x), softened(one.model, SOFTNESS), one.logits.norm(dim=1)
+    error for the network and for the softened one, whose bound is M ||d||^2 / 2, M its curvature up to there."""
+    u, soft, scale = directions(one.x), linearised.softened(one.model, SOFTNESS), one.logits.norm(dim=1)
     places = torch.as_tensor(radii / radii[-1])
-    curvature = second_derivative(soft, one.x, float(radii[-1]) * u, places).norm(dim=2) / radii[-1] ** 2
+    curvature = linearised.second_derivative(soft, one.x, float(radii[-1]) * u, places).norm(dim=2) / radii[-1] ** 2
     found = {
-        "network": tangent_error(one.model, one.x, u, radii)[0],
-        "softened": tangent_error(soft, one.x, u, radii)[0],
+        "network": linearised.tangent_error(one.model, one.x, u, radii)[0],
+        "softened": linearised.tangent_error(soft, one.x, u, radii)[0],
         "bound": curvature.cummax(0).values * torch.as_tensor(radii).to(curvature)[:, None] ** 2 / 2,
     }
     return {name: (values / scale).cpu().numpy() for name, values in found.items()}
@@ -208,12 +193,8 @@ STRAIGHT = np.linspace(0.05, 6, 120)  # the same for S7, whose sides are straigh
 PROJECTIONS = (1, 2, 4, 8, 16, 32)
 DRAWS = 32_768
 STATIC = (  # statement, network, bend, place
-    ("S2", "jsigr", 0.0, 8),
-    ("S7", "pgd", 0.0, 1.05),
-    ("S9", "jsigr", 0.0, 0.03),
-    ("S2", "jsigr", 0.3, 8),
-    ("S8", "jsigr", 0.0, 1.0),
-    ("S9", "jsigr", 0.2, 0.3),
+    *(("S2", "jsigr", 0.0, 8), ("S7", "pgd", 0.0, 1.05), ("S9", "jsigr", 0.0, 0.03)),
+    *(("S2", "jsigr", 0.3, 8), ("S8", "jsigr", 0.0, 1.0), ("S9", "jsigr", 0.2, 0.3)),
 )
 SPREAD_TOLERANCE = 0.1  # of a spread that some hundred means tell
 FLOOR = 1e-16
@@ -222,7 +203,7 @@ GREEN, RED = "#007a4d", "#c03000"
 
 @dataclass(frozen=True)
 class Sides:
-    """The two sides of a statement, along an axis, and where on it each point's verdict is: at most 0 is holds."""
+    """The two sides of a statement along an axis; it holds where the excess is at most 0."""
 
     statement: str
     axis: np.ndarray
@@ -233,7 +214,6 @@ class Sides:
     scales: tuple[str, str] = ("log", "log")
 
     def at(self, value: float) -> int:
-        """The point of the axis next to a value."""
         return int(np.abs(np.log(self.axis / value)).argmin())
 
     def verdict(self, value: float) -> tuple[bool, str]:
@@ -249,17 +229,13 @@ class Scenes:
     def __init__(self, study: Study, networks: dict[str, Specimen]):
         self.labels = {name: study.labels[name] for name in networks}
         self.images = min(IMAGES, *(len(one.x) for one in networks.values()))
-        self._networks = networks
-        self.sides = cache(self._sides)
-
-    def _sides(self, statement: str, network: str, image: int, bend: float) -> Sides:
-        one = self._networks[network][image : image + 1]
-        return {"S2": _spread, "S7": _boundary, "S8": _alignment, "S9": _tangent}[statement](one, bend)
+        by_statement = {"S2": _spread, "S7": _boundary, "S8": _alignment, "S9": _tangent}
+        self.sides = cache(lambda statement, name, i, bend: by_statement[statement](networks[name][i : i + 1], bend))
 
 
 def _bent(one: Specimen, bend: float) -> Specimen:
     """The ReLU network at 0; then softplus(a t) / a, a from 300 down to 3."""
-    return replace(one, model=softened(one.model, 300 / 100**bend)) if bend > 0 else one
+    return replace(one, model=linearised.softened(one.model, 300 / 100**bend)) if bend > 0 else one
 
 
 def _spread(one: Specimen, bend: float) -> Sides:
@@ -271,8 +247,9 @@ def _spread(one: Specimen, bend: float) -> Sides:
     estimates = classes * ((v @ jacobian[0]) ** 2).sum(1).numpy() / norm
     means = [estimates.reshape(-1, n).mean(1) for n in PROJECTIONS]
     left = np.array([np.sqrt(np.mean((mean - 1) ** 2)) for mean in means])
-    right = (projection_variance(jacobian).item() / np.array(PROJECTIONS)) ** 0.5 / norm
-    excess = np.where(np.abs(left / right - 1) <= SPREAD_TOLERANCE, 0, np.abs(left / right - 1))
+    right = (linearised.projection_variance(jacobian).item() / np.array(PROJECTIONS)) ** 0.5 / norm
+    apart = np.abs(left / right - 1)
+    excess = np.where(apart <= SPREAD_TOLERANCE, 0, apart)
     names = ("projections n", "relative spread, measured", "by the formula")
     return Sides("S2", np.array(PROJECTIONS), left, right, excess, names, ("log", "linear"))
 
@@ -299,8 +276,8 @@ def _alignment(one: Specimen, bend: float) -> Sides:
 def _tangent(one: Specimen, bend: float) -> Sides:
     one, u = _bent(one, bend), directions(one.x)
     scale = one.logits.norm().item()
-    left = tangent_error(one.model, one.x, u, DISTANCES)[0][:, 0].cpu().numpy() / scale
-    curvature = second_derivative(one.model, one.x, u, torch.zeros(1)).norm().item() if bend > 0 else 0.0
+    left = linearised.tangent_error(one.model, one.x, u, DISTANCES)[0][:, 0].cpu().numpy() / scale
+    curvature = linearised.second_derivative(one.model, one.x, u, torch.zeros(1)).norm().item() if bend > 0 else 0.0
     right = curvature * DISTANCES**2 / 2 / scale
     excess = np.where(left <= right + 100 * FLOOR, 0, left / np.maximum(right, FLOOR) - 1)
     left, right = np.maximum(left, FLOOR), np.maximum(right, FLOOR)
@@ -308,7 +285,7 @@ def _tangent(one: Specimen, bend: float) -> Sides:
 
 
 def draw(axes: Axes, sides: Sides, value: float) -> None:
-    """Both sides, the chosen place, and the verdict there; where the statement fails, the ground is red."""
+    """Both sides, and the verdict at the chosen place; where the statement fails, the ground is red."""
     label, left, right = sides.names
     axes.plot(sides.axis, sides.left, color="black", label=left)
     axes.plot(sides.axis, sides.right, color="#0072b2", linestyle="--", label=right)
@@ -355,18 +332,14 @@ def picture(scenes: Scenes, statement: str, network: str, image: int, bend: floa
 
 
 def panel(scenes: Scenes) -> ipywidgets.VBox:
-    """The live panel. One picture, whose bytes are replaced; a callback ends before the next message is taken, so that
-    a slider's latest place wins."""
+    """The live panel: one picture, whose bytes are replaced."""
     style, wide = {"description_width": "8em"}, ipywidgets.Layout(width="32em")
     slider = {"style": style, "layout": wide, "continuous_update": True}
     statement = ipywidgets.Dropdown(options=[(t, s) for s, t in TITLES.items()], description="statement", style=style)
-    network = ipywidgets.Dropdown(
-        options=[(t, n) for n, t in scenes.labels.items()], description="network", style=style
-    )
+    names, places = [(t, n) for n, t in scenes.labels.items()], [(f"{d:.2g}", d) for d in DISTANCES]
+    network = ipywidgets.Dropdown(options=names, description="network", style=style)
     image = ipywidgets.IntSlider(0, 0, scenes.images - 1, description="image", **slider)
-    eps = ipywidgets.SelectionSlider(
-        options=[(f"{d:.2g}", d) for d in DISTANCES], index=45, description="distance", **slider
-    )
+    eps = ipywidgets.SelectionSlider(options=places, index=45, description="distance", **slider)
     bend = ipywidgets.FloatSlider(0.0, min=0, max=1, step=0.1, description="bend", **slider)
     n = ipywidgets.SelectionSlider(options=PROJECTIONS, value=8, description="projections n", **slider)
     shown, note = ipywidgets.Image(format="png", width=576), ipywidgets.HTML()
@@ -378,8 +351,7 @@ def panel(scenes: Scenes) -> ipywidgets.VBox:
         value = n.value if spread else eps.value
         shown.value = picture(scenes, statement.value, network.value, image.value, round(bend.value, 1), value)
 
-    controls = (statement, network, image, eps, bend, n)
-    for control in controls:
+    for control in (controls := (statement, network, image, eps, bend, n)):
         control.observe(redraw, "value")
     redraw()
     return ipywidgets.VBox([*controls, note, shown])

@@ -1,9 +1,7 @@
-"""The statements of the theory notebook on trained networks, in float64. Each `..._deviations` is given a statement's
-formula, and yields deviations from it, with the number of cases behind them. Means over the sphere and the coin are
-exact (`symbolic.sphere_design`)."""
+"""The statements of the theory notebook on trained networks. Each `..._deviations` is given a statement's formula, and
+yields deviations from it and the number of cases. Means over sphere and coin are exact (`symbolic.sphere_design`)."""
 
 from collections.abc import Callable, Iterable, Iterator
-from functools import wraps
 from itertools import combinations
 
 import torch
@@ -12,7 +10,7 @@ from torch.nn import functional as F
 
 from jsigr_lib.measure import linearised, regions
 from jsigr_lib.measure.estimators import EXACT, penalty_gradient
-from jsigr_lib.method.jacobian import evaluation_mode, loss_gradient, sphere, squared_norm, vjp
+from jsigr_lib.method.jacobian import loss_gradient, sphere, squared_norm, vjp
 from jsigr_lib.method.jsigr import JSIGR, residual
 from jsigr_lib.theory.breaking import FEW, SOFTNESS, WEIGHTS, Specimen, directions, offsets, penalty
 from jsigr_lib.theory.symbolic import sphere_design
@@ -33,29 +31,17 @@ def largest(found: Found) -> tuple[float, int, str]:
 
 def each(check: Callable[[Specimen, Callable], Iterator[tuple[Tensor, int]]]) -> Callable[[Networks, Callable], Found]:
     """The check of one network, as a check of several."""
-
-    @wraps(check)
-    def of_all(networks: Networks, formula: Callable) -> Found:
-        return [(name, *part) for name, one in networks.items() for part in check(one, formula)]
-
-    return of_all
+    return lambda networks, formula: [(name, *part) for name, one in networks.items() for part in check(one, formula)]
 
 
 def _apart(left: Tensor, right: Tensor, scale: Tensor) -> Tensor:
     return (left - right).abs() / scale.clamp_min(torch.finfo(scale.dtype).tiny)
 
 
-def _forward(one: Specimen) -> tuple[Tensor, Tensor]:
-    """The images, and the logits in their graph."""
-    x = one.x.detach().requires_grad_()
-    with evaluation_mode(one.model):
-        return x, one.model(x)
-
-
 def _projections(one: Specimen) -> tuple[Tensor, Tensor, Tensor]:
     """||J^T v||^2 at every point of the design, [points, batch], the points' weights, and ||J||_F^2."""
     points, weights = (torch.tensor(a, device=one.x.device) for a in sphere_design(one.logits.shape[1]))
-    x, z = _forward(one)
+    x, z = one.forward()
     squares = [squared_norm(vjp(z, x, v.expand_as(z), create_graph=False)) for v in points]
     return torch.stack(squares), weights, one.jacobian.square().sum((1, 2))
 
@@ -93,16 +79,7 @@ def single_pass_deviations(one, coin_weights):
     position, over which the mean of any square <v, .>^2 is exact."""
     one = one[:FEW]
     mask = torch.rand(one.x[:, :1].shape, generator=torch.Generator().manual_seed(0)).to(one.x)
-    value, gradient = _single_pass_mean(one, mask, coin_weights)
-    exact = penalty(one, mask)
-    expected = penalty_gradient(one.model, (one.x, one.y, mask), **WEIGHTS, **EXACT)
-    yield _apart(value, exact, exact), 1
-    yield _apart(gradient, expected, expected.abs().max()), 1
-
-
-def _single_pass_mean(one: Specimen, mask: Tensor, coin_weights: Callable) -> tuple[Tensor, Tensor]:
-    """The estimator's mean, and the mean of its gradient."""
-    x, z = _forward(one)
+    x, z = one.forward()
     classes = z.shape[1]
     heads, tails = coin_weights(**WEIGHTS, classes=classes, coin=COIN)
     basis = torch.linalg.qr(sphere(classes, classes, like=z.detach(), generator=torch.Generator().manual_seed(0)))[0]
@@ -110,20 +87,20 @@ def _single_pass_mean(one: Specimen, mask: Tensor, coin_weights: Callable) -> tu
     selective = squared_norm((1 - mask) * vjp(z, x, residual(z, one.y)))
     mean = COIN * (heads * squares).mean() + (1 - COIN) * (tails * selective).mean()
     gradients = torch.autograd.grad(mean, list(one.model.parameters()), materialize_grads=True)
-    return mean.detach(), torch.cat([gradient.flatten() for gradient in gradients])
+    exact, expected = penalty(one, mask), penalty_gradient(one.model, (one.x, one.y, mask), **WEIGHTS, **EXACT)
+    yield _apart(mean.detach(), exact, exact), 1
+    yield _apart(torch.cat([gradient.flatten() for gradient in gradients]), expected, expected.abs().max()), 1
 
 
 @each
 def fraction_deviations(one, counted):
-    """S5: the mean over every half of the batch that can be drawn and over steps with and without the penalty, of the
-    penalties as `JSIGR` computes them, against the penalty of the whole batch."""
+    """S5: the mean penalty over every half of the batch that can be drawn, and over steps with and without it, against
+    the penalty of the whole batch."""
     objective = JSIGR(**WEIGHTS, fraction=SHARE)
     size = len(objective._draw_images(BATCH, torch.Generator()))
     halves = [penalty(one[list(half)]) for half in combinations(range(BATCH), size)]
-    whole, mean = (
-        penalty(one[:BATCH]),
-        torch.stack([counted(half, objective.penalised_steps) for half in halves]).mean(),
-    )
+    mean = torch.stack([counted(half, objective.penalised_steps) for half in halves]).mean()
+    whole = penalty(one[:BATCH])
     yield _apart(objective.penalised_steps * mean, whole, whole), len(halves)
 
 
@@ -140,8 +117,8 @@ def bound_deviations(one, slope_squared):
 
 @each
 def distance_deviations(one, distance):
-    """S7, on the network's own tangent: at rho~ along the steepest way two logits tie (reached), and at no smaller
-    distance, the steepest way to any class included, is there a tie (not undercut). Gaps left over, in gaps."""
+    """S7, on the tangent: at rho~ along the steepest way two logits tie, and along the steepest way to any other class
+    there is no tie before. Gaps left over, in gaps."""
     rho = linearised.linearised_robustness(one.model, one.x)["robustness"]
     gaps, gradients, lengths = one.slopes
     nearest = distance(gaps, lengths).argmin(1)
@@ -167,8 +144,8 @@ def alignment_deviations(one, alignment_gap):
 
 def remainder_deviations(networks: Networks, remainder: Callable) -> Found:
     """S9: the tangent's error at 0.99 of the way to the linear region's end, relative to the logits; and, for two
-    softened networks, by how much it exceeds M ||d||^2 / 2, with M the largest second derivative at `PLACES` places of
-    the segment, and one percent, relative to that bound."""
+    softened networks, its relative excess over M ||d||^2 / 2 and one percent, M the largest second derivative at
+    `PLACES` places of the segment."""
     flat, ratios = [], []
     for name, one in networks.items():
         u = directions(one.x)

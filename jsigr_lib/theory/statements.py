@@ -40,50 +40,43 @@ class Finding:
         return self.n > 0 and self.deviation <= self.tolerance
 
 
-@dataclass(frozen=True)
-class Check:
-    """A function that checks a formula, up to which deviation a statement holds, and what a deviation is."""
-
-    function: Callable
-    tolerance: float = EQUAL
-    measure: str = "relative difference of the sides"
-
-
-below = partial(Check, tolerance=1 + ROUNDING, measure="left side / right side")
-excess = partial(Check, measure="relative excess of the left side")
+# what a deviation from a statement is, and up to which one it holds
+DIFFERENCE = ("relative difference of the sides", EQUAL)
+RATIO = ("left side / right side", 1 + ROUNDING)
+EXCESS = ("relative excess of the left side", EQUAL)
+LEFT_OVER = ("gap left at rho~ / gap", EQUAL)
 
 
 @dataclass(frozen=True)
 class Statement:
-    """One claim."""
+    """One claim, and all that checks it."""
 
     id: str
     title: str
     source: str  # [abs], [code: ...], [derived] or [ours]
     needs: str  # what it assumes, and so where it ends
     formula: Callable  # as plain arithmetic, for symbols, numbers and tensors alike
-    identities: Callable[[Callable], symbolic.Identities]
-    networks: Check
-    cases: Check
+    by: tuple[Callable, Callable, Callable]  # what checks it: in symbols, on trained networks, on made-up cases
+    deviation: tuple[str, float] = DIFFERENCE
     draws: Callable[[Study], Finding] | None = None  # None where the library draws nothing
 
     def prove(self) -> Finding:
         """How many of the identities do not vanish."""
-        found = self.identities(self.formula)
+        found = self.by[0](self.formula)
         left = [one for one in found if sp.simplify(sp.expand(one)) != 0]
         return Finding(len(left), 0, len(found), "identities that fail", str(left[0])[:200] if left else "")
 
     def measure(self, networks: dict[str, Specimen]) -> Finding:
         """The largest deviation on trained networks."""
-        deviation, n, worst = network_checks.largest(self.networks.function(networks, self.formula))
-        return Finding(deviation, self.networks.tolerance, n, self.networks.measure, worst)
+        says, tolerance = self.deviation
+        largest, n, worst = network_checks.largest(self.by[1](networks, self.formula))
+        return Finding(largest, tolerance, n, says, worst)
 
     def search(self, cases: int = counterexamples.CASES) -> Finding:
         """The largest deviation of the cases that a search makes up."""
-        check = self.cases
-        found = counterexamples.search(lambda draw: check.function(draw, self.formula), check.tolerance, cases)
-        deviation, n, worst = found
-        return Finding(deviation, check.tolerance, n, check.measure, worst)
+        says, tolerance = self.deviation
+        largest, n, worst = counterexamples.search(lambda draw: self.by[2](draw, self.formula), tolerance, cases)
+        return Finding(largest, tolerance, n, says, worst)
 
     def checks(self, study: Study, networks: dict[str, Specimen]) -> dict[str, Finding]:
         """What each kind of check finds."""
@@ -124,10 +117,8 @@ STATEMENTS = (
         "[code: Hoffman et al. 2019]",
         "v uniform on the sphere, or any v with E[v vᵀ] = I / K",
         lambda classes, square: classes * square,  # one estimate, from square = ||J^T v||^2
-        symbolic.mean_identities,
-        Check(network_checks.mean_deviations),
-        Check(counterexamples.mean_case),
-        _mean_of_draws,
+        (symbolic.mean_identities, network_checks.mean_deviations, counterexamples.mean_case),
+        draws=_mean_of_draws,
     ),
     Statement(
         "S2",
@@ -136,10 +127,8 @@ STATEMENTS = (
         "v uniform on the sphere: the second moments alone do not give it",
         # from gram = ||J J^T||_F^2 and norm = ||J||_F^2
         lambda classes, gram, norm: 2 * classes * (gram - norm**2 / classes) / (classes + 2),
-        symbolic.variance_identities,
-        Check(network_checks.variance_deviations),
-        Check(counterexamples.variance_case),
-        _variance_of_draws,
+        (symbolic.variance_identities, network_checks.variance_deviations, counterexamples.variance_case),
+        draws=_variance_of_draws,
     ),
     Statement(
         "S3",
@@ -147,9 +136,7 @@ STATEMENTS = (
         "[derived]",
         "cross-entropy, and logits that are differentiable at x",
         lambda p, onehot: p - onehot,  # the c of g = J^T c
-        symbolic.gradient_identities,
-        Check(network_checks.gradient_deviations),
-        Check(counterexamples.gradient_case),
+        (symbolic.gradient_identities, network_checks.gradient_deviations, counterexamples.gradient_case),
     ),
     Statement(
         "S4",
@@ -158,10 +145,8 @@ STATEMENTS = (
         "p - onehot stays in the graph, and the squared L2 norm",
         # what ||J^T v||^2 is multiplied by on heads, and ||(1 - m) g||^2 on tails
         lambda lambda_j, lambda_s, classes, coin: (lambda_j * classes / coin, lambda_s / (1 - coin)),
-        symbolic.single_pass_identities,
-        Check(network_checks.single_pass_deviations),
-        Check(counterexamples.single_pass_case),
-        partial(_gradients_of, "single pass"),
+        (symbolic.single_pass_identities, network_checks.single_pass_deviations, counterexamples.single_pass_case),
+        draws=partial(_gradients_of, "single pass"),
     ),
     Statement(
         "S5",
@@ -169,10 +154,8 @@ STATEMENTS = (
         "[ours]",
         "every image equally likely, and the weight 1 / chance",
         lambda mean, chance: mean / chance,  # what a step counts, from its images' mean and the chance of such a step
-        symbolic.fraction_identities,
-        Check(network_checks.fraction_deviations),
-        Check(counterexamples.fraction_case),
-        partial(_gradients_of, "single pass, a half"),
+        (symbolic.fraction_identities, network_checks.fraction_deviations, counterexamples.fraction_case),
+        draws=partial(_gradients_of, "single pass, a half"),
     ),
     Statement(
         "S6",
@@ -180,9 +163,8 @@ STATEMENTS = (
         "[derived]",
         "nothing of the network; it speaks about the tangent",
         lambda norm: 2 * norm,  # ||grad(z_i - z_j)||^2 is at most this, from norm = ||J||_F^2
-        symbolic.bound_identities,
-        below(network_checks.bound_deviations),
-        below(counterexamples.bound_case),
+        (symbolic.bound_identities, network_checks.bound_deviations, counterexamples.bound_case),
+        RATIO,
     ),
     Statement(
         "S7",
@@ -190,9 +172,8 @@ STATEMENTS = (
         "[derived; Etmann et al. 2019]",
         "L2, pixels without limits, and the tangent in place of the network",
         lambda gap, slope: gap / slope,  # to the plane where an affine gap, with a gradient this long, is zero
-        symbolic.distance_identities,
-        Check(network_checks.distance_deviations, measure="gap left at rho~ / gap"),
-        excess(counterexamples.distance_case),
+        (symbolic.distance_identities, network_checks.distance_deviations, counterexamples.distance_case),
+        LEFT_OVER,
     ),
     Statement(
         "S8",
@@ -200,9 +181,8 @@ STATEMENTS = (
         "[derived; Etmann et al. 2019]",
         "ReLUs and other piecewise affine layers; beta is one region's",
         lambda offset, slope: abs(offset) / slope,  # from beta and slope = ||grad(z_i* - z_j*)||
-        symbolic.alignment_identities,
-        excess(network_checks.alignment_deviations),
-        excess(counterexamples.alignment_case),
+        (symbolic.alignment_identities, network_checks.alignment_deviations, counterexamples.alignment_case),
+        EXCESS,
     ),
     Statement(
         "S9",
@@ -210,9 +190,8 @@ STATEMENTS = (
         "[derived]",
         "second derivatives bounded by M on the way; a ReLU network beyond its region has no such M",
         lambda curvature, length: curvature * length**2 / 2,  # from M and length = ||d||
-        symbolic.remainder_identities,
-        excess(network_checks.remainder_deviations),
-        below(counterexamples.remainder_case, tolerance=1 + EQUAL),
+        (symbolic.remainder_identities, network_checks.remainder_deviations, counterexamples.remainder_case),
+        EXCESS,
     ),
 )
 

@@ -1,6 +1,5 @@
 """The statements of the theory notebook in symbols. Each `..._identities` is given a statement's formula, and returns
-expressions that vanish identically if the statement holds. Means over the sphere come from its moments, chances are
-enumerated."""
+expressions that vanish if it holds. Means over the sphere come from its moments, chances are enumerated."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -14,12 +13,11 @@ Identities = list[sp.Expr]
 
 def sphere_moment(powers: tuple[int, ...]) -> sp.Expr:
     """E[v_1^a_1 ... v_K^a_K], v uniform on the unit sphere of R^K (Folland 2001): zero if any power is odd, else
-    Gamma(K/2) prod Gamma((a_i + 1)/2) / (pi^(K/2) Gamma((K + sum a)/2))."""
+    prod (a_i - 1)!! / (K (K + 2) ... (K + sum a - 2))."""
     if any(power % 2 for power in powers):
         return sp.Integer(0)
-    half = sp.Rational(len(powers), 2)
-    top = sp.gamma(half) * sp.prod([sp.gamma(sp.Rational(power + 1, 2)) for power in powers])
-    return sp.simplify(top / (sp.pi**half * sp.gamma(half + sp.Rational(sum(powers), 2))))
+    top, classes = sp.prod([sp.factorial2(power - 1) for power in powers]), len(powers)
+    return sp.Rational(top, sp.prod(range(classes, classes + sum(powers), 2)))
 
 
 def sphere_mean(expression: sp.Expr, v: list[sp.Symbol]) -> sp.Expr:
@@ -66,12 +64,11 @@ def mean_identities(estimate: Callable) -> Identities:
 
 def variance_identities(variance: Callable) -> Identities:
     """S2: E[(K ||J^T v||^2)^2] - ||J||_F^4 - the formula."""
-    return [
-        sphere_mean((len(v) * square) ** 2, v)
-        - gram.trace() ** 2
-        - variance(sp.Integer(len(v)), _squared(gram), gram.trace())
-        for square, v, gram in _products()
-    ]
+    found = []
+    for square, v, gram in _products():
+        measured = sphere_mean((len(v) * square) ** 2, v) - gram.trace() ** 2
+        found.append(measured - variance(sp.Integer(len(v)), _squared(gram), gram.trace()))
+    return found
 
 
 def gradient_identities(residual: Callable) -> Identities:
@@ -89,8 +86,7 @@ def gradient_identities(residual: Callable) -> Identities:
 
 def single_pass_identities(coin_weights: Callable) -> Identities:
     """S4, two and three classes, two pixels, J and c = p - onehot any functions of a weight t: mean over coin and
-    sphere of the one squared norm, less lambda_J ||J||_F^2 + lambda_S ||(1 - m) J^T c||^2; and its derivative by t,
-    for which the mean is taken after differentiating."""
+    sphere of the squared norm, less lambda_J ||J||_F^2 + lambda_S ||(1 - m) J^T c||^2; and the same of derivatives."""
     lambda_j, lambda_s, coin, t = sp.symbols("lambda_J lambda_S pi t", positive=True)
     found = []
     for classes in (2, 3):
@@ -108,7 +104,7 @@ def single_pass_identities(coin_weights: Callable) -> Identities:
 
 def fraction_identities(counted: Callable) -> Identities:
     """S5, batches of two to five, a half of each (rounded down) on a share 2q of the steps: mean over all halves and
-    over steps with and without the penalty, less the mean of the batch."""
+    all steps, less the mean of the batch."""
     q = sp.Symbol("q", positive=True)
     found = []
     for batch in range(2, 6):

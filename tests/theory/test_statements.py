@@ -1,5 +1,6 @@
 """Every statement of the theory notebook has its checks, they hold, and a planted error makes them fail."""
 
+import importlib
 from dataclasses import replace
 
 import numpy as np
@@ -197,14 +198,38 @@ def test_sphere_moments_by_integration():
     assert sphere_moment((2, 0, 0)) == sp.Rational(1, 3) and sphere_moment((1, 1)) == 0
 
 
-def test_search_is_the_same_again_and_gives_the_simplest_failure():
+def test_search_is_the_same_again_and_gives_the_shortest_failure():
     def case(draw):
-        return float(draw(counterexamples.st.integers(0, 1000)))
+        return float(draw.integer(0, 1000))
 
-    found = [counterexamples.search(case, 500, 100) for _ in range(2)]
+    found = [counterexamples.search(case, 8, 2000) for _ in range(2)]
     assert found[0] == found[1]
     largest, tried, worst = found[0]
-    assert largest > 500 and tried > 0 and worst == "501: [501]"
+    assert largest == 1000 and tried == 2000 and worst.endswith("9: [9]")
+
+
+def test_search_does_not_take_nan_for_a_pass():
+    largest, _, worst = counterexamples.search(lambda draw: float("nan") if draw.integer(0, 9) == 3 else 0.0, 1, 50)
+    assert np.isnan(largest) and worst == "nan: [3]"
+
+
+def test_draws_hold_the_boundary_cases():
+    drawn = np.array([counterexamples.Draw(i).numbers(3, 2) for i in range(200)])
+    ties, sizes = (drawn == drawn[:, :1]).all((1, 2)), np.abs(drawn).max((1, 2))
+    assert (ties & (sizes > 0)).any() and (sizes == 0).any() and (drawn == 0).any((1, 2)).mean() < 0.6
+    assert (np.abs(drawn) == 3).all((1, 2)).any() and ((sizes > 0) & (sizes < 1e-4)).any()
+    np.testing.assert_allclose(drawn * 1e6, np.round(drawn * 1e6), atol=1e-8)
+
+
+def test_search_does_not_depend_on_unrelated_code(tmp_path, monkeypatch):
+    """Constants of other modules, which a property-based tester takes for hints, change no case."""
+    before = [one.search(40) for one in STATEMENTS]
+    (tmp_path / "unrelated.py").write_text("EDGE, OTHER = 2.718281, -1.414214\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("unrelated")
+    np.random.seed(1)
+    torch.manual_seed(1)
+    assert [one.search(40) for one in STATEMENTS] == before
 
 
 def test_search_lets_other_errors_through():
