@@ -11,6 +11,7 @@ import logging
 import signal
 import sys
 import time
+import tomllib
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -226,8 +227,6 @@ def path_of(option: str, path: str | None) -> Path | None:
 
 def parse_settings(pairs: list[str]) -> dict:
     """["eps=0.1", "seeds=[0, 1]", "dataset=mnist"] -> their values. What is no TOML value is a string."""
-    from jsigr_lib.store import toml
-
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -237,8 +236,8 @@ def parse_settings(pairs: list[str]) -> dict:
         if key in settings:
             raise InputError(f"--set {shown(key)} stands there twice; accepted: once")
         try:
-            settings[key] = toml.parse(f"value = {value}")["value"] if value.isprintable() else value
-        except ValueError:
+            settings[key] = tomllib.loads(f"value = {value}")["value"] if value.isprintable() else value
+        except (ValueError, RecursionError):
             settings[key] = value
     return settings
 
