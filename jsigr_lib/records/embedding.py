@@ -116,9 +116,8 @@ def _from_png(png: bytes) -> tuple[bytes | None, str]:
         raise InputError(DAMAGED)
     with _opened(png) as image:
         colours, text = image.convert("RGBA").tobytes(), image.text.get(KEY)
-    return None if text is None else text.encode(), hashlib.sha256(
-        f"{width} x {height} ".encode() + colours
-    ).hexdigest()
+    content = hashlib.sha256(f"{width} x {height} ".encode() + colours).hexdigest()
+    return None if text is None else text.encode(), content
 
 
 @contextmanager

@@ -116,10 +116,12 @@ def _twin(sha: str, kept: list[tuple[Path, Part]]) -> tuple[Path | None, Manifes
 def layout(found: Trace, *, width: int = 100) -> Text:
     """For a person: what it is, what it rests on, what ran. What is long is in the JSON form only."""
     text = Text()
-    for label, value in (*_subject(found), *_origin(found)):
-        lines = textwrap.wrap(_plain(value), max(width - COLUMN, 20), break_on_hyphens=False)
-        for start, line in zip([label, *[""] * len(lines)], lines, strict=False):
-            text.append(f"{start:{COLUMN}}", "bold").append(f"{line}\n", "bold red" if ALTERED in value else "")
+    for rows in (_subject(found), _origin(found)):
+        for label, value in rows:
+            style = "bold red" if ALTERED in value else ""
+            for i, line in enumerate(textwrap.wrap(_plain(value), max(width - COLUMN, 20), break_on_hyphens=False)):
+                text.append(f"{'' if i else label:{COLUMN}}", "bold").append(f"{line}\n", style)
+        text.append("\n")
     for line in found.record.cell.source.splitlines()[:LINES] if found.record.cell else ():
         text.append(f"{'':{COLUMN}}{_plain(line)}\n")
     return text
@@ -130,18 +132,15 @@ def _subject(found: Trace) -> list[tuple[str, str]]:
     where = "inside the file" if found.source == found.file else f"in {_short(found.source)}"
     state = f"{ALTERED}: {found.altered}" if found.altered else "unchanged since it was saved"
     own = "" if found.twin or found.altered else ", by its own account"
-    changes = {
-        field: f"{_value(one.value)} (it ships with {_value(one.default)})" for field, one in (r.changed or {}).items()
-    }
+    changed = (r.changed or {}).items()
+    changes = {field: f"{_value(one.value)} (it ships with {_value(one.default)})" for field, one in changed}
     profile = "as it ships" if r.changed == {} else _listed(changes) or "a file of its own"
-    simple = {
-        field: value for field, value in r.profile.items() if field != "name" and isinstance(value, (str, int, float))
-    }
+    simple = {key: value for key, value in r.profile.items() if key != "name" and isinstance(value, (str, int, float))}
     kinds = ", ".join(f"{len(digests)} {kind}" for kind, digests in r.artefacts.items())
     here = "all" if made["here"] == made["all"] else made["here"] or "none"
-    others = (
-        f", {made['others']} changed since" if made["others"] else ", unchanged" * (made["others"] == 0 < made["here"])
-    )
+    others = ", unchanged" if made["here"] and made["others"] == 0 else ""
+    if made["others"]:
+        others = f", {made['others']} changed since"
     return [
         ("Table" if r.kind == "table" else "Figure", r.name),
         ("Record", f"{where}; {state}{own}"),
