@@ -1,8 +1,6 @@
 """The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1, an
-interrupted one with one line and 128 + the number of the signal.
-
-Each command imports what it needs when it is called: torch and the notebooks' libraries take seconds, and `--help` or a
-mistyped option need none of them.
+interrupted one with one line and 128 + the number of the signal. Each command imports what it needs when it is called:
+`--help` or a mistyped option wait for no heavy library.
 """
 
 import importlib
@@ -80,18 +78,9 @@ def run(
     """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
     from jsigr_lib.pipeline import pipeline
 
-    summary = pipeline.run(
-        profile=profile,
-        notebooks=notebook,
-        settings=parse_settings(set_ or []),
-        out=path_of("out", out),
-        device=device,
-        jobs=jobs,
-        timeout=timeout,
-        download=download,
-        progress=progress_lines(),
-        report=say,
-    )
+    chosen = {"notebooks": notebook, "settings": parse_settings(set_ or []), "device": device, "jobs": jobs}
+    limits = {"out": path_of("out", out), "timeout": timeout, "download": download}
+    summary = pipeline.run(profile=profile, **chosen, **limits, progress=progress_lines(), report=say)
     say(f"{summary.outputs} files in {summary.figures} and the notebooks in {summary.notebooks}")
     memory = f"peak memory {summary.peak_memory_gb:.1f} GB"
     say(f"{summary.seconds / 60:.1f} minutes, {summary.made} artefacts made, {memory}, {summary.machine}")
@@ -114,10 +103,8 @@ def diff(
     known = comparison.published_run(profile or folder.resolve().name) if b is None else nullcontext((b, str(b)))
     with known as (other, name):
         found = comparison.compare(folder, comparison.find_results(other, profile))
-    if as_json:
-        typer.echo(json.dumps({"a": str(a), "b": name, "agrees": found.agrees, "exact": found.exact, **asdict(found)}))
-    else:
-        typer.echo("\n".join(comparison.lines(found, str(a), name)))
+    everything = {"a": str(a), "b": name, "agrees": found.agrees, "exact": found.exact, **asdict(found)}
+    typer.echo(json.dumps(everything) if as_json else "\n".join(comparison.lines(found, str(a), name)))
     raise typer.Exit(0 if (found.exact if exact else found.agrees) else 1)
 
 
@@ -134,14 +121,8 @@ def show_plan(
     """Say what jsigr run would find and what it would make, why, and in how many minutes. Writes nothing."""
     from jsigr_lib.pipeline import plan
 
-    planned = plan.plan(
-        profile=profile,
-        notebooks=notebook,
-        settings=parse_settings(set_ or []),
-        device=device,
-        jobs=jobs,
-        start=time.process_time(),
-    )
+    chosen = {"notebooks": notebook, "settings": parse_settings(set_ or []), "device": device, "jobs": jobs}
+    planned = plan.plan(profile=profile, **chosen, start=time.process_time())
     typer.echo(json.dumps(planned.as_dict(), indent=1) if as_json else "\n".join(planned.lines(each=each)))
 
 
@@ -156,17 +137,10 @@ def bench(
     out: Annotated[str | None, typer.Option(help="where the tables go; benchmarks/results by default")] = None,
 ) -> None:
     """Measure speed against named peers, as ratios from interleaved runs; see benchmarks/README.md."""
-    folder = benchmarks().main(
-        only,
-        rounds=rounds,
-        threads=threads,
-        device=device,
-        jacobian_regularizer=path_of("jacobian-regularizer", jacobian_regularizer),
-        torchattacks=path_of("torchattacks", torchattacks),
-        out=path_of("out", out),
-        progress=progress_lines(),
-        report=say,
-    )
+    peers = {"jacobian_regularizer": path_of("jacobian-regularizer", jacobian_regularizer)}
+    peers |= {"torchattacks": path_of("torchattacks", torchattacks), "out": path_of("out", out)}
+    how = {"rounds": rounds, "threads": threads, "device": device}
+    folder = benchmarks().main(only, **how, **peers, progress=progress_lines(), report=say)
     say(f"tables in {folder}")
 
 
@@ -243,8 +217,7 @@ def parse_settings(pairs: list[str]) -> dict:
 
 
 def progress_lines() -> "Progress":
-    """A progress callback. It writes a line for each trained network and for each twentieth of the cost, with the time
-    that is left."""
+    """A progress callback: a line for each trained network and each twentieth of the cost, with the time left."""
     start, last = time.perf_counter(), 0.0
 
     def progress(spec: "Spec", done: float, total: float) -> None:
@@ -252,9 +225,8 @@ def progress_lines() -> "Progress":
         if spec.kind != "model" and done < total and done - last < total / 20:
             return
         last, elapsed = done, time.perf_counter() - start
-        left = "estimating what is left"
-        if done > total / 20:
-            left = f"about {max(0, elapsed * (total - done) / done) / 60:.1f} min left"
+        rest = max(0, elapsed * (total - done) / done) / 60 if done else 0
+        left = f"about {rest:.1f} min left" if done > total / 20 else "estimating what is left"
         what = f"{spec.architecture}, {spec.objective}" if spec.kind == "model" else spec.kind
         say(f"{done / total:4.0%}  {elapsed / 60:5.1f} min, {left}   {what}")
 

@@ -81,8 +81,8 @@ class Source:
 
 
 def content(dataset: str, root: str, *, download: bool, image_size: int) -> str:
-    """A hash of the pixels and labels; of a folder, that of its files, their size as images and the code that decodes
-    them. Raises InputError if a file is missing, truncated or damaged; fetches what is missing only if `download`."""
+    """A hash of the pixels and labels; of a folder, of its files and what decodes them. Raises InputError if a file is
+    missing or damaged; fetches what is missing only if `download`."""
     if dataset == "folder":
         code = code_of(pictures.decode)
         what = (pictures.content(pictures.find(root), root), image_size, code.digest, code.libraries)
@@ -99,9 +99,8 @@ def content(dataset: str, root: str, *, download: bool, image_size: int) -> str:
 def digest(parts: tuple["Source", "Source"]) -> str:
     """The hash of all pixels and labels."""
     total = hashlib.sha256()
-    for source in parts:
-        for tensor in (source.pixels(slice(None)), source.labels):
-            total.update(tensor.contiguous().numpy())
+    for tensor in (tensor for source in parts for tensor in (source.pixels(slice(None)), source.labels)):
+        total.update(tensor.contiguous().numpy())
     return total.hexdigest()
 
 

@@ -10,11 +10,12 @@ import re
 import subprocess
 import tempfile
 import zipfile
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import count
 from pathlib import Path
 
 from jsigr_lib.method.errors import InputError, printable, shown
@@ -56,9 +57,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found. `unpaired` names tables, columns, rows and figures that only one run has, `changed` the
-    tables of different bytes; `figures` counts those in both and, of them, those that look the same; `made` says
-    whether profile, code, packages and machine were the same, None if it is not known."""
+    """`unpaired` names what only one run has, `changed` the tables of different bytes; `figures` counts those in both
+    and, of them, those that look the same; `made` says what was the same of profile, code, packages and machine, None
+    if it is not known."""
 
     tables: int
     values: int
@@ -197,12 +198,8 @@ def against_published(figures: Path, profile: str, *, replaced: Path, only: Iter
 
 def _foremost(differences: list[Difference], limit: int) -> list[Difference]:
     """The first ones, at most three of a table's column: one change may move all of it, and there are others to see."""
-    seen: Counter[tuple[str, str]] = Counter()
-    kept = []
-    for one in differences:
-        seen[one.table, one.column] += 1
-        kept += [one] * (seen[one.table, one.column] <= 3)
-    return kept[:limit]
+    seen: dict[tuple[str, str], count] = defaultdict(count)
+    return [one for one in differences if next(seen[one.table, one.column]) < 3][:limit]
 
 
 def _cells(one: Difference) -> tuple[str, ...]:
@@ -215,13 +212,9 @@ def _cells(one: Difference) -> tuple[str, ...]:
 
 def _by(keys: list[str], table: TextTable) -> dict[tuple, Row]:
     """Rows by their keys and, as these may be equal, a count."""
-    seen: Counter[tuple] = Counter()
-    found = {}
-    for row in table.rows:
-        key = tuple(row[column] for column in keys)
-        found[*key, seen[key]] = row
-        seen[key] += 1
-    return found
+    seen: dict[tuple, count] = defaultdict(count)
+    named = ((tuple(row[column] for column in keys), row) for row in table.rows)
+    return {(*key, next(seen[key])): row for key, row in named}
 
 
 def _labels(rows: Iterable[tuple], keys: int) -> dict[tuple, str]:

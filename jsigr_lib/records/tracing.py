@@ -84,12 +84,9 @@ def trace(file: Path) -> Trace:
 def _content(file: Path) -> bytes:
     if not file.is_file():
         raise InputError(f"{str(file)!r} is no file; accepted: a figure (PNG, SVG) or table (CSV, Markdown) of jsigr")
-    try:
-        if file.stat().st_size > LARGEST:
-            raise InputError(f"{str(file)!r} has more than {LARGEST:,} bytes; accepted: a figure or table of jsigr")
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{str(file)!r} cannot be read ({error.strerror}); accepted: a readable file") from None
+    if file.stat().st_size > LARGEST:
+        raise InputError(f"{str(file)!r} has more than {LARGEST:,} bytes; accepted: a figure or table of jsigr")
+    return file.read_bytes()
 
 
 def _carried(file: Path, content: bytes) -> tuple[Drawing | None, Record | None]:
