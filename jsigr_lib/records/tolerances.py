@@ -60,9 +60,7 @@ def declared(table: pd.DataFrame) -> Columns:
     known = {*columns.keys, *columns.tolerances, *COMMON, *intervals(list(table))}
     for column in table:
         if column not in known and not table[column].map(str).map(number).isna().all():
-            accepted = (
-                "one declared by tolerances.declare(table, *keys, column=Tolerance(...)), or followed by its bounds"
-            )
+            accepted = "one declared by tolerances.declare(table, *keys, column=Tolerance(...)) or followed by bounds"
             raise InputError(f"column {column!r} has numbers without interval or tolerance; accepted: {accepted}")
     return columns
 

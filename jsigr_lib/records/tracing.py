@@ -27,8 +27,8 @@ SHOWN = ("torch", "numpy", "scipy", "pandas", "matplotlib")  # of the packages
 
 @dataclass(frozen=True)
 class Trace:
-    """`source` is the file that held the record: this one, or a JSON file. `altered` says in words what changed since.
-    `twin` is a file of the same bytes that a run left here, `manifest` that run's, empty if there is none."""
+    """`source` is the file that held the record, `altered` says in words what changed since. `twin` is a file of the
+    same bytes that a run left here, `manifest` that run's, empty if there is none."""
 
     file: Path
     record: Record
@@ -86,7 +86,10 @@ def _content(file: Path) -> bytes:
         raise InputError(f"{str(file)!r} is no file; accepted: a figure (PNG, SVG) or table (CSV, Markdown) of jsigr")
     if file.stat().st_size > LARGEST:
         raise InputError(f"{str(file)!r} has more than {LARGEST:,} bytes; accepted: a figure or table of jsigr")
-    return file.read_bytes()
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{str(file)!r} cannot be read ({error.strerror}); accepted: a readable file") from None
 
 
 def _carried(file: Path, content: bytes) -> tuple[Drawing | None, Record | None]:
