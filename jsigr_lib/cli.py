@@ -233,12 +233,9 @@ def progress_lines() -> "Progress":
     return progress
 
 
-class Stopped(SystemExit):
-    """A signal ended the run. This is a SystemExit, as typer ends a KeyboardInterrupt in its own way."""
-
-
 def stop(number: int, frame: object) -> None:
-    raise Stopped(128 + number)
+    """End the run at a signal. No KeyboardInterrupt, which typer ends in its own way."""
+    raise SystemExit(128 + number)
 
 
 def main() -> None:
@@ -246,18 +243,19 @@ def main() -> None:
     logging.getLogger("papermill").addHandler(logging.NullHandler())  # a failure is said once, in our line
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="jsigr", standalone_mode=False))
+        code = app(sys.argv[1:] or ["--help"], prog_name="jsigr", standalone_mode=False)
     except (InputError, RuntimeError, OSError) as error:
         say(f"jsigr: {printable(one_line(error))}")
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        code = 2 if isinstance(error, InputError) else 1
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "jsigr <command>"
-        what = f"{error.format_message().rstrip('.')}; accepted: what `{command} --help` lists"
-        say(f"jsigr: {printable(what)}")
-        sys.exit(2)
-    except Stopped as stopped:
+        said = f"jsigr: {error.format_message().rstrip('.')}; accepted: what `{command} --help` lists"
+        say(printable(said))
+        code = 2
+    except SystemExit as stopped:
         say("jsigr: interrupted; what was complete is kept, and the same command continues from there")
-        sys.exit(stopped.code)
+        code = stopped.code
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    sys.exit(code)

@@ -61,12 +61,10 @@ def extract(picture: bytes) -> Drawing:
     if text is None:
         return Drawing(None, content)
     parcel = parse(text)
-    if not all(isinstance(parcel.get(key), kind) for key, kind in (("record", dict), ("content", str), ("seal", str))):
+    if not isinstance(record := parcel.get("record"), dict) or not parcel.keys() >= {"content", "seal"}:
         raise InputError("its record is damaged")
-    record = parcel["record"]
-    if parcel["content"] != content:
-        return Drawing(record, content, "picture")
-    return Drawing(record, content, "" if parcel["seal"] == _seal(record, content) else "record")
+    edited = "" if parcel["seal"] == _seal(record, content) else "record"
+    return Drawing(record, content, edited if parcel["content"] == content else "picture")
 
 
 def is_svg(content: bytes) -> bool:
