@@ -3,7 +3,6 @@ interrupted one with one line and 128 + the number of the signal. Each command i
 `--help` or a mistyped option wait for no heavy library.
 """
 
-import importlib
 import json
 import logging
 import signal
@@ -13,7 +12,6 @@ import tomllib
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -137,10 +135,15 @@ def bench(
     out: Annotated[str | None, typer.Option(help="where the tables go; benchmarks/results by default")] = None,
 ) -> None:
     """Measure speed against named peers, as ratios from interleaved runs; see benchmarks/README.md."""
+    if not (ROOT / "benchmarks" / "run.py").is_file():  # which is no part of an installed wheel
+        raise InputError(f"no benchmarks/ in {ROOT}; accepted: the repository, installed by pip install -e .")
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import run as benchmarks
+
     peers = {"jacobian_regularizer": path_of("jacobian-regularizer", jacobian_regularizer)}
     peers |= {"torchattacks": path_of("torchattacks", torchattacks), "out": path_of("out", out)}
     how = {"rounds": rounds, "threads": threads, "device": device}
-    folder = benchmarks().main(only, **how, **peers, progress=progress_lines(), report=say)
+    folder = benchmarks.main(only, **how, **peers, progress=progress_lines(), report=say)
     say(f"tables in {folder}")
 
 
@@ -181,15 +184,6 @@ def trace(
         out.print(tracing.layout(found, width=min(out.width, 120)), end="")
     if found.altered:
         raise RuntimeError(f"{str(file)!r} was altered since it was saved: {found.altered}")
-
-
-def benchmarks() -> ModuleType:
-    """benchmarks/run.py, which lies beside jsigr_lib in the repository and is no part of an installed wheel."""
-    if not (ROOT / "benchmarks" / "run.py").is_file():
-        raise InputError(f"no benchmarks/ in {ROOT}; accepted: the repository, installed by pip install -e .")
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    return importlib.import_module("benchmarks.run")
 
 
 def path_of(option: str, path: str | None) -> Path | None:

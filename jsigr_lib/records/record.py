@@ -81,11 +81,6 @@ class NotebookCell(Facts):
     id: str | None = None
 
 
-class Change(Facts):
-    value: Any
-    default: Any
-
-
 class Record(Facts):
     """All that is said of a figure or table. `choices` are the deviations behind a figure, `artefacts` the digests of
     what was read before it was saved, by kind; `root` is one hash over all of them and their contents."""
@@ -95,7 +90,7 @@ class Record(Facts):
     alt: str
     choices: dict[str, str]
     profile: dict[str, Any]
-    changed: dict[str, Change] | None
+    changed: dict[str, dict[str, Any]] | None
     seeds: dict[str, int | list[int]]
     data: dict[str, str]
     artefacts: dict[Word, list[Digest]]

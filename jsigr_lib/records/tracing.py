@@ -132,8 +132,10 @@ def _subject(found: Trace) -> list[tuple[str, str]]:
     where = "inside the file" if found.source == found.file else f"in {_short(found.source)}"
     state = f"{ALTERED}: {found.altered}" if found.altered else "unchanged since it was saved"
     own = "" if found.twin or found.altered else ", by its own account"
-    changed = (r.changed or {}).items()
-    changes = {field: f"{_value(one.value)} (it ships with {_value(one.default)})" for field, one in changed}
+    changes = {
+        field: f"{_value(one.get('value'))} (it ships with {_value(one.get('default'))})"
+        for field, one in (r.changed or {}).items()
+    }
     profile = "as it ships" if r.changed == {} else _listed(changes) or "a file of its own"
     simple = {key: value for key, value in r.profile.items() if key != "name" and isinstance(value, (str, int, float))}
     kinds = ", ".join(f"{len(digests)} {kind}" for kind, digests in r.artefacts.items())
