@@ -61,9 +61,9 @@ def extract(picture: bytes) -> Drawing:
     if text is None:
         return Drawing(None, content)
     parcel = parse(text)
-    if not isinstance(record := parcel.get("record"), dict) or not parcel.keys() >= {"content", "seal"}:
+    if [type(parcel.get(key)) for key in ("record", "content", "seal")] != [dict, str, str]:
         raise InputError("its record is damaged")
-    edited = "" if parcel["seal"] == _seal(record, content) else "record"
+    edited = "" if parcel["seal"] == _seal(record := parcel["record"], content) else "record"
     return Drawing(record, content, edited if parcel["content"] == content else "picture")
 
 

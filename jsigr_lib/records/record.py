@@ -230,7 +230,7 @@ def load_manifest(figures: Path) -> Manifest:
     """The manifest of a folder; an empty one if the folder has none."""
     try:
         return Manifest(**_json(figures / MANIFEST))
-    except (OSError, ValueError, TypeError):
+    except (OSError, TypeError, ValueError, RecursionError):
         return Manifest()
 
 

@@ -396,7 +396,7 @@ def test_run_in_the_repository_ends_with_the_comparison(tmp_path, monkeypatch):
     accuracy = "0.9"
     (last,) = pipeline.run(profile="smoke", notebooks=["03"]).agreement[-1:]
     assert last == (
-        "this run does not agree with the smoke run before it: 1 of 1 values beyond tolerance, "
+        "this run does not agree with the smoke run before it: 1 of 2 values beyond tolerance, "
         "none of them a claim's verdict"
     )
     assert "0.9" in (tmp_path / "figures" / "smoke" / "t03.csv").read_text()
