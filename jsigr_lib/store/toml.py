@@ -19,7 +19,9 @@ def load(path: Path, what: str, accepted: str = "a TOML file") -> dict[str, Any]
         reason = "there is no such file"
     except OSError as error:
         reason = error.strerror
-    except (ValueError, RecursionError) as error:  # such as a syntax error or a bad character
+    except RecursionError:
+        reason = "it is nested too deeply"
+    except ValueError as error:  # such as a syntax error or a bad character
         reason = str(error)
     raise InputError(f"{path} is no {what}: {reason}; accepted: {accepted}")
 
