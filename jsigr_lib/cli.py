@@ -1,20 +1,17 @@
 """The `jsigr` command. Bad input ends with one line and exit code 2, a failed run with one line and exit code 1, an
-interrupted one with one line and 128 + the number of the signal.
-
-Each command imports what it needs when it is called: torch and the notebooks' libraries take seconds, and `--help` or a
-mistyped option need none of them.
+interrupted one with one line and 128 + the number of the signal. Each command imports what it needs when it is called:
+`--help` or a mistyped option wait for no heavy library.
 """
 
-import importlib
 import json
 import logging
 import signal
 import sys
 import time
+import tomllib
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -79,18 +76,9 @@ def run(
     """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
     from jsigr_lib.pipeline import pipeline
 
-    summary = pipeline.run(
-        profile=profile,
-        notebooks=notebook,
-        settings=parse_settings(set_ or []),
-        out=path_of("out", out),
-        device=device,
-        jobs=jobs,
-        timeout=timeout,
-        download=download,
-        progress=progress_lines(),
-        report=say,
-    )
+    chosen = {"notebooks": notebook, "settings": parse_settings(set_ or []), "device": device, "jobs": jobs}
+    limits = {"out": path_of("out", out), "timeout": timeout, "download": download}
+    summary = pipeline.run(profile=profile, **chosen, **limits, progress=progress_lines(), report=say)
     say(f"{summary.outputs} files in {summary.figures} and the notebooks in {summary.notebooks}")
     memory = f"peak memory {summary.peak_memory_gb:.1f} GB"
     say(f"{summary.seconds / 60:.1f} minutes, {summary.made} artefacts made, {memory}, {summary.machine}")
@@ -107,16 +95,14 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Compare two runs, table by table: exit code 0 if they agree within tolerance, 1 if they do not."""
-    from jsigr_lib.records import comparison, results
+    from jsigr_lib.records import comparison
 
-    folder = results.find_results(a, profile)
-    known = results.published_run(profile or folder.resolve().name) if b is None else nullcontext((b, str(b)))
+    folder = comparison.find_results(a, profile)
+    known = comparison.published_run(profile or folder.resolve().name) if b is None else nullcontext((b, str(b)))
     with known as (other, name):
-        found = comparison.compare(folder, results.find_results(other, profile))
-    if as_json:
-        typer.echo(json.dumps({"a": str(a), "b": name, "agrees": found.agrees, "exact": found.exact, **asdict(found)}))
-    else:
-        typer.echo("\n".join(comparison.lines(found, str(a), name)))
+        found = comparison.compare(folder, comparison.find_results(other, profile))
+    everything = {"a": str(a), "b": name, "agrees": found.agrees, "exact": found.exact, **asdict(found)}
+    typer.echo(json.dumps(everything) if as_json else "\n".join(comparison.lines(found, str(a), name)))
     raise typer.Exit(0 if (found.exact if exact else found.agrees) else 1)
 
 
@@ -133,14 +119,8 @@ def show_plan(
     """Say what jsigr run would find and what it would make, why, and in how many minutes. Writes nothing."""
     from jsigr_lib.pipeline import plan
 
-    planned = plan.plan(
-        profile=profile,
-        notebooks=notebook,
-        settings=parse_settings(set_ or []),
-        device=device,
-        jobs=jobs,
-        start=time.process_time(),
-    )
+    chosen = {"notebooks": notebook, "settings": parse_settings(set_ or []), "device": device, "jobs": jobs}
+    planned = plan.plan(profile=profile, **chosen, start=time.process_time())
     typer.echo(json.dumps(planned.as_dict(), indent=1) if as_json else "\n".join(planned.lines(each=each)))
 
 
@@ -155,17 +135,15 @@ def bench(
     out: Annotated[str | None, typer.Option(help="where the tables go; benchmarks/results by default")] = None,
 ) -> None:
     """Measure speed against named peers, as ratios from interleaved runs; see benchmarks/README.md."""
-    folder = benchmarks().main(
-        only,
-        rounds=rounds,
-        threads=threads,
-        device=device,
-        jacobian_regularizer=path_of("jacobian-regularizer", jacobian_regularizer),
-        torchattacks=path_of("torchattacks", torchattacks),
-        out=path_of("out", out),
-        progress=progress_lines(),
-        report=say,
-    )
+    if not (ROOT / "benchmarks" / "run.py").is_file():  # which is no part of an installed wheel
+        raise InputError(f"no benchmarks/ in {ROOT}; accepted: the repository, installed by pip install -e .")
+    sys.path.insert(0, str(ROOT))
+    from benchmarks import run as benchmarks
+
+    peers = {"jacobian_regularizer": path_of("jacobian-regularizer", jacobian_regularizer)}
+    peers |= {"torchattacks": path_of("torchattacks", torchattacks), "out": path_of("out", out)}
+    how = {"rounds": rounds, "threads": threads, "device": device}
+    folder = benchmarks.main(only, **how, **peers, progress=progress_lines(), report=say)
     say(f"tables in {folder}")
 
 
@@ -208,15 +186,6 @@ def trace(
         raise RuntimeError(f"{str(file)!r} was altered since it was saved: {found.altered}")
 
 
-def benchmarks() -> ModuleType:
-    """benchmarks/run.py, which lies beside jsigr_lib in the repository and is no part of an installed wheel."""
-    if not (ROOT / "benchmarks" / "run.py").is_file():
-        raise InputError(f"no benchmarks/ in {ROOT}; accepted: the repository, installed by pip install -e .")
-    if str(ROOT) not in sys.path:
-        sys.path.insert(0, str(ROOT))
-    return importlib.import_module("benchmarks.run")
-
-
 def path_of(option: str, path: str | None) -> Path | None:
     """The path given for an option. Raises InputError for an empty one, which would mean the current folder."""
     if path is not None and not (path.strip() and path.isprintable()):
@@ -226,8 +195,6 @@ def path_of(option: str, path: str | None) -> Path | None:
 
 def parse_settings(pairs: list[str]) -> dict:
     """["eps=0.1", "seeds=[0, 1]", "dataset=mnist"] -> their values. What is no TOML value is a string."""
-    from jsigr_lib.store import toml
-
     settings = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -237,15 +204,14 @@ def parse_settings(pairs: list[str]) -> dict:
         if key in settings:
             raise InputError(f"--set {shown(key)} stands there twice; accepted: once")
         try:
-            settings[key] = toml.parse(f"value = {value}")["value"] if value.isprintable() else value
-        except ValueError:
+            settings[key] = tomllib.loads(f"value = {value}")["value"] if value.isprintable() else value
+        except (ValueError, RecursionError):
             settings[key] = value
     return settings
 
 
 def progress_lines() -> "Progress":
-    """A progress callback. It writes a line for each trained network and for each twentieth of the cost, with the time
-    that is left."""
+    """A progress callback: a line for each trained network and each twentieth of the cost, with the time left."""
     start, last = time.perf_counter(), 0.0
 
     def progress(spec: "Spec", done: float, total: float) -> None:
@@ -253,21 +219,17 @@ def progress_lines() -> "Progress":
         if spec.kind != "model" and done < total and done - last < total / 20:
             return
         last, elapsed = done, time.perf_counter() - start
-        left = "estimating what is left"
-        if done > total / 20:
-            left = f"about {max(0, elapsed * (total - done) / done) / 60:.1f} min left"
+        rest = max(0, elapsed * (total - done) / done) / 60 if done else 0
+        left = f"about {rest:.1f} min left" if done > total / 20 else "estimating what is left"
         what = f"{spec.architecture}, {spec.objective}" if spec.kind == "model" else spec.kind
         say(f"{done / total:4.0%}  {elapsed / 60:5.1f} min, {left}   {what}")
 
     return progress
 
 
-class Stopped(SystemExit):
-    """A signal ended the run. This is a SystemExit, as typer ends a KeyboardInterrupt in its own way."""
-
-
 def stop(number: int, frame: object) -> None:
-    raise Stopped(128 + number)
+    """End the run at a signal. No KeyboardInterrupt, which typer ends in its own way."""
+    raise SystemExit(128 + number)
 
 
 def main() -> None:
@@ -275,18 +237,19 @@ def main() -> None:
     logging.getLogger("papermill").addHandler(logging.NullHandler())  # a failure is said once, in our line
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        sys.exit(app(sys.argv[1:] or ["--help"], prog_name="jsigr", standalone_mode=False))
+        code = app(sys.argv[1:] or ["--help"], prog_name="jsigr", standalone_mode=False)
     except (InputError, RuntimeError, OSError) as error:
         say(f"jsigr: {printable(one_line(error))}")
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        code = 2 if isinstance(error, InputError) else 1
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "jsigr <command>"
-        what = f"{error.format_message().rstrip('.')}; accepted: what `{command} --help` lists"
-        say(f"jsigr: {printable(what)}")
-        sys.exit(2)
-    except Stopped as stopped:
+        said = f"jsigr: {error.format_message().rstrip('.')}; accepted: what `{command} --help` lists"
+        say(printable(said))
+        code = 2
+    except SystemExit as stopped:
         say("jsigr: interrupted; what was complete is kept, and the same command continues from there")
-        sys.exit(stopped.code)
+        code = stopped.code
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+    sys.exit(code)

@@ -61,8 +61,7 @@ class Dataset:
 
 
 class DataSpec(Spec):
-    """A fixed choice of images of a data set; `content` is a hash of all its pixels and labels, whatever code reads
-    them, or of a folder's files; see `sources.content`."""
+    """A fixed choice of images of a data set; `content` is the hash that `sources.content` gives."""
 
     kind: ClassVar[str] = "data"
     dataset: str
@@ -92,23 +91,21 @@ class DataSpec(Spec):
             raise InputError(
                 f"the files of {self.dataset} changed during the run; accepted: files that stay as they are"
             )
-        self._check_sizes(len(train.labels), len(test.labels))
+        training, kept = len(train.labels), self.validation_images
+        between(f"validation_images of {self.dataset}", kept, 1, training - 1)
+        between(f"train_images of {self.dataset}", self.train_images, 1, training - kept)
+        between(f"test_images of {self.dataset}", self.test_images, 1, len(test.labels))
         generator = torch.Generator().manual_seed(SPLIT_SEED)
-        order = torch.randperm(len(train.labels), generator=generator)
+        order = torch.randperm(training, generator=generator)
         parts = {
-            "train": (train, order[self.validation_images :][: self.train_images]),
-            "validation": (train, order[: self.validation_images]),
+            "train": (train, order[kept:][: self.train_images]),
+            "validation": (train, order[:kept]),
             "test": (test, torch.randperm(len(test.labels), generator=generator)[: self.test_images]),
         }
         tensors = {}
         for name, (source, index) in parts.items():
             tensors |= {f"{name}_images": source.pixels(index), f"{name}_labels": source.labels[index]}
         return tensors, {"classes": train.classes}
-
-    def _check_sizes(self, training: int, test: int) -> None:
-        between(f"validation_images of {self.dataset}", self.validation_images, 1, training - 1)
-        between(f"train_images of {self.dataset}", self.train_images, 1, training - self.validation_images)
-        between(f"test_images of {self.dataset}", self.test_images, 1, test)
 
 
 def load(spec: DataSpec, store: Store) -> Dataset:

@@ -1,5 +1,5 @@
-"""The published data sets as numbers. Their files are checked against what is known of them and then read byte by byte:
-nothing in them is unpickled, and of an archive nothing is unpacked but the files that we know."""
+"""The published data sets as numbers. Their files are checked against what is known of them and read byte by byte:
+nothing is unpickled, and of an archive nothing is unpacked but the files that we know."""
 
 import gzip
 import hashlib
@@ -31,6 +31,7 @@ IDX = {
 """The bundled Fashion-MNIST (Xiao, Rasul, Vollgraf 2017): file and SHA-256. MNIST's files have the same names."""
 
 FASHION_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+DIGITS = tuple("0123456789")
 LARGEST_IDX = 16 + 60_000 * 28 * 28  # bytes, unpacked
 MALFORMED = (OSError, EOFError, ValueError, zlib.error, tarfile.TarError)  # what a damaged file can lead to
 
@@ -55,28 +56,15 @@ class Cifar:
         return self.label_bytes + 3 * 32 * 32
 
 
+BATCHES = {f"data_batch_{i}.bin": 10_000 for i in range(1, 6)}
 CIFAR = {
     "cifar10": Cifar(
-        archive="cifar-10-binary.tar.gz",
-        md5="c32a1d4ab5d03f1284b67883e8d87530",
-        folder="cifar-10-batches-bin",
-        train={f"data_batch_{i}.bin": 10_000 for i in range(1, 6)},
-        test={"test_batch.bin": 10_000},
-        names="batches.meta.txt",
-        label_bytes=1,
-        classes=10,
-        pickled="cifar-10-batches-py",
+        *("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", "cifar-10-batches-bin"),
+        *(BATCHES, {"test_batch.bin": 10_000}, "batches.meta.txt", 1, 10, "cifar-10-batches-py"),
     ),
     "cifar100": Cifar(
-        archive="cifar-100-binary.tar.gz",
-        md5="03b5dce01913d631647c71ecec9e9cb8",
-        folder="cifar-100-binary",
-        train={"train.bin": 50_000},
-        test={"test.bin": 10_000},
-        names="fine_label_names.txt",
-        label_bytes=2,
-        classes=100,
-        pickled="cifar-100-python",
+        *("cifar-100-binary.tar.gz", "03b5dce01913d631647c71ecec9e9cb8", "cifar-100-binary"),
+        *({"train.bin": 50_000}, {"test.bin": 10_000}, "fine_label_names.txt", 2, 100, "cifar-100-python"),
     ),
 }
 CIFAR_URL = "https://www.cs.toronto.edu/~kriz/"
@@ -93,8 +81,8 @@ class Source:
 
 
 def content(dataset: str, root: str, *, download: bool, image_size: int) -> str:
-    """A hash of the pixels and labels; of a folder, that of its files, their size as images and the code that decodes
-    them. Raises InputError if a file is missing, truncated or damaged; fetches what is missing only if `download`."""
+    """A hash of the pixels and labels; of a folder, of its files and what decodes them. Raises InputError if a file is
+    missing or damaged; fetches what is missing only if `download`."""
     if dataset == "folder":
         code = code_of(pictures.decode)
         what = (pictures.content(pictures.find(root), root), image_size, code.digest, code.libraries)
@@ -111,9 +99,8 @@ def content(dataset: str, root: str, *, download: bool, image_size: int) -> str:
 def digest(parts: tuple["Source", "Source"]) -> str:
     """The hash of all pixels and labels."""
     total = hashlib.sha256()
-    for source in parts:
-        for tensor in (source.pixels(slice(None)), source.labels):
-            total.update(tensor.contiguous().numpy())
+    for tensor in (tensor for source in parts for tensor in (source.pixels(slice(None)), source.labels)):
+        total.update(tensor.contiguous().numpy())
     return total.hexdigest()
 
 
@@ -132,7 +119,7 @@ def train_and_test(dataset: str, root: str, image_size: int = 32) -> tuple[Sourc
     if dataset == "folder":
         return tuple(_pictures(part, image_size) for part in pictures.find(root).values())
     folder = _folder(dataset, root)
-    reader = {"fashion-mnist": _fashion_mnist, "mnist": _mnist, "svhn": _svhn}.get(dataset, _cifar)
+    reader = _cifar if dataset in CIFAR else _svhn if dataset == "svhn" else _idx_pair
     try:
         return tuple(reader(dataset, folder, part) for part in ("train", "test"))
     except MALFORMED as error:
@@ -148,8 +135,7 @@ def _unreadable(dataset: str, folder: Path, error: Exception) -> InputError:
 
 def _check_sha256(path: Path, expected: str) -> None:
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         raise InputError(f"{path} is missing; restore it from the repository (git checkout -- data)") from None
     if found != expected:
@@ -159,20 +145,14 @@ def _check_sha256(path: Path, expected: str) -> None:
 # IDX: Fashion-MNIST, MNIST
 
 
-def _fashion_mnist(dataset: str, folder: Path, part: str) -> Source:
-    return _idx_pair(folder, part, FASHION_CLASSES)
-
-
-def _mnist(dataset: str, folder: Path, part: str) -> Source:
-    """Where torchvision keeps it, unpacked or not, or in the folder itself."""
-    below = folder / "MNIST" / "raw"
-    return _idx_pair(below if below.is_dir() else folder, part, tuple(map(str, range(10))))
-
-
-def _idx_pair(folder: Path, part: str, classes: tuple[str, ...]) -> Source:
+def _idx_pair(dataset: str, folder: Path, part: str) -> Source:
+    """MNIST may lie where torchvision keeps it, unpacked or not."""
+    if dataset == "mnist" and (below := folder / "MNIST" / "raw").is_dir():
+        folder = below
     images, labels = (_idx(folder / IDX[f"{part} {what}"][0]) for what in ("images", "labels"))
     if images.shape != (len(labels), 28, 28) or labels.shape != (len(labels),):
         raise ValueError(f"{part}: images {[*images.shape]}, labels {[*labels.shape]}")
+    classes = FASHION_CLASSES if dataset == "fashion-mnist" else DIGITS
     return Source(_checked_labels(labels, classes, part), images[:, None].__getitem__, classes)
 
 
@@ -207,8 +187,7 @@ def _cifar(dataset: str, folder: Path, part: str) -> Source:
             raise ValueError(f"{about.pickled} is the version for Python, which is pickled; put {about.archive} there")
         _unpack(folder / about.archive, about)
     records = torch.cat([_records(place / name, count, about.record) for name, count in files.items()])
-    with (place / about.names).open("rb") as file:
-        classes = tuple(file.read(4096).decode("ascii", "backslashreplace").split())
+    classes = tuple((place / about.names).read_text(encoding="ascii", errors="backslashreplace").split())
     if len(set(classes)) != about.classes or not all(map(str.isprintable, classes)):
         raise ValueError(f"{about.names} does not name {about.classes} classes")
     labels = _checked_labels(records[:, about.label_bytes - 1], classes, part)
@@ -216,11 +195,9 @@ def _cifar(dataset: str, folder: Path, part: str) -> Source:
 
 
 def _records(path: Path, count: int, size: int) -> Tensor:
-    with path.open("rb") as file:
-        raw = file.read(count * size + 1)
-    if len(raw) != count * size:
+    if path.stat().st_size != count * size:
         raise ValueError(f"{path.name} has not {count * size:,} bytes")
-    return torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(count, size)
+    return torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8).view(count, size)
 
 
 def _unpack(archive: Path, about: Cifar) -> None:
@@ -257,7 +234,7 @@ def _svhn(dataset: str, folder: Path, part: str) -> Source:
     except Exception as error:  # whatever a damaged file leads it to
         raise ValueError(str(error).partition("\n")[0]) from None
     images, labels = torch.as_tensor(found.data), torch.as_tensor(found.labels).long()
-    return Source(labels, images.__getitem__, tuple(map(str, range(10))))
+    return Source(labels, images.__getitem__, DIGITS)
 
 
 def _pictures(part: pictures.Pictures, image_size: int) -> Source:

@@ -1,28 +1,40 @@
 """Two runs, table by table: which values are the same, which differ no more than chance explains, and which differ.
 
-On one machine a run repeats itself to the byte. On another one sums round differently, training carries that on, and no
-digit is safe: there, two numbers agree if they differ by no more than `tolerances` allows. Text, such as a verdict,
-agrees if it is the same. What a table's columns mean stands in its record. If neither run has one, as the tables of
-older runs, the columns of text that lead a table are its keys, and numbers without interval may differ by a tenth.
+On one machine a run repeats itself to the byte. On another one, two numbers agree if they differ by no more than
+`tolerances` allows, and text if it is the same. What a table's columns mean stands in its record.
 """
 
+import csv
 import math
-from collections import Counter
-from collections.abc import Iterable
-from contextlib import ExitStack
+import re
+import subprocess
+import tempfile
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from itertools import takewhile
+from io import BytesIO
+from itertools import count
 from pathlib import Path
 
-from jsigr_lib.method.errors import InputError, printable
-from jsigr_lib.records.record import parts
-from jsigr_lib.records.results import TextTable, files, look_the_same, made_of, published_run, read_table
+from jsigr_lib.method.errors import InputError, printable, shown
+from jsigr_lib.records import embedding
+from jsigr_lib.records.record import git, load_manifest, parts
 from jsigr_lib.records.tolerances import COMMON, DEFAULT, RETOLD, Columns, Row, intervals, judged, number, same
+from jsigr_lib.store.paths import ROOT
 
+LARGEST_TABLE = 50_000_000  # bytes
 DECISIONS = ("verdict", "holds", "outcome", "better")  # columns of what a reader looks for first
-UNDECLARED = dict.fromkeys(("evidence", "measure", "p", "raised by", "threats", "defences"), RETOLD)
-"""What is not compared in the tables of older runs, unless it leads them."""
 WIDTHS = (22, 60, 28, 20, 20, 10, 10)  # of the columns that `lines` shows
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A CSV file as text: whether two values are the same is not left to how a number is read."""
+
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
@@ -45,9 +57,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` found. `unpaired` names tables, columns, rows and figures that only one run has, `changed` the
-    tables of different bytes; `figures` counts those in both and, of them, those that look the same; `made` says
-    whether profile, code, packages and machine were the same, None if it is not known."""
+    """`unpaired` names what only one run has, `changed` the tables of different bytes; `figures` counts those in both
+    and, of them, those that look the same; `made` says what was the same of profile, code, packages and machine, None
+    if it is not known."""
 
     tables: int
     values: int
@@ -100,12 +112,10 @@ def compare(a: Path, b: Path, *, only: Iterable[str] | None = None) -> Compariso
 def compare_tables(
     name: str, a: TextTable, b: TextTable, *, columns: Columns | None = None
 ) -> tuple[list[Difference], list[str], int]:
-    """The differences of two tables, what only one has, and how many values both have.
-
-    Rows are paired by their keys, in any order; those of equal keys, or of none, in the order they stand in.
-    """
+    """The differences of two tables, what only one has, and how many values both have. Rows are paired by their keys;
+    those of equal keys, or of none, in the order they stand in."""
     extra, shared = _paired(f"{name}: column", a.columns, b.columns)
-    columns = columns or _guessed(a, b)
+    columns = columns or Columns()
     keys, tolerances = [key for key in columns.keys if key in shared], {**COMMON, **columns.tolerances}
     values = [column for column in shared if column not in keys and tolerances.get(column, DEFAULT) is not RETOLD]
     rows = _by(keys, a), _by(keys, b)
@@ -128,16 +138,8 @@ def _declared(*paths: Path) -> Columns | None:
     return next((record.columns for record in records if record and record.columns), None)
 
 
-def _guessed(a: TextTable, b: TextTable) -> Columns:
-    """What tables are taken to say if they declare nothing."""
-    numbers = {column for row in (*a.rows, *b.rows) for column in row if not math.isnan(number(row[column]))}
-    one, other = (takewhile(lambda column: column not in {*numbers, *DECISIONS}, table.columns) for table in (a, b))
-    return Columns(keys=sorted({*one} & {*other}, key=a.columns.index), tolerances=UNDECLARED)
-
-
 def lines(found: Comparison, a: str, b: str, *, limit: int = 20) -> list[str]:
-    """What a person wants to know: the counts, what only one run has, the worst differences, and, in the last line,
-    whether the runs agree; printable, whatever the tables hold."""
+    """The counts, what only one run has, the worst differences and, in the last line, whether the runs agree."""
     beyond, equal = found.beyond, found.values - len(found.differences)
     within = len(found.differences) - len(beyond)
     said = [f"A  {a}", f"B  {b}"]
@@ -152,11 +154,11 @@ def lines(found: Comparison, a: str, b: str, *, limit: int = 20) -> list[str]:
         said.append(f"figures: {found.figures[0]}, of which {found.figures[1]} look the same")
     said += found.unpaired
     if beyond:
-        shown = _foremost(beyond, limit)
-        cells = [("table", "row", "column", "A", "B", "apart", "allowed"), *map(_cells, shown)]
+        first = _foremost(beyond, limit)
+        cells = [("table", "row", "column", "A", "B", "apart", "allowed"), *map(_cells, first)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         said += ["", *("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)]
-        said += [f"and {len(beyond) - len(shown):,} more"] * (len(beyond) > len(shown)) + [""]
+        said += [f"and {len(beyond) - len(first):,} more"] * (len(beyond) > len(first)) + [""]
     if all(found.made.values()) and found.changed:
         said.append(f"other bytes in {', '.join(found.changed)}: on one machine that should not happen")
     return list(map(printable, (*said, conclusion(found, a, b))))
@@ -168,15 +170,13 @@ def conclusion(found: Comparison, a: str, b: str) -> str:
         return f"{a} and {b} are the same: equal bytes in every table"
     if found.agrees:
         return f"{a} agrees with {b}: {len(found.differences):,} values of {found.values:,} differ, within tolerance"
-    verdicts = [one for one in found.beyond if one.column == "verdict"]
-    reasons = [f"verdict of {one.row}: {one.a} in A, {one.b} in B" for one in verdicts]
-    other = len(found.beyond) - len(verdicts)
-    if other and verdicts:
+    reasons = [f"verdict of {one.row}: {one.a} in A, {one.b} in B" for one in found.beyond if one.column == "verdict"]
+    other = len(found.beyond) - len(reasons)
+    if other and reasons:
         reasons.append(f"{other:,} other values of {found.values:,} beyond tolerance")
     elif other:
         reasons.append(f"{other:,} of {found.values:,} values beyond tolerance, none of them a claim's verdict")
-    if found.unpaired:
-        reasons.append("results that only one has")
+    reasons += ["results that only one has"] * bool(found.unpaired)
     return f"{a} does not agree with {b}: {'; '.join(reasons)}"
 
 
@@ -198,31 +198,23 @@ def against_published(figures: Path, profile: str, *, replaced: Path, only: Iter
 
 def _foremost(differences: list[Difference], limit: int) -> list[Difference]:
     """The first ones, at most three of a table's column: one change may move all of it, and there are others to see."""
-    seen: Counter[tuple[str, str]] = Counter()
-    kept = []
-    for one in differences:
-        seen[one.table, one.column] += 1
-        kept += [one] * (seen[one.table, one.column] <= 3)
-    return kept[:limit]
+    seen: dict[tuple[str, str], count] = defaultdict(count)
+    return [one for one in differences if next(seen[one.table, one.column]) < 3][:limit]
 
 
 def _cells(one: Difference) -> tuple[str, ...]:
     """A difference as the cells of a table for people."""
-    numbers = one.allowed is not None
-    apart = f"{abs(number(one.a) - number(one.b)):.4g}" if numbers else ""
-    cells = (one.table, one.row, one.column, one.a, one.b, apart, f"{one.allowed:.2g}" if numbers else "equal")
-    return tuple(map(_shortened, cells, WIDTHS))
+    apart, allowed = "", "equal"
+    if one.allowed is not None:
+        apart, allowed = f"{abs(number(one.a) - number(one.b)):.4g}", f"{one.allowed:.2g}"
+    return tuple(map(_shortened, (one.table, one.row, one.column, one.a, one.b, apart, allowed), WIDTHS))
 
 
 def _by(keys: list[str], table: TextTable) -> dict[tuple, Row]:
     """Rows by their keys and, as these may be equal, a count."""
-    seen: Counter[tuple] = Counter()
-    found = {}
-    for row in table.rows:
-        key = tuple(row[column] for column in keys)
-        found[*key, seen[key]] = row
-        seen[key] += 1
-    return found
+    seen: dict[tuple, count] = defaultdict(count)
+    named = ((tuple(row[column] for column in keys), row) for row in table.rows)
+    return {(*key, next(seen[key])): row for key, row in named}
 
 
 def _labels(rows: Iterable[tuple], keys: int) -> dict[tuple, str]:
@@ -248,3 +240,82 @@ def _paired(what: str, a: Iterable, b: Iterable, labels: dict | None = None) -> 
 def _shortened(text: str, width: int) -> str:
     """Both ends, as rows often differ in the last of their keys."""
     return text if len(text) <= width else f"{text[: width // 2]}…{text[width // 2 + 1 - width :]}"
+
+
+# result folders: figures/<profile> of a run, wherever it lies
+
+
+def read_table(path: Path) -> TextTable:
+    """Raises InputError unless the file is a whole table: each row as long as the header."""
+    try:
+        if (size := path.stat().st_size) > LARGEST_TABLE:
+            raise ValueError(f"{size:,} bytes")
+        with open(path, encoding="utf-8", newline="") as file:
+            header, *rows = list(csv.reader(file, strict=True)) or [[]]
+        if len(set(header)) < len(header) or not header:
+            raise ValueError("no header, or one with two equal names")
+        for i, row in enumerate(rows, 1):
+            if len(row) != len(header):
+                raise ValueError(f"row {i} has {len(row)} values, not {len(header)}")
+    except (OSError, ValueError, csv.Error) as error:
+        accepted = f"CSV in UTF-8, rows as long as the header, at most {LARGEST_TABLE:,} bytes"
+        raise InputError(f"{path} is no table ({error}); accepted: {accepted}") from None
+    return TextTable(tuple(header), tuple(dict(zip(header, row, strict=True)) for row in rows))
+
+
+def files(folder: Path, suffix: str) -> dict[str, Path]:
+    """Name -> path of the files of one kind, in order."""
+    return {path.stem: path for path in sorted(folder.glob(f"*.{suffix}")) if path.is_file()}
+
+
+def find_results(path: Path, profile: str | None = None) -> Path:
+    """The folder of tables that `path` is or, as figures/<profile>, holds. Raises InputError unless there is one."""
+    if files(path, "csv"):
+        return path
+    holding = {folder.name: folder for folder in sorted((path / "figures").glob("*")) if files(folder, "csv")}
+    if profile in holding or (not profile and len(holding) == 1):
+        return holding[profile or next(iter(holding))]
+    if holding:
+        raise InputError(f"{path} and profile = {shown(profile)}; accepted: one of {', '.join(holding)} as its profile")
+    what = "is no folder" if not path.is_dir() else "holds no tables"
+    raise InputError(f"{path} {what}; accepted: a folder with CSV files, or with some in figures/<profile>")
+
+
+@contextmanager
+def published_run(profile: str, root: Path = ROOT) -> Iterator[tuple[Path, str]]:
+    """A copy of a profile's published results, those of the last commit, and their name. Raises InputError where there
+    are none, or no git."""
+    folder = f"figures/{profile}"
+    try:
+        commit = git(root, "--literal-pathspecs", "log", "-1", "--format=%h", "HEAD", "--", folder).decode().strip()
+        content = git(root, "archive", "--format=zip", "HEAD", folder) if commit else b""
+    except (OSError, subprocess.SubprocessError) as error:
+        said = " ".join((getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace").split())
+        raise InputError(f"no published run is known here ({said}); accepted: a folder to compare with") from None
+    if not commit:
+        raise InputError(f"no run of profile {shown(profile)} is published; accepted: a folder to compare with")
+    with tempfile.TemporaryDirectory() as copy:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
+            archive.extractall(copy)
+        yield Path(copy) / folder, f"the published {profile} run (commit {commit})"
+
+
+def made_of(folder: Path) -> dict[str, object]:
+    """The profile that a folder, staged or not, is named after, and what manifest.json says of code, packages and
+    machine; None for what is unknown."""
+    manifest, place = load_manifest(folder), folder.resolve()
+    named = place.parent.name == "figures"
+    return {
+        "profile": re.sub(r"^\.(.+)\.\d+\.staged$", r"\1", place.name) if named else None,
+        "code": manifest.code and manifest.code.sources,
+        "packages": manifest.environment and manifest.environment.packages,
+        "machine": manifest.run.get("machine"),
+    }
+
+
+def look_the_same(a: Path, b: Path) -> bool:
+    """Whether two PNG files show the same, whatever they say of their origin."""
+    try:
+        return embedding.extract(a.read_bytes()).content == embedding.extract(b.read_bytes()).content
+    except InputError:  # not whole
+        return a.read_bytes() == b.read_bytes()

@@ -1,7 +1,7 @@
 """Folders that are replaced together or not at all, by one process at a time.
 
-They are filled beside their places. Then one empty file appears, the journal: that is the moment of publication. What
-follows, two renames for each folder, is finished by whoever comes next if this process is killed.
+They are filled beside their places. Then one empty file appears, the journal: that is the moment of publication. The
+two renames for each folder that follow are finished by whoever comes next if this process is killed.
 """
 
 import os
@@ -39,9 +39,8 @@ def writable(folder: Path) -> None:
 
 @contextmanager
 def sole_run(out: Path) -> Iterator[None]:
-    """No other run publishes below `out` meanwhile, and what a killed run had begun to publish there is finished. The
-    system gives the lock back when its holder ends, however it ends. Raises InputError at once if another run holds it.
-    """
+    """No other run publishes below `out` meanwhile, and what a killed run had begun to publish there is finished.
+    Raises InputError at once if another run holds the lock."""
     path, holder = out / "figures" / ".lock", ""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
@@ -50,9 +49,8 @@ def sole_run(out: Path) -> Iterator[None]:
     except Timeout:
         with suppress(OSError):
             holder = path.read_text()
-        raise InputError(
-            f"out = {out} is in use by {holder or 'another run'}; accepted: another --out, or this one after that run"
-        ) from None
+        used = f"out = {out} is in use by {holder or 'another run'}"
+        raise InputError(f"{used}; accepted: another --out, or this one after that run") from None
     try:
         with suppress(OSError):  # Windows locks a file against its own process, too
             path.write_text(f"process {os.getpid()} on {platform.node()} since {time.strftime('%H:%M:%S')}")

@@ -1,9 +1,7 @@
-"""Who made a file, and from what: a record for each figure and table, kept wherever the file goes.
+"""Who made a file, and from what: a record for each figure and table, in the picture itself and in <name>.json.
 
-A record stands inside every PNG and SVG (see `embedding`), and in <name>.json beside the files, as CSV and Markdown can
-carry none. Nothing in it depends on when or where a file was made, so equal runs leave equal files: times are in the
-run's manifest.json. What a record says of the run is handed in as a `Context`. Code, software and notebook cell are
-found out here.
+Nothing in a record depends on when or where a file was made, so equal runs leave equal files: times are in the run's
+manifest.json.
 """
 
 import hashlib
@@ -14,6 +12,7 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -41,14 +40,9 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{16}$")]
 
 @dataclass(frozen=True)
 class Context:
-    """What the maker of a file knows of its run.
-
-    folder: where the file goes.
-    runs: where the artefacts are.
-    changed: the fields that differ from the shipped profile of that name, with both values; None if none ships.
-    reads: the artefacts that were read, digest -> kind.
-    tables: the tables of other runs that were read, name -> hash.
-    """
+    """What the maker of a file knows of its run. `changed` names the fields that differ from the shipped profile of
+    that name, None if none ships. `reads` are the artefacts that were read, digest -> kind, and `tables` those of other
+    runs, name -> hash."""
 
     folder: Path
     runs: Path
@@ -87,22 +81,16 @@ class NotebookCell(Facts):
     id: str | None = None
 
 
-class Change(Facts):
-    value: Any
-    default: Any
-
-
 class Record(Facts):
     """All that is said of a figure or table. `choices` are the deviations behind a figure, `artefacts` the digests of
-    what was read before it was saved, by kind; `root` is one hash over all of them and their contents. `changed` and
-    `tables` are as in `Context`."""
+    what was read before it was saved, by kind; `root` is one hash over all of them and their contents."""
 
     name: str
     kind: str
     alt: str
     choices: dict[str, str]
     profile: dict[str, Any]
-    changed: dict[str, Change] | None
+    changed: dict[str, dict[str, Any]] | None
     seeds: dict[str, int | list[int]]
     data: dict[str, str]
     artefacts: dict[Word, list[Digest]]
@@ -114,8 +102,7 @@ class Record(Facts):
 
 
 class Part(Record):
-    """A record as <name>.json holds it: with the hashes of the files that it is about, and of what they show, and with
-    what a table says of its columns."""
+    """A record as <name>.json holds it: with the hashes of the files and of what they show."""
 
     sha256: dict[Word, str]
     content: dict[Word, str]
@@ -123,14 +110,14 @@ class Part(Record):
 
 
 class Manifest(Facts):
-    """What a run says of its files: see `write_manifest`."""
+    """What a run says of itself, and the hashes of its files, its executed notebooks and the artefacts that it read."""
 
     run: dict[str, Any] = Field(default_factory=dict)
     code: Code | None = None
     environment: Environment | None = None
     notebooks: dict[str, list[str]] = Field(default_factory=dict)  # when each was started and finished
     sha256: dict[str, str] = Field(default_factory=dict)
-    executed: dict[str, str] = Field(default_factory=dict)  # the notebooks' hashes
+    executed: dict[str, str] = Field(default_factory=dict)
     artefacts: dict[str, str | None] = Field(default_factory=dict)
 
 
@@ -144,10 +131,8 @@ def save(
     choices: dict[str, str] | None = None,
     columns: Columns | None = None,
 ) -> dict[str, bytes]:
-    """Write <name>.<suffix> for each of `files`, and what made them into <name>.json; returns the files as written.
-
-    A figure and a table may share a name and hence the JSON file, where each has its own part.
-    """
+    """Write <name>.<suffix> for each of `files`, and what made them into <name>.json, where a figure and a table of
+    that name have their own parts; returns the files as written."""
     file_name(f"name of a {kind}", name)
     record = _record(context, name=name, kind=kind, alt=alt, choices=choices or {})
     if kind == "figure":
@@ -157,11 +142,10 @@ def save(
         (context.folder / f"{name}.{suffix}").write_bytes(content)
     drawn = {suffix: embedding.extract(content).content for suffix, content in files.items() if kind == "figure"}
     hashes = {suffix: sha256(content) for suffix, content in files.items()}
-    sidecar = context.folder / f"{name}.json"
     part = Part(**record.model_dump(), sha256=hashes, content=drawn, columns=columns)
-    both = {**parts(sidecar), kind: part}
-    content = {kind: both[kind].model_dump(mode="json") for kind in sorted(both)}
-    sidecar.write_text(json.dumps(content, indent=1) + "\n")
+    sidecar = context.folder / f"{name}.json"
+    both = sorted({**parts(sidecar), kind: part}.items())
+    sidecar.write_text(json.dumps({kind: one.model_dump(mode="json") for kind, one in both}, indent=1) + "\n")
     return files
 
 
@@ -188,7 +172,7 @@ def parts(sidecar: Path) -> dict[str, Part]:
     try:
         found = _json(sidecar)
         return {kind: Part(**found[kind]) for kind in ("figure", "table") if kind in found}
-    except (OSError, TypeError, ValueError):
+    except (OSError, TypeError, ValueError, RecursionError):
         return {}
 
 
@@ -221,9 +205,7 @@ def _header_sha256(path: Path, changed: int) -> str:
 def write_manifest(
     figures: Path, executed: Path, run: dict[str, Any], times: dict[str, list[str]], store: Store
 ) -> None:
-    """Write manifest.json: the hash of every file and executed notebook, the run's own account of itself, when each
-    notebook was executed, and the hash of every artefact that a record names. What an earlier run left in the folder
-    keeps its times and hashes."""
+    """Write manifest.json. What an earlier run left in the folder keeps its times and hashes."""
     before, artefacts = load_manifest(figures), {}
     for part in (part for sidecar in figures.glob("*.json") for part in parts(sidecar).values()):
         for kind, digests in part.artefacts.items():
@@ -248,24 +230,25 @@ def load_manifest(figures: Path) -> Manifest:
     """The manifest of a folder; an empty one if the folder has none."""
     try:
         return Manifest(**_json(figures / MANIFEST))
-    except (OSError, ValueError):
+    except (OSError, TypeError, ValueError, RecursionError):
         return Manifest()
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """Raises OSError or ValueError for whatever is no object, or too long to be one of ours."""
-    if not path.is_file():
+def _json(path: Path) -> Any:
+    if not path.is_file():  # a pipe would block us
         raise FileNotFoundError(path)
-    with open(path, "rb") as file:
-        return embedding.parse(file.read(embedding.LONGEST + 1))
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @cache
 def running_code() -> Code:
-    """The library that this process runs."""
-    commit = _git("rev-parse", "HEAD")
-    status = _git("status", "--porcelain", "--", *SOURCES) if commit else None
-    modified = None if status is None else bool(status)
+    """The library that this process runs. No commit is known without git, or where the package lies in a repository
+    that is not its own."""
+    commit = modified = None
+    if (ROOT / ".git").exists():
+        with suppress(OSError, subprocess.SubprocessError):
+            commit = git(ROOT, "rev-parse", "HEAD").decode().strip()
+            modified = bool(git(ROOT, "status", "--porcelain", "--", *SOURCES))
     return Code(version=jsigr_lib.__version__, commit=commit, modified=modified, sources=sources_sha256())
 
 
@@ -276,36 +259,26 @@ def sources_sha256() -> str:
     return sha256("".join(lines).encode())
 
 
-def _git(*arguments: str) -> str | None:
-    """What git says of the repository; None without git, or if the package lies in a repository that is not its own."""
-    variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-    options = {"cwd": ROOT, "env": {**variables, "GIT_OPTIONAL_LOCKS": "0"}, "timeout": 30, "check": True}
-    try:
-        top, said = (
-            subprocess.run(["git", *command], capture_output=True, text=True, **options).stdout.strip()
-            for command in (("rev-parse", "--show-toplevel"), arguments)
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return said if Path(top).resolve() == ROOT else None
+def git(root: Path, *arguments: str) -> bytes:
+    """What git says of the repository at `root`. Raises OSError or SubprocessError."""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}  # as a hook has them
+    variables["GIT_OPTIONAL_LOCKS"] = "0"
+    command = ["git", "-C", root, *arguments]
+    return subprocess.run(command, capture_output=True, check=True, timeout=30, env=variables).stdout
 
 
 def environment(device: torch.device) -> Environment:
-    """Python, the machine, and the versions of all packages that the library asks for."""
     hardware = f"{machine(device)}, {torch.backends.cpu.get_cpu_capability()}, {platform.system()}"
     return Environment(python=platform.python_version(), machine=hardware, packages=_packages())
 
 
 @cache
 def _packages() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in sorted(_asked_for())}
-
-
-def _asked_for() -> set[str]:
-    """The packages that a run asks for: those of every extra but the developers'."""
+    """The versions of the packages that a run asks for: those of every extra but the developers'."""
     lines = importlib.metadata.requires("jsigr") or []
     found = (re.match(r"""([\w.-]+)(?:.*extra == ['"](\w+))?""", line).groups() for line in lines)
-    return {name for name, extra in found if extra not in ("dev", "bench") and name != "jsigr"}
+    names = {name for name, extra in found if extra not in ("dev", "bench") and name != "jsigr"}
+    return {name: importlib.metadata.version(name) for name in sorted(names)}
 
 
 def running_cell() -> NotebookCell | None:

@@ -1,8 +1,7 @@
 """How far two values of one row and column may lie apart if two machines made them.
 
-Most numbers stand beside their interval, which says how sure they are. For the others, whoever makes a table declares a
-tolerance, column by column, and which columns name its rows. The declaration goes into the table's record, where
-`comparison` finds it.
+Most numbers stand beside their interval. For the others, whoever makes a table declares a tolerance, column by column,
+and which columns name its rows. The declaration goes into the table's record, where `comparison` finds it.
 """
 
 import math
@@ -45,7 +44,7 @@ about as much of the mean itself where the images spread by half of it, as they 
 RETOLD = None
 
 COMMON = {"images": COUNT, "seeds": EXACT}  # in every table; how many images networks get right varies
-DEFAULT = Tolerance(relative=0.1)  # of what an older run did not declare, and of a broken interval
+DEFAULT = Tolerance(relative=0.1)  # of a table without a record, and of a broken interval
 ROUNDING = 1.5e-4  # tables are rounded to four digits, and the last may fall either way
 
 
@@ -61,11 +60,8 @@ def declared(table: pd.DataFrame) -> Columns:
     known = {*columns.keys, *columns.tolerances, *COMMON, *intervals(list(table))}
     for column in table:
         if column not in known and not table[column].map(str).map(number).isna().all():
-            raise InputError(
-                f"column {column!r} of a table has numbers without interval or tolerance; accepted: a column that is "
-                "declared by tolerances.declare(table, *keys, column=Tolerance(...)), or is followed by its bounds, "
-                "..._low and ..._high"
-            )
+            accepted = "one declared by tolerances.declare(table, *keys, column=Tolerance(...)) or followed by bounds"
+            raise InputError(f"column {column!r} has numbers without interval or tolerance; accepted: {accepted}")
     return columns
 
 
@@ -102,8 +98,7 @@ def _allowance(column: str, pair: tuple[Row, Row], bounds: dict[str, tuple[str, 
 
 
 def intervals(columns: list[str]) -> dict[str, tuple[str, str]]:
-    """Estimates and their bounds -> the columns of these: `low` and `high`, or `..._low` and `..._high`, that directly
-    follow the estimate."""
+    """Estimates and their bounds -> the columns of these, `..._low` and `..._high`, which follow the estimate."""
     found = {}
     for estimate, low, high in zip(columns, columns[1:], columns[2:], strict=False):
         if low.endswith("low") and high == f"{low.removesuffix('low')}high":

@@ -27,8 +27,8 @@ SHOWN = ("torch", "numpy", "scipy", "pandas", "matplotlib")  # of the packages
 
 @dataclass(frozen=True)
 class Trace:
-    """`source` is the file that held the record: this one, or a JSON file. `altered` says in words what changed since.
-    `twin` is a file of the same bytes that a run left here, `manifest` that run's, empty if there is none."""
+    """`source` is the file that held the record, `altered` says in words what changed since. `twin` is a file of the
+    same bytes that a run left here, `manifest` that run's, empty if there is none."""
 
     file: Path
     record: Record
@@ -53,15 +53,9 @@ class Trace:
         return {"all": len(names), "here": len(here), "others": others}
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "file": str(self.file),
-            "source": str(self.source),
-            "altered": self.altered,
-            "twin": str(self.twin) if self.twin else None,
-            "times": self.times,
-            "artefacts": self.artefacts,
-            "record": self.record.model_dump(mode="json"),
-        }
+        said = {"file": str(self.file), "source": str(self.source), "altered": self.altered}
+        said |= {"twin": self.twin and str(self.twin), "times": self.times, "artefacts": self.artefacts}
+        return {**said, "record": self.record.model_dump(mode="json")}
 
 
 def trace(file: Path) -> Trace:
@@ -69,8 +63,8 @@ def trace(file: Path) -> Trace:
     content = _content(file)
     drawing, carried = _carried(file, content)
     sha, beside = record.sha256(content), file.with_suffix(".json")
-    below = [sorted(folder.rglob("*.json")) for folder in (ROOT / "figures", RUNS)]
-    kept = [(path, part) for path in [beside, *below[0], *below[1]] for part in record.parts(path).values()]
+    below = (path for folder in (ROOT / "figures", RUNS) for path in sorted(folder.rglob("*.json")))
+    kept = [(path, part) for path in (beside, *below) for part in record.parts(path).values()]
     twin, manifest = _twin(sha, kept)
     if carried:
         changed = f"its {drawing.altered} is not the one that was saved" if drawing.altered else ""
@@ -90,9 +84,9 @@ def trace(file: Path) -> Trace:
 def _content(file: Path) -> bytes:
     if not file.is_file():
         raise InputError(f"{str(file)!r} is no file; accepted: a figure (PNG, SVG) or table (CSV, Markdown) of jsigr")
+    if file.stat().st_size > LARGEST:
+        raise InputError(f"{str(file)!r} has more than {LARGEST:,} bytes; accepted: a figure or table of jsigr")
     try:
-        if file.stat().st_size > LARGEST:
-            raise InputError(f"{str(file)!r} has more than {LARGEST:,} bytes; accepted: a figure or table of jsigr")
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"{str(file)!r} cannot be read ({error.strerror}); accepted: a readable file") from None
@@ -112,63 +106,51 @@ def _carried(file: Path, content: bytes) -> tuple[Drawing | None, Record | None]
 
 def _twin(sha: str, kept: list[tuple[Path, Part]]) -> tuple[Path | None, Manifest]:
     """The first file that a run left here with these bytes, and that run's manifest."""
-    places = (
-        path.with_suffix(f".{suffix}") for path, part in kept for suffix in part.sha256 if part.sha256[suffix] == sha
-    )
-    if not (twin := next(places, None)):
-        return None, Manifest()
-    manifest = record.load_manifest(twin.parent)
-    return twin, manifest if manifest.sha256.get(twin.name) == sha else Manifest()
-
-
-Rows = list[tuple[str, str]]
+    for path, part in kept:
+        for suffix in (suffix for suffix, one in part.sha256.items() if one == sha):
+            twin, manifest = path.with_suffix(f".{suffix}"), record.load_manifest(path.parent)
+            return twin, manifest if manifest.sha256.get(twin.name) == sha else Manifest()
+    return None, Manifest()
 
 
 def layout(found: Trace, *, width: int = 100) -> Text:
     """For a person: what it is, what it rests on, what ran. What is long is in the JSON form only."""
     text = Text()
-    for rows in (_subject(found), _settings(found), _origin(found)):
+    for rows in (_subject(found), _origin(found)):
         for label, value in rows:
-            lines = textwrap.wrap(_plain(value), max(width - COLUMN, 20), break_on_hyphens=False)
-            for start, line in zip([label, *[""] * len(lines)], lines, strict=False):
-                style = "bold red" if ALTERED in value else ""
-                text.append(f"{start:{COLUMN}}", "bold").append(f"{line}\n", style)
+            style = "bold red" if ALTERED in value else ""
+            for i, line in enumerate(textwrap.wrap(_plain(value), max(width - COLUMN, 20), break_on_hyphens=False)):
+                text.append(f"{'' if i else label:{COLUMN}}", "bold").append(f"{line}\n", style)
         text.append("\n")
     for line in found.record.cell.source.splitlines()[:LINES] if found.record.cell else ():
         text.append(f"{'':{COLUMN}}{_plain(line)}\n")
     return text
 
 
-def _subject(found: Trace) -> Rows:
-    r = found.record
+def _subject(found: Trace) -> list[tuple[str, str]]:
+    r, made = found.record, found.artefacts
     where = "inside the file" if found.source == found.file else f"in {_short(found.source)}"
     state = f"{ALTERED}: {found.altered}" if found.altered else "unchanged since it was saved"
     own = "" if found.twin or found.altered else ", by its own account"
+    changes = {
+        field: f"{_value(one.get('value'))} (it ships with {_value(one.get('default'))})"
+        for field, one in (r.changed or {}).items()
+    }
+    profile = "as it ships" if r.changed == {} else _listed(changes) or "a file of its own"
+    simple = {key: value for key, value in r.profile.items() if key != "name" and isinstance(value, (str, int, float))}
+    kinds = ", ".join(f"{len(digests)} {kind}" for kind, digests in r.artefacts.items())
+    here = "all" if made["here"] == made["all"] else made["here"] or "none"
+    others = ", unchanged" if made["here"] and made["others"] == 0 else ""
+    if made["others"]:
+        others = f", {made['others']} changed since"
     return [
         ("Table" if r.kind == "table" else "Figure", r.name),
         ("Record", f"{where}; {state}{own}"),
         ("Same as", _short(found.twin) if found.twin and found.twin != found.file else ""),
         ("Shows", r.alt),
         ("Choices", "; ".join(f"{number} {name}" for number, name in r.choices.items())),
-    ]
-
-
-def _settings(found: Trace) -> Rows:
-    r, made = found.record, found.artefacts
-    changes = {
-        field: f"{_value(one.value)} (it ships with {_value(one.default)})" for field, one in (r.changed or {}).items()
-    }
-    state = "as it ships" if r.changed == {} else _listed(changes) or "a file of its own"
-    simple = {field: value for field, value in r.profile.items() if isinstance(value, (str, int, float, bool))}
-    settings = _listed({field: value for field, value in simple.items() if field != "name"})
-    kinds = ", ".join(f"{len(digests)} {kind}" for kind, digests in r.artefacts.items())
-    here = "all" if made["here"] == made["all"] else made["here"] or "none"
-    others = {None: "", 0: ", unchanged" if made["here"] else ""}.get(
-        made["others"], f", {made['others']} changed since"
-    )
-    return [
-        ("Profile", f"{r.profile.get('name')}: {state}"),
-        ("Settings", f"{settings}; lists and defences with --json"),
+        ("Profile", f"{r.profile.get('name')}: {profile}"),
+        ("Settings", f"{_listed(simple)}; lists and defences with --json"),
         ("Seeds", _listed(r.seeds)),
         ("Data", _listed({what: value[:16] for what, value in r.data.items()})),
         ("Artefacts", f"{kinds}; {here} in runs/{others}"),
@@ -176,7 +158,7 @@ def _settings(found: Trace) -> Rows:
     ]
 
 
-def _origin(found: Trace) -> Rows:
+def _origin(found: Trace) -> list[tuple[str, str]]:
     code, where, cell = found.record.code, found.record.environment, found.record.cell
     tree = {None: "", True: ", tree modified", False: ", tree clean"}[code.modified]
     same = "the same as here" if code.sources == record.sources_sha256() else "another than here"

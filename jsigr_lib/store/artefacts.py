@@ -2,10 +2,8 @@
 
     runs/<kind>/<digest>.safetensors      tensors; spec, code and facts (seconds, versions) as JSON in the header
 
-The digest covers the spec's fields, the artefacts it needs, the code that makes it, and the releases of the libraries
-below that code (see `keys`).
-A file appears only when it is complete, so a second run is the resume, and nothing is ever unpickled. One that is found
-damaged when it is read is set aside as <digest>.damaged, so that the same holds for it.
+The digest covers the spec's fields, the artefacts it needs, and the code that makes it (see `keys`). A file appears
+only when it is complete, so a second run is the resume. A damaged one is set aside as <digest>.damaged.
 """
 
 import hashlib
@@ -16,10 +14,9 @@ import platform
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import contextmanager
 from functools import cache, cached_property
-from operator import methodcaller
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -65,9 +62,8 @@ class Spec(Keyed, BaseModel):
 
     @cached_property
     def digest(self) -> str:
-        fields = {
-            name: _plain(getattr(self, name)) for name, field in type(self).model_fields.items() if not field.exclude
-        }
+        kept = (name for name, field in type(self).model_fields.items() if not field.exclude)
+        fields = {name: _plain(getattr(self, name)) for name in kept}
         content = {"kind": self.kind, "fields": fields, "needs": [need.digest for need in self.needs()]}
         content |= {"code": self.code.digest, "libraries": self.code.libraries}
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
@@ -106,11 +102,9 @@ def within(value: Any, path: str = "") -> dict[str, Spec]:
 
 def _plain(value: Any) -> Any:
     """A field as JSON: a spec inside a spec counts by its own digest."""
-    if isinstance(value, Spec):
-        return value.digest
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    return value
+    return value.digest if isinstance(value, Spec) else value
 
 
 WORKER_KILLED = "a worker process was killed, perhaps for want of memory, of which --jobs 1 needs least"
@@ -119,13 +113,8 @@ Progress = Callable[[Spec, float, float], None]
 
 
 class Store:
-    """A folder of artefacts. `get` loads or makes one, `make` many, in parallel.
-
-    Args:
-        root: the folder.
-        device: where artefacts are computed.
-        jobs: processes at a time; on the CPU each has one thread, so that their number changes no result.
-    """
+    """A folder of artefacts, which are computed on `device`. `get` loads or makes one, `make` many, in `jobs` processes
+    at a time. On the CPU each process has one thread, so that their number changes no result."""
 
     def __init__(self, root: Path, device: torch.device | str = "cpu", jobs: int = 1):
         self.root, self.device, self.jobs = Path(root), torch.device(device), jobs
@@ -150,7 +139,7 @@ class Store:
 
     def get(self, spec: Spec) -> Artefact:
         if spec not in self:
-            self.save(spec, *_compute(spec, self))
+            self.save(*_compute(spec, self))
         self.reads[spec.digest] = spec.kind
         return read(self.path(spec))
 
@@ -160,68 +149,54 @@ class Store:
 
     def missing(self, specs: Iterable[Spec]) -> list[list[Spec]]:
         """What has to be made for `specs`, in waves: each wave needs only what the ones before it make."""
-        waves: list[list[Spec]] = []
-        placed: dict[str, int] = {}
+        found: dict[str, tuple[int, Spec]] = {}
 
-        def place(spec: Spec) -> int:
-            """Wave of `spec`, -1 if it exists."""
-            if spec.digest not in placed:
-                placed[spec.digest] = -1
-                if spec not in self:
-                    wave = 1 + max((place(need) for need in spec.needs()), default=-1)
-                    placed[spec.digest] = wave
-                    waves.extend([] for _ in range(wave + 1 - len(waves)))
-                    waves[wave].append(spec)
-            return placed[spec.digest]
+        def wave(spec: Spec) -> int:
+            """The number of its wave, 0 if it exists."""
+            if spec.digest not in found:
+                found[spec.digest] = 0 if spec in self else 1 + max(map(wave, spec.needs()), default=0), spec
+            return found[spec.digest][0]
 
-        for spec in specs:
-            place(spec)
-        return [sorted(wave, key=lambda spec: (-spec.work(), spec.digest)) for wave in waves]
+        last = max(map(wave, specs), default=0)
+        order = sorted(found.values(), key=lambda entry: (-entry[1].work(), entry[1].digest))
+        return [[spec for number, spec in order if number == one] for one in range(1, last + 1)]
 
     def make(
         self, specs: Iterable[Spec], progress: Progress | None = None, *, cost: Callable[[Spec], float] | None = None
     ) -> None:
         """Compute whatever is missing of `specs` and of what they need, the largest first; `progress` counts by `cost`,
         which is the work by default."""
-        waves, cost = self.missing(specs), cost or methodcaller("work")
+        waves, cost = self.missing(specs), cost or (lambda spec: spec.work())
         total = sum(cost(spec) for wave in waves for spec in wave)
-        done, finished = 0.0, False
+        done, kill = 0.0, True
         try:
             for wave in waves:
-                for spec, (tensors, facts) in self._map(wave):
+                for spec, tensors, facts in self._map(wave):
                     self.save(spec, tensors, facts)
                     done += cost(spec)
                     if progress:
                         progress(spec, done, total)
-            finished = True
+            kill = False
         except TerminatedWorkerError:
             raise RuntimeError(WORKER_KILLED) from None
         finally:
             if any(self.in_parallel(wave) for wave in waves):
                 # idle workers would keep their memory for minutes, and busy ones compute for a run that has failed
-                get_reusable_executor(reuse=True, kill_workers=not finished).shutdown(kill_workers=not finished)
+                get_reusable_executor(reuse=True, kill_workers=kill).shutdown(kill_workers=kill)
 
     def in_parallel(self, wave: list[Spec]) -> bool:
         """Whether a wave is computed by worker processes."""
         return self.jobs > 1 and len(wave) > 1 and self.device.type == "cpu"
 
-    def _map(self, wave: list[Spec]) -> Iterator[tuple[Spec, tuple[dict, dict]]]:
+    def _map(self, wave: list[Spec]) -> Iterable[tuple[Spec, dict, dict]]:
         if not self.in_parallel(wave):
-            yield from ((spec, _compute(spec, self)) for spec in wave)
-            return
+            return (_compute(spec, self) for spec in wave)
         options = {"return_as": "generator_unordered", "batch_size": 1, "initializer": _end_with_parent}
-        parallel = joblib.Parallel(n_jobs=self.jobs, **options)
-        tasks = (joblib.delayed(_indexed)(i, spec, self) for i, spec in enumerate(wave))
-        yield from ((wave[i], result) for i, result in parallel(tasks))
-
-
-def _indexed(i: int, spec: Spec, store: Store) -> tuple[int, tuple[dict, dict]]:
-    return i, _compute(spec, store)
+        return joblib.Parallel(n_jobs=self.jobs, **options)(joblib.delayed(_compute)(spec, self) for spec in wave)
 
 
 def _end_with_parent() -> None:
-    """End this worker, also an idle one, soon after the process that started it: if that was killed, nobody waits for
-    what it computes."""
+    """End this worker soon after the process that started it, even if that was killed."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:
@@ -233,7 +208,7 @@ def _end_with_parent() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-def _compute(spec: Spec, store: Store) -> tuple[dict[str, Tensor], dict]:
+def _compute(spec: Spec, store: Store) -> tuple[Spec, dict[str, Tensor], dict]:
     start, busy = time.perf_counter(), time.process_time()
     try:
         with one_thread():
@@ -242,10 +217,10 @@ def _compute(spec: Spec, store: Store) -> tuple[dict[str, Tensor], dict]:
         if spec not in store:
             raise
         made = read(store.path(spec))  # by another run, just before this one would have read its checkpoint
-        return made.tensors, made.facts
-    measured = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
-    measured |= {"torch": torch.__version__, "machine": machine(store.device)}
-    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, {**facts, **measured}
+        return spec, made.tensors, made.facts
+    facts = {**facts, "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
+    facts |= {"torch": torch.__version__, "machine": machine(store.device)}
+    return spec, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, facts
 
 
 @contextmanager

@@ -70,8 +70,8 @@ def test_changed_fields_stand_beside_the_shipped_ones(desk, tmp_path):
     tabulate(desk)
     changed = parts(desk.out / "both.json")["table"].changed
     shipped = Study("smoke").profile
-    assert changed["epochs"].value == 1 and changed["epochs"].default == shipped.epochs
-    assert changed["widths.mlp"].value == 32 and changed["widths.mlp"].default == shipped.widths.get("mlp")
+    assert changed["epochs"] == {"value": 1, "default": shipped.epochs}
+    assert changed["widths.mlp"] == {"value": 32, "default": shipped.widths.get("mlp")}
     assert "learning_rate" not in changed and "data_root" not in changed
     as_shipped = Study("smoke", out=tmp_path / "shipped")
     tabulate(as_shipped)
