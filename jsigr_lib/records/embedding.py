@@ -25,6 +25,7 @@ KEY = "jsigr"
 OPEN, CLOSE = b'<jsigr:record xmlns:jsigr="urn:jsigr:record">', b"</jsigr:record>"
 DAMAGED = "it is a truncated, animated or damaged PNG, or its texts are too large"
 LONGEST = 2**20  # bytes of a record, as Pillow unpacks no longer text
+DEEPEST = 20  # levels of JSON
 LARGEST = 20_000_000  # pixels
 
 
@@ -74,12 +75,17 @@ def is_svg(content: bytes) -> bool:
 def parse(text: bytes) -> dict[str, Any]:
     """A JSON object from outside. Raises InputError if it is none, or too long or too deep to handle."""
     try:
-        value = json.loads(text.decode("utf-8")) if len(text) <= LONGEST else None
+        value = json.loads(text.decode("utf-8"), parse_constant=str) if len(text) <= LONGEST else None
+        if not isinstance(value, dict) or _depth(value) > DEEPEST:
+            raise ValueError
     except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise InputError("its record is damaged or too large")
+        raise InputError("its record is damaged or too large") from None
     return value
+
+
+def _depth(value: Any) -> int:
+    inside = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + max(map(_depth, inside), default=0)
 
 
 def _text(value: Any) -> bytes:

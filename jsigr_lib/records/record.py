@@ -237,7 +237,8 @@ def load_manifest(figures: Path) -> Manifest:
 def _json(path: Path) -> Any:
     if not path.is_file():  # a pipe would block us
         raise FileNotFoundError(path)
-    return json.loads(path.read_text(encoding="utf-8"))
+    with open(path, "rb") as file:
+        return embedding.parse(file.read(embedding.LONGEST + 1))
 
 
 @cache
