@@ -1,7 +1,5 @@
-"""One training loop for every defence: AdamW on mini-batches, whose state is saved after each epoch.
-
-Returns a history and prints nothing. Killing it loses at most the epoch in progress.
-"""
+"""One training loop for every defence: AdamW on mini-batches, whose state is saved after each epoch: killing it
+loses at most the epoch in progress."""
 
 import math
 from pathlib import Path
@@ -85,8 +83,7 @@ def _shift_and_flip(x: Tensor, guide: Tensor | None, generator: torch.Generator)
     top, left = torch.randint(0, 9, (2,), generator=generator).tolist()
     joined = F.pad(joined, (4, 4, 4, 4))[..., top : top + height, left : left + width]
     mirror = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)[:, None, None, None]
-    joined = torch.where(mirror, joined.flip(3), joined)
-    channels = x.shape[1]
+    joined, channels = torch.where(mirror, joined.flip(3), joined), x.shape[1]
     moved = joined[:, :channels].contiguous(memory_format=torch.channels_last)
     return moved, None if guide is None else joined[:, channels:]
 

@@ -117,12 +117,9 @@ def _transferred(study: Study, architecture: str, networks: list[Training]) -> l
         if source == attack_sources(study, architecture)[0]:
             grid.append((p.transfer_attacks[0], p.eps_l2, "l2"))
         for attack, eps, norm in grid if others else []:
-            what = _what(
-                "transfer", eps, source=source.architecture, source_defence=source.defence, attack=attack, norm=norm
-            )
-            cells.append(
-                (what, [transferred(study, one, source.networks, eps, attack=attack, norm=norm) for one in others])
-            )
+            where = {"source": source.architecture, "source_defence": source.defence, "attack": attack, "norm": norm}
+            outcomes = [transferred(study, one, source.networks, eps, attack=attack, norm=norm) for one in others]
+            cells.append((_what("transfer", eps, **where), outcomes))
     return cells
 
 
@@ -130,11 +127,9 @@ def headline_cells(study: Study) -> list[Cell]:
     """Clean, and the headline attack and budget from every undefended surrogate."""
     p, cells = study.profile, []
     for (architecture, defence), networks in study.targets().items():
-        what = {"architecture": architecture, "defence": defence}
-        clean, outcomes = _clean(networks)
-        cells.append(Cell({**what, **clean}, outcomes))
+        asked = [_clean(networks)]
         for name in sources_of(study, architecture):
-            transfer = _what("transfer", p.eps, source=name, source_defence="standard", attack=p.transfer_attacks[0])
-            outcomes = [transferred(study, network, study.surrogate(name), p.eps) for network in networks]
-            cells.append(Cell({**what, **transfer}, outcomes))
+            what = _what("transfer", p.eps, source=name, source_defence="standard", attack=p.transfer_attacks[0])
+            asked.append((what, [transferred(study, network, study.surrogate(name), p.eps) for network in networks]))
+        cells += [Cell({"architecture": architecture, "defence": defence, **what}, of) for what, of in asked]
     return cells

@@ -18,14 +18,8 @@ from jsigr_lib.networks import models
 from jsigr_lib.store import toml
 from jsigr_lib.store.paths import PROFILES
 
-TITLES = {
-    "fashion-mnist": "Fashion-MNIST",
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "svhn": "SVHN",
-    "folder": "own images",
-}
+TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "svhn": "SVHN", "folder": "own images"}
+TITLES |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 PROFILE_NAMES = tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
 
 
@@ -97,9 +91,8 @@ class Defence(Table):
     options: dict[str, float | int | str | bool] = {}
     teacher: bool = False
     seeds: int | None = Field(None, ge=1)  # how many of the profile's; all by default
-    tried: dict[
-        str, OneOrMore[float]
-    ] = {}  # the values of its weights to choose among, every combination; see `weights`
+    # the values of its weights to choose among, every combination; see `weights`
+    tried: dict[str, OneOrMore[float]] = {}
 
 
 class Penalty(Table):
@@ -170,10 +163,8 @@ class Profile(Table):
     sanity_images: int = Field(20, ge=2)  # at most so many of them, for what draws a map many times over
     gallery_images: int = Field(5, ge=1, le=12)
     featured: Several[str] = []  # the defences in figures that have no room for all; [] is all
-    # other data
-    replications: Several[
-        OtherProfile
-    ] = []  # profiles by whose published runs the claims are judged as well, each by itself
+    # other data: profiles by whose published runs the claims are judged as well, each by itself
+    replications: Several[OtherProfile] = []
 
     @property
     def data_title(self) -> str:
@@ -191,8 +182,6 @@ class Profile(Table):
             require({one} != set(self.surrogates), "surrogates", self.surrogates, f"at least one other than {one!r}")
         both = not self.everywhere or {"standard", "jsigr"} <= set(self.everywhere)
         require(both, "everywhere", self.everywhere, "'standard', 'jsigr' and others, or []")
-        named = self.data_name and self.dataset != "folder"
-        require(not named, "data_name", self.data_name, "'' unless dataset = 'folder'")
         own = self.name in self.replications
         require(not own, "replications", self.replications, "other profiles than this one")
         most = {"search_images": "train_images", "saliency_images": "test_images", "gallery_images": "saliency_images"}

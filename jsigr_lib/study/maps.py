@@ -59,11 +59,8 @@ class DrawnMaps(Spec):
         return saliency_map(name, model, x, y, **settings)
 
     def work(self) -> float:
+        """By the forward passes per image."""
         return self.images * self.passes() * self.target.step_flops / 3
-
-    def passes(self) -> int:
-        """Forward passes per image."""
-        raise NotImplementedError
 
 
 class Explained(DrawnMaps):
@@ -96,8 +93,10 @@ class Explained(DrawnMaps):
                 drawn[given] = {name: self.draw(name, model, x, y) for name in (*self.maps, CONTROL)}
                 measured = {**self._faithfulness(model, x, y, drawn[given]), **self._form(drawn[given])}
                 values |= {f"{name}|{given}": value for name, value in measured.items()}
-            if self.attacked:
-                values |= self._survival(drawn["clean"], drawn["attacked"])
+            for name in self.maps if self.attacked else ():  # how much of each map the attack leaves as it was
+                clean_map, other = drawn["clean"][name], drawn["attacked"][name]
+                values[f"stability|{name}|both"] = torch.from_numpy(rank_correlation(pixels(clean_map), pixels(other)))
+                values[f"SSIM|{name}|both"] = ssim(clean_map, other)
             parts.append({name: value.cpu() for name, value in values.items()})
         return {
             name: torch.cat([part[name] for part in parts])[: KEPT if name.startswith("map|") else None]
@@ -129,15 +128,6 @@ class Explained(DrawnMaps):
             values[f"agreement|{name}"] = torch.from_numpy(rank_correlation(map_, reference))
             values[f"top overlap|{name}"] = torch.from_numpy(top_overlap(map_, reference))
             values[f"sparseness|{name}"] = torch.from_numpy(gini(map_))
-        return values
-
-    def _survival(self, clean: Values, attacked: Values) -> Values:
-        """How much of each map the attack leaves as it was."""
-        values: Values = {}
-        for name in self.maps:
-            kept = rank_correlation(pixels(clean[name]), pixels(attacked[name]))
-            values[f"stability|{name}|both"] = torch.from_numpy(kept)
-            values[f"SSIM|{name}|both"] = ssim(clean[name], attacked[name])
         return values
 
 
