@@ -6,31 +6,30 @@ claims.toml holds the claims and their tests; paper_values.toml the paper's own 
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from jsigr_lib.data.data import DATASETS
 from jsigr_lib.method.errors import between, one_of, within
 from jsigr_lib.store import toml
 from jsigr_lib.store.paths import CLAIMS, PAPER_VALUES
+from jsigr_lib.study.config import Table
 
 NOT_ENTERED = "not entered"  # by anyone, as the paper's own number
 
 
-class Difference(BaseModel):
+class Difference(Table):
     """A test of a claim: measure(a) - measure(b) has to be above `margin`, for the defences a and b."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     measure: str
     a: str
     b: str
     margin: float
 
 
-class Claim(BaseModel):
+class Claim(Table):
     """A sentence of the paper, the differences that decide it, and the figure that shows them; tested only by runs with
     so many `architectures`."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     id: str
     statement: str
     figure: str
@@ -53,10 +52,10 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     return found
 
 
-class PaperValue(BaseModel):
+class PaperValue(Table):
     """`value` is what the paper reports of a defence for a measure of a claim, `where` the place it stands at."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, str_strip_whitespace=True)
+    model_config = ConfigDict(str_strip_whitespace=True)
     claim: str
     measure: str
     defence: str

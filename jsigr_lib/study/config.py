@@ -37,12 +37,7 @@ def require(fits: object, what: str, value: object, accepted: str) -> None:
 
 def among(what: str, accepted: Container) -> AfterValidator:
     """The check that a value is one of `accepted`, as that is when a profile is loaded: a registry may grow."""
-
-    def check(value: str) -> str:
-        one_of(what, value, accepted)
-        return value
-
-    return AfterValidator(check)
+    return AfterValidator(lambda value: one_of(what, value, accepted) or value)
 
 
 def only(fits: Callable[[Any], bool], accepted: str) -> AfterValidator:
@@ -77,7 +72,7 @@ Defended = Annotated[Several[str], only(lambda names: "standard" not in names, "
 
 
 class Table(BaseModel):
-    """A part of a profile. Numbers are finite, and no type is converted into another."""
+    """A part of a file that people type. Numbers are finite, and no type is converted into another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -180,10 +175,10 @@ class Profile(Table):
             models.check_width(architecture, width)
         for one in self.architectures:
             require({one} != set(self.surrogates), "surrogates", self.surrogates, f"at least one other than {one!r}")
-        both = not self.everywhere or {"standard", "jsigr"} <= set(self.everywhere)
+        both = not self.everywhere or {"standard", "jsigr"} <= {*self.everywhere}
         require(both, "everywhere", self.everywhere, "'standard', 'jsigr' and others, or []")
-        own = self.name in self.replications
-        require(not own, "replications", self.replications, "other profiles than this one")
+        others = self.name not in self.replications
+        require(others, "replications", self.replications, "other profiles than this one")
         most = {"search_images": "train_images", "saliency_images": "test_images", "gallery_images": "saliency_images"}
         for field, limit in most.items():
             value, bound = getattr(self, field) or 1, getattr(self, limit)
