@@ -18,6 +18,7 @@ from jsigr_lib.store.artefacts import Spec, Store
 from jsigr_lib.study.study import Study
 
 ATTACK_BATCH = 250
+Sources = Training | tuple[Training, ...]
 
 
 class Attacked(Spec):
@@ -136,16 +137,9 @@ def white_box(study: Study, target: Training, eps: float) -> Outcomes:
 
 
 def transferred(
-    study: Study,
-    target: Training,
-    sources: Training | tuple[Training, ...],
-    eps: float,
-    *,
-    attack: str | None = None,
-    norm: str = "linf",
-    split: str = "test",
+    study: Study, target: Training, sources: Sources, eps: float, *, attack="", norm="linf", split="test"
 ) -> Outcomes:
-    """Attack images made on other networks, never on the target itself."""
+    """Attack images made on other networks, never on the target itself; with the headline attack by default."""
     attack = attack or study.profile.transfer_attacks[0]
     attacked = Attacked(sources=sources, attack=attack, eps=eps, norm=norm, split=split)
     if target in attacked.sources:

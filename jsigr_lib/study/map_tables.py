@@ -65,14 +65,9 @@ ANSWER = ["question", "a", "b", "measure", "input", "images", "seeds", "differen
 def explained(study: Study, target: Training, maps: tuple[str, ...], *, attacked: bool = True) -> Explained:
     """The maps of one network on clean images and, if `attacked`, on those attacked through the first surrogate, which
     are the same for every defence."""
-    p = study.profile
-    return Explained(
-        target=target,
-        maps=maps,
-        images=p.saliency_images,
-        attacked=headline_attack(study, target.architecture) if attacked else None,
-        **p.penalty.selection.perturbation,
-    )
+    attack = headline_attack(study, target.architecture) if attacked else None
+    images, settings = study.profile.saliency_images, study.profile.penalty.selection.perturbation
+    return Explained(target=target, maps=maps, images=images, attacked=attack, **settings)
 
 
 def _in_full(study: Study, defence: str, target: Training) -> bool:

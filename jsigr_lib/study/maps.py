@@ -1,8 +1,5 @@
 """What the study of saliency keeps of each network: what its maps measure, image by image, and the first few maps.
-
-Tensors of these artefacts are named measure|map|input, one value per test image; the input is clean, attacked or, for
-what compares the two, both.
-"""
+Tensors are named measure|map|input, one value per test image; the input is clean, attacked or both."""
 
 from functools import partial
 from typing import ClassVar
@@ -52,10 +49,8 @@ class DrawnMaps(Spec):
 
 
 class Explained(DrawnMaps):
-    """Measures of every map on clean images and, unless `attacked` is None, on attacked ones and between the two.
-
-    Besides the measures: "deletion curve" and "insertion curve" [images, points], and "map" of the first images.
-    """
+    """Measures of every map on clean images and, unless `attacked` is None, on attacked ones and between the two; also
+    "deletion curve" and "insertion curve" [images, points], and "map" of the first images."""
 
     kind: ClassVar[str] = "maps"
     attacked: Attacked | None = None

@@ -110,10 +110,8 @@ class Study:
         the J-SIGR network."""
         attacked = {name for name, defence in self.profile.defences.items() if "eps" in defence.options}
         kept = {"standard", "jsigr"}
-        families = {
-            "gradient penalties": [name for name in self.labels if name not in attacked],
-            "adversarial training": [name for name in self.labels if name in attacked | kept],
-        }
+        families = {"gradient penalties": [name for name in self.labels if name not in attacked]}
+        families["adversarial training"] = [name for name in self.labels if name in attacked | kept]
         return {family: names for family, names in families.items() if set(names) - kept}
 
     @property
@@ -126,16 +124,10 @@ class Study:
         return getattr(self.dataset, name).first(n).batch(slice(None), self.store.device)
 
     def training(
-        self,
-        defence: str,
-        *,
-        architecture: str | None = None,
-        seed: int | None = None,
-        epochs: int | None = None,
-        data: DataSpec | None = None,
-        **options: float,
+        self, defence: str, *, architecture="", seed: int | None = None, epochs=0, data=None, **options
     ) -> Training:
-        """The spec of one defended network; `options` replace the objective's."""
+        """The spec of one defended network: by default of the first architecture and seed, with the profile's epochs
+        and data; `options` replace the objective's."""
         p = self.profile
         one_of("defence", defence, p.defences)
         architecture = architecture or self.architecture

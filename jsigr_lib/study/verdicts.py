@@ -151,10 +151,8 @@ def verdict(claim: Claim, rows: pd.DataFrame) -> str:
 def scorecard(
     study: Study, claims: list[Claim], table: pd.DataFrame, paper: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """One row per claim and data set: verdict, the differences it rests on, the paper's values, n, caveat, figure.
-
-    `paper` gives, by the claim's id, the numbers that someone entered as the paper's; see `claims.paper_by_claim`.
-    """
+    """One row per claim and data set: verdict, the differences it rests on, the paper's values (of
+    `claims.paper_by_claim`), n, caveat, figure."""
     rows = []
     for claim in claims:
         for data in [study.profile.data_title, *study.replications.values()]:

@@ -1,9 +1,7 @@
 """The weights of the defences, chosen on the validation images. Every defence with `tried` values is searched alike:
-each combination trains one network (first seed, the profile's search scale), and one rule picks among them.
-
-The test images are looked at beside, and only to report: the trade of clean accuracy for robustness, and the defences
-at a matched loss of clean accuracy, since a network that is wrong more often is easily "robust".
-"""
+each combination trains one network (first seed, the profile's search scale), and one rule picks among them. The test
+images only report: the trade of clean accuracy for robustness, and the defences at a matched loss of clean accuracy,
+since a network that is wrong more often is easily "robust"."""
 
 from itertools import product
 
