@@ -83,7 +83,7 @@ class Explorer:
     @classmethod
     def of_study(cls, study: Study, images: int = 100) -> Self:
         """The networks of a study, on its first test images."""
-        first, p = study.split("test").first(images), study.profile
+        first, p = study.dataset.test.first(images), study.profile
         source = sources_of(study, study.architecture)[0]
         return cls(
             models={name: study.model(study.training(name)) for name in study.labels},

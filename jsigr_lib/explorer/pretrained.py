@@ -142,7 +142,7 @@ def _wrapped(paragraph: str) -> str:
 def _measured(study: Study, model: nn.Module, headline: Attacked | None) -> dict[str, dict[str, Any]]:
     """Accuracy on the clean test images; of a target also under the transferred attack, and under a white-box attack on
     these very weights."""
-    p, test, generator = study.profile, study.split("test"), study.generator()
+    p, test, generator = study.profile, study.dataset.test, study.generator()
     given = {"clean": ({}, test)}
     with one_thread():
         if headline:

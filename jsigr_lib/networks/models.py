@@ -2,6 +2,7 @@
 attack budgets are all in pixel units, x in [0, 1]."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -24,28 +25,16 @@ class Normalise(nn.Module):
 
 def mlp(channels: int, size: int, classes: int, width: int = 256) -> nn.Sequential:
     """Two hidden layers."""
-    return nn.Sequential(
-        nn.Flatten(),
-        nn.Linear(channels * size * size, width),
-        nn.ReLU(),
-        nn.Linear(width, width),
-        nn.ReLU(),
-        nn.Linear(width, classes),
-    )
+    hidden = [nn.Linear(channels * size * size, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+    return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, classes))
 
 
 def small_cnn(channels: int, size: int, classes: int, width: int = 32) -> nn.Sequential:
     """Two strided convolutions, two linear layers; 0.42M parameters on 28x28 grey images. Piecewise affine."""
-    return nn.Sequential(
-        nn.Conv2d(channels, width, 5, stride=2, padding=2),
-        nn.ReLU(),
-        nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(2 * width * ((size + 3) // 4) ** 2, 4 * width),
-        nn.ReLU(),
-        nn.Linear(4 * width, classes),
-    )
+    first, second = nn.Conv2d(channels, width, 5, 2, padding=2), nn.Conv2d(width, 2 * width, 3, 2, padding=1)
+    hidden = nn.Linear(2 * width * ((size + 3) // 4) ** 2, 4 * width)
+    head = [nn.Flatten(), hidden, nn.ReLU(), nn.Linear(4 * width, classes)]
+    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), *head)
 
 
 def vgg(channels: int, size: int, classes: int, width: int = 16) -> nn.Sequential:
@@ -79,35 +68,18 @@ class PreactivationBlock(nn.Module):
 
 
 def resnet(
-    channels: int, size: int, classes: int, *, widths: Sequence[int], blocks: int, stem: int, stride: int = 1
+    channels: int, size: int, classes: int, width: int, *, stages: int = 3, blocks: int = 1, stem: int = 0, stride=1
 ) -> nn.Sequential:
-    """Pre-activation residual network for small images: a stem of 3x3, or 5x5 if strided, then one stage per width."""
-    layers: list[nn.Module] = [nn.Conv2d(channels, stem, 2 * stride + 1, stride, padding=stride, bias=False)]
-    inputs = stem
-    for stage, outputs in enumerate(widths):
+    """Pre-activation residual network for small images: a stem as wide as the first stage, or `stem`, of 3x3, or 5x5 if
+    strided; then stages that double in width."""
+    inputs = stem or width
+    layers: list[nn.Module] = [nn.Conv2d(channels, inputs, 2 * stride + 1, stride, padding=stride, bias=False)]
+    for stage in range(stages):
         for block in range(blocks):
-            layers.append(PreactivationBlock(inputs, outputs, stride=2 if stage and not block else 1))
-            inputs = outputs
+            layers.append(PreactivationBlock(inputs, width << stage, stride=2 if stage and not block else 1))
+            inputs = width << stage
     head = [nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
     return nn.Sequential(*layers, *head)
-
-
-def resnet8(channels: int, size: int, classes: int, width: int = 16) -> nn.Sequential:
-    return resnet(channels, size, classes, widths=(width, 2 * width, 4 * width), blocks=1, stem=width)
-
-
-def resnet8_strided(channels: int, size: int, classes: int, width: int = 32) -> nn.Sequential:
-    """resnet8 with a stem that halves the image, as in those for large images: twice as wide for as many operations."""
-    return resnet(channels, size, classes, widths=(width, 2 * width, 4 * width), blocks=1, stem=width, stride=2)
-
-
-def resnet18(channels: int, size: int, classes: int, width: int = 64) -> nn.Sequential:
-    return resnet(channels, size, classes, widths=[width << stage for stage in range(4)], blocks=2, stem=width)
-
-
-def wrn28_10(channels: int, size: int, classes: int, width: int = 160) -> nn.Sequential:
-    """WideResNet-28-10 (Zagoruyko & Komodakis 2016): (28 - 4) / 6 = 4 blocks a stage, 10 times as wide."""
-    return resnet(channels, size, classes, widths=(width, 2 * width, 4 * width), blocks=4, stem=16)
 
 
 class Ensemble(nn.Module):
@@ -125,10 +97,12 @@ ARCHITECTURES = Registry(
     {
         "small-cnn": small_cnn,
         "vgg": vgg,
-        "resnet8": resnet8,
-        "resnet8-strided": resnet8_strided,
-        "resnet18": resnet18,
-        "wrn28-10": wrn28_10,
+        "resnet8": partial(resnet, width=16),
+        # The stem halves the image, as in those for large images: twice as wide for as many operations.
+        "resnet8-strided": partial(resnet, width=32, stride=2),
+        "resnet18": partial(resnet, width=64, stages=4, blocks=2),
+        # WideResNet-28-10 (Zagoruyko & Komodakis 2016): (28 - 4) / 6 = 4 blocks a stage, 10 times as wide.
+        "wrn28-10": partial(resnet, width=160, blocks=4, stem=16),
         "mlp": mlp,
     }
 )
@@ -157,11 +131,8 @@ def build(
     seed: int,
     width: int | None = None,
 ) -> nn.Sequential:
-    """A freshly initialised classifier of [batch, channels, size, size] images in [0, 1].
-
-    The weights are a function of `seed` alone; the global random state is left as it was.
-    Raises InputError for an unknown architecture.
-    """
+    """A freshly initialised classifier of [batch, channels, size, size] images in [0, 1]. Its weights are a function of
+    `seed` alone; the global random state is left as it was."""
     check_width(architecture, width)
     options = {} if width is None else {"width": width}
     with torch.random.fork_rng(devices=[]):

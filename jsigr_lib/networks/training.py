@@ -1,7 +1,5 @@
-"""One training loop for every defence: AdamW on mini-batches, whose state is saved after each epoch.
-
-Returns a history and prints nothing. Killing it loses at most the epoch in progress.
-"""
+"""One training loop for every defence: AdamW on mini-batches, whose state is saved after each epoch: killing it
+loses at most the epoch in progress."""
 
 import math
 from pathlib import Path
@@ -35,23 +33,21 @@ def fit(
     guide: Tensor | None = None,
     checkpoint: Path | None = None,
 ) -> list[dict[str, float]]:
-    """Train `model` in place on `train`, on the device where it is.
+    """Train `model` in place on `train`, on the device where it is. Returns one row per epoch: epoch, the means of the
+    objective's terms, and what `monitor` tells of `validation`, which is never trained on.
 
     Args:
         objective: called as objective(model, x, y, guide, generator=...) -> loss; see `defences`.
-        validation: followed after each epoch, see `monitor`; never trained on.
         learning_rate: the peak of one cosine cycle with a linear warm-up of a tenth.
         seed: decides order, augmentation and everything the objective draws.
         augment: random flips and 4-pixel shifts (colour images).
         guide: a teacher's selection [n, 1, H, W] or target gradient [n, C, H, W] for each training image, or None.
         checkpoint: file that keeps the state after each epoch; an existing one is continued.
-
-    Returns one row per epoch: epoch, the means of the objective's terms, and what `monitor` tells.
     """
     device = next(model.parameters()).device
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4)
     generator = torch.Generator().manual_seed(seed)
-    history = _resume(checkpoint, model, optimizer, generator)
+    history = _resume(checkpoint, model, optimizer, generator) if checkpoint and checkpoint.exists() else []
     steps = math.ceil(len(train) / batch_size)
     for epoch in range(len(history), epochs):
         sums: dict[str, Tensor] = {}
@@ -69,7 +65,8 @@ def fit(
                 sums[name] = sums.get(name, 0) + term
         terms = {name: (total / steps).item() for name, total in sums.items()}
         history.append({"epoch": epoch + 1, **terms, **monitor(model, validation)})
-        _save(checkpoint, model, optimizer, generator, history)
+        if checkpoint:
+            _save(checkpoint, model, optimizer, generator, history)
     return history
 
 
@@ -85,8 +82,7 @@ def _shift_and_flip(x: Tensor, guide: Tensor | None, generator: torch.Generator)
     top, left = torch.randint(0, 9, (2,), generator=generator).tolist()
     joined = F.pad(joined, (4, 4, 4, 4))[..., top : top + height, left : left + width]
     mirror = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)[:, None, None, None]
-    joined = torch.where(mirror, joined.flip(3), joined)
-    channels = x.shape[1]
+    joined, channels = torch.where(mirror, joined.flip(3), joined), x.shape[1]
     moved = joined[:, :channels].contiguous(memory_format=torch.channels_last)
     return moved, None if guide is None else joined[:, channels:]
 
@@ -123,9 +119,7 @@ def predict(model: nn.Module, split: Split, batch_size: int = 1000) -> Tensor:
         return torch.cat([model(split.batch(part, device)[0]).argmax(1).cpu() for part in batches])
 
 
-def _save(checkpoint: Path | None, model, optimizer, generator, history) -> None:
-    if checkpoint is None:
-        return
+def _save(checkpoint: Path, model, optimizer, generator, history) -> None:
     tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{i}.{name}": value.contiguous() for name, value in state.items()}
@@ -133,10 +127,8 @@ def _save(checkpoint: Path | None, model, optimizer, generator, history) -> None
     write(checkpoint, tensors, {"history": history})
 
 
-def _resume(checkpoint: Path | None, model, optimizer, generator) -> list[dict[str, float]]:
-    """Continue from `checkpoint` if there is one. Returns the history so far."""
-    if checkpoint is None or not checkpoint.exists():
-        return []
+def _resume(checkpoint: Path, model, optimizer, generator) -> list[dict[str, float]]:
+    """Continue from `checkpoint`. Returns the history so far."""
     artefact = read(checkpoint)
     tensors = artefact.tensors
     model.load_state_dict({name[6:]: value for name, value in tensors.items() if name.startswith("model.")})

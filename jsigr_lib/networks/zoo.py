@@ -68,19 +68,11 @@ class Training(Spec):
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         data = load(self.data, store)
         guide = None if self.teacher is None else store.get(self.guide).tensors["guide"]
-        model = self.untrained(data.shape).to(device)
+        model, checkpoint = self.untrained(data.shape).to(device), store.checkpoint(self)
+        names = ("epochs", "batch_size", "learning_rate", "seed", "augment")
+        settings = {name: getattr(self, name) for name in names}
         history = training.fit(
-            model,
-            self.build_objective(),
-            data.train,
-            data.validation,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            seed=self.seed,
-            augment=self.augment,
-            guide=guide,
-            checkpoint=store.checkpoint(self),
+            model, self.build_objective(), data.train, data.validation, guide=guide, checkpoint=checkpoint, **settings
         )
         return dict(model.state_dict()), {"history": history}
 
@@ -123,12 +115,8 @@ def trained(spec: Training, store: Store) -> nn.Module:
 
 @lru_cache
 def count_flops(architecture: str, width: int | None, objective: str, options: Options, size: int) -> int:
-    """Floating-point operations of one training step per image: forward, backward and what the objective adds; of
-    several kinds of steps their mean.
-
-    Counted and not timed, hence the same on every machine. Convolutions and matrix products count, element-wise
-    work does not (torch.utils.flop_counter). Images are size x size, grey if 28 pixels wide, else colour.
-    """
+    """Floating-point operations of one training step per image, the mean over its kinds. They are counted, so the same
+    on every machine; element-wise work does not count. Images are size x size, grey if 28 pixels wide, else colour."""
     channels = 1 if size == 28 else 3
     shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
     model = models.build(architecture, width=width, seed=0, **shape)

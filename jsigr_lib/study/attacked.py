@@ -4,8 +4,8 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import field_validator, model_validator
-from torch import Tensor, nn
+from pydantic import field_validator
+from torch import Tensor
 
 from jsigr_lib.data.data import Split, load
 from jsigr_lib.measure import flags
@@ -18,6 +18,7 @@ from jsigr_lib.store.artefacts import Spec, Store
 from jsigr_lib.study.study import Study
 
 ATTACK_BATCH = 250
+Sources = Training | tuple[Training, ...]
 
 
 class Attacked(Spec):
@@ -53,12 +54,9 @@ class Attacked(Spec):
         passes = steps.get(self.attack, settings.get("steps", 10)) * settings.get("restarts", 1)
         return (self.images or self.data.test_images) * passes * sum(one.step_flops for one in self.sources) / 2
 
-    def model(self, store: Store) -> nn.Module:
-        models = [trained(source, store) for source in self.sources]
-        return models[0] if len(models) == 1 else Ensemble(models)
-
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
-        model = self.model(store)
+        models = [trained(source, store) for source in self.sources]
+        model = models[0] if len(models) == 1 else Ensemble(models)
         split = getattr(load(self.data, store), self.split).first(self.images)
         generator = torch.Generator().manual_seed(self.sources[0].seed)
         options = {"eps": self.eps, "norm": self.norm, "generator": generator, **dict(self.settings)}
@@ -78,14 +76,6 @@ class Outcomes(Spec):
     target: Training
     attacked: Attacked | None = None
     split: Literal["validation", "test"] = "test"
-
-    @model_validator(mode="after")
-    def _same_split(self):
-        if self.attacked and self.attacked.split != self.split:
-            raise ValueError(
-                f"split = {self.split!r} with attacked images of {self.attacked.split!r}; accepted: the same"
-            )
-        return self
 
     def needs(self) -> list[Spec]:
         return [self.target, self.target.data, *([self.attacked] if self.attacked else [])]
@@ -147,16 +137,9 @@ def white_box(study: Study, target: Training, eps: float) -> Outcomes:
 
 
 def transferred(
-    study: Study,
-    target: Training,
-    sources: Training | tuple[Training, ...],
-    eps: float,
-    *,
-    attack: str | None = None,
-    norm: str = "linf",
-    split: str = "test",
+    study: Study, target: Training, sources: Sources, eps: float, *, attack="", norm="linf", split="test"
 ) -> Outcomes:
-    """Attack images made on other networks, never on the target itself."""
+    """Attack images made on other networks, never on the target itself; with the headline attack by default."""
     attack = attack or study.profile.transfer_attacks[0]
     attacked = Attacked(sources=sources, attack=attack, eps=eps, norm=norm, split=split)
     if target in attacked.sources:

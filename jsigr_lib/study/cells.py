@@ -42,14 +42,9 @@ def attack_sources(study: Study, architecture: str) -> list[Source]:
     p, names = study.profile, sources_of(study, architecture)
     plain = [Source(name, "standard", (study.surrogate(name),)) for name in names]
     together = [Source("+".join(names), "standard", tuple(study.surrogate(name) for name in names))]
-    defended = [
-        Source(name, defence, (study.surrogate(name, defence),))
-        for defence in p.surrogate_defences
-        for name in (names if p.transfer_design == "full" else names[:1])
-    ]
-    own = [
-        Source(one, name, (networks[0],)) for (one, name), networks in study.targets().items() if one == architecture
-    ]
+    some, targets = names if p.transfer_design == "full" else names[:1], study.targets().items()
+    defended = [Source(one, name, (study.surrogate(one, name),)) for name in p.surrogate_defences for one in some]
+    own = [Source(one, name, (networks[0],)) for (one, name), networks in targets if one == architecture]
     return [*plain, *(together if len(names) > 1 else []), *defended, *own]
 
 
@@ -67,15 +62,11 @@ def attack_grid(study: Study, source: Source, architecture: str) -> list[tuple[s
 
 def robustness_cells(study: Study) -> list[Cell]:
     """Every number about every defence, on the test images."""
-    return [
-        Cell({"architecture": architecture, "defence": defence, **what}, outcomes)
-        for (architecture, defence), networks in study.targets().items()
-        for what, outcomes in [
-            _clean(networks),
-            *_white_box(study, defence, networks),
-            *_transferred(study, architecture, networks),
-        ]
-    ]
+    cells = []
+    for (architecture, defence), networks in study.targets().items():
+        asked = [_clean(networks), *_white_box(study, defence, networks), *_transferred(study, architecture, networks)]
+        cells += [Cell({"architecture": architecture, "defence": defence, **what}, of) for what, of in asked]
+    return cells
 
 
 def _what(threat: str, eps: float = 0.0, *, source="", source_defence="", attack="", norm="linf") -> dict:
@@ -117,12 +108,9 @@ def _transferred(study: Study, architecture: str, networks: list[Training]) -> l
         if source == attack_sources(study, architecture)[0]:
             grid.append((p.transfer_attacks[0], p.eps_l2, "l2"))
         for attack, eps, norm in grid if others else []:
-            what = _what(
-                "transfer", eps, source=source.architecture, source_defence=source.defence, attack=attack, norm=norm
-            )
-            cells.append(
-                (what, [transferred(study, one, source.networks, eps, attack=attack, norm=norm) for one in others])
-            )
+            where = {"source": source.architecture, "source_defence": source.defence, "attack": attack, "norm": norm}
+            outcomes = [transferred(study, one, source.networks, eps, attack=attack, norm=norm) for one in others]
+            cells.append((_what("transfer", eps, **where), outcomes))
     return cells
 
 
@@ -130,11 +118,9 @@ def headline_cells(study: Study) -> list[Cell]:
     """Clean, and the headline attack and budget from every undefended surrogate."""
     p, cells = study.profile, []
     for (architecture, defence), networks in study.targets().items():
-        what = {"architecture": architecture, "defence": defence}
-        clean, outcomes = _clean(networks)
-        cells.append(Cell({**what, **clean}, outcomes))
+        asked = [_clean(networks)]
         for name in sources_of(study, architecture):
-            transfer = _what("transfer", p.eps, source=name, source_defence="standard", attack=p.transfer_attacks[0])
-            outcomes = [transferred(study, network, study.surrogate(name), p.eps) for network in networks]
-            cells.append(Cell({**what, **transfer}, outcomes))
+            what = _what("transfer", p.eps, source=name, source_defence="standard", attack=p.transfer_attacks[0])
+            asked.append((what, [transferred(study, network, study.surrogate(name), p.eps) for network in networks]))
+        cells += [Cell({"architecture": architecture, "defence": defence, **what}, of) for what, of in asked]
     return cells

@@ -18,14 +18,8 @@ from jsigr_lib.networks import models
 from jsigr_lib.store import toml
 from jsigr_lib.store.paths import PROFILES
 
-TITLES = {
-    "fashion-mnist": "Fashion-MNIST",
-    "mnist": "MNIST",
-    "cifar10": "CIFAR-10",
-    "cifar100": "CIFAR-100",
-    "svhn": "SVHN",
-    "folder": "own images",
-}
+TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "svhn": "SVHN", "folder": "own images"}
+TITLES |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
 PROFILE_NAMES = tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
 
 
@@ -43,12 +37,7 @@ def require(fits: object, what: str, value: object, accepted: str) -> None:
 
 def among(what: str, accepted: Container) -> AfterValidator:
     """The check that a value is one of `accepted`, as that is when a profile is loaded: a registry may grow."""
-
-    def check(value: str) -> str:
-        one_of(what, value, accepted)
-        return value
-
-    return AfterValidator(check)
+    return AfterValidator(lambda value: one_of(what, value, accepted) or value)
 
 
 def only(fits: Callable[[Any], bool], accepted: str) -> AfterValidator:
@@ -83,7 +72,7 @@ Defended = Annotated[Several[str], only(lambda names: "standard" not in names, "
 
 
 class Table(BaseModel):
-    """A part of a profile. Numbers are finite, and no type is converted into another."""
+    """A part of a file that people type. Numbers are finite, and no type is converted into another."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -97,9 +86,8 @@ class Defence(Table):
     options: dict[str, float | int | str | bool] = {}
     teacher: bool = False
     seeds: int | None = Field(None, ge=1)  # how many of the profile's; all by default
-    tried: dict[
-        str, OneOrMore[float]
-    ] = {}  # the values of its weights to choose among, every combination; see `weights`
+    # the values of its weights to choose among, every combination; see `weights`
+    tried: dict[str, OneOrMore[float]] = {}
 
 
 class Penalty(Table):
@@ -170,10 +158,8 @@ class Profile(Table):
     sanity_images: int = Field(20, ge=2)  # at most so many of them, for what draws a map many times over
     gallery_images: int = Field(5, ge=1, le=12)
     featured: Several[str] = []  # the defences in figures that have no room for all; [] is all
-    # other data
-    replications: Several[
-        OtherProfile
-    ] = []  # profiles by whose published runs the claims are judged as well, each by itself
+    # other data: profiles by whose published runs the claims are judged as well, each by itself
+    replications: Several[OtherProfile] = []
 
     @property
     def data_title(self) -> str:
@@ -189,12 +175,10 @@ class Profile(Table):
             models.check_width(architecture, width)
         for one in self.architectures:
             require({one} != set(self.surrogates), "surrogates", self.surrogates, f"at least one other than {one!r}")
-        both = not self.everywhere or {"standard", "jsigr"} <= set(self.everywhere)
+        both = not self.everywhere or {"standard", "jsigr"} <= {*self.everywhere}
         require(both, "everywhere", self.everywhere, "'standard', 'jsigr' and others, or []")
-        named = self.data_name and self.dataset != "folder"
-        require(not named, "data_name", self.data_name, "'' unless dataset = 'folder'")
-        own = self.name in self.replications
-        require(not own, "replications", self.replications, "other profiles than this one")
+        others = self.name not in self.replications
+        require(others, "replications", self.replications, "other profiles than this one")
         most = {"search_images": "train_images", "saliency_images": "test_images", "gallery_images": "saliency_images"}
         for field, limit in most.items():
             value, bound = getattr(self, field) or 1, getattr(self, limit)

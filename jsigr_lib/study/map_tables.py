@@ -1,7 +1,8 @@
 """How good the maps are, as tables: every measure of every map and defence, the questions that they answer, the curves
 of deletion and insertion, and the cascade of weight randomisation."""
 
-from dataclasses import dataclass
+from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -19,8 +20,7 @@ PAIR = ("gradient", REFERENCE)  # the two maps that every network has
 INPUTS = ("clean", "attacked")
 
 
-@dataclass(frozen=True)
-class Measure:
+class Measure(NamedTuple):
     """`better` is +1 if a larger value is better, -1 if a smaller one is, 0 if neither."""
 
     better: int
@@ -43,8 +43,7 @@ MEASURES = {
 }
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """Is map `a` (defence, map) better than map `b`?"""
 
     text: str
@@ -52,36 +51,32 @@ class Question:
     b: tuple[str, str]
 
 
+OURS = ("jsigr", "gradient")
+TRAINED = (("pgd", "gradient"), ("fast", "gradient"))
 QUESTIONS = (
-    Question(
-        "J-SIGR's cheap map for the standard network's costly one?", ("jsigr", "gradient"), ("standard", REFERENCE)
-    ),
-    Question("J-SIGR's cheap map for its own costly one?", ("jsigr", "gradient"), ("jsigr", REFERENCE)),
-    Question("Adversarial training or standard?", ("pgd", "gradient"), ("standard", "gradient")),
-    Question("Adversarial training or standard?", ("fast", "gradient"), ("standard", "gradient")),
-    Question("J-SIGR or adversarial training?", ("jsigr", "gradient"), ("pgd", "gradient")),
-    Question("J-SIGR or adversarial training?", ("jsigr", "gradient"), ("fast", "gradient")),
+    Question("J-SIGR's cheap map for the standard network's costly one?", OURS, ("standard", REFERENCE)),
+    Question("J-SIGR's cheap map for its own costly one?", OURS, ("jsigr", REFERENCE)),
+    *(Question("Adversarial training or standard?", one, ("standard", "gradient")) for one in TRAINED),
+    *(Question("J-SIGR or adversarial training?", OURS, one) for one in TRAINED),
 )
-ANSWER = [*("question", "a", "b", "measure", "input"), *("images", "seeds", "difference", "low", "high", "p")]
+ANSWER = ["question", "a", "b", "measure", "input", "images", "seeds", "difference", "low", "high", "p"]
 
 
 def explained(study: Study, target: Training, maps: tuple[str, ...], *, attacked: bool = True) -> Explained:
     """The maps of one network on clean images and, if `attacked`, on those attacked through the first surrogate, which
     are the same for every defence."""
-    p = study.profile
-    return Explained(
-        target=target,
-        maps=maps,
-        images=p.saliency_images,
-        attacked=headline_attack(study, target.architecture) if attacked else None,
-        **p.penalty.selection.perturbation,
-    )
+    attack = headline_attack(study, target.architecture) if attacked else None
+    images, settings = study.profile.saliency_images, study.profile.penalty.selection.perturbation
+    return Explained(target=target, maps=maps, images=images, attacked=attack, **settings)
+
+
+def _in_full(study: Study, defence: str, target: Training) -> bool:
+    """A featured defence on the figures' architecture has all maps, and `sanity`; the others have the pair."""
+    return defence in study.featured and target.architecture == study.architecture
 
 
 def explained_in(study: Study, defence: str, target: Training) -> Explained:
-    """A featured defence on the figures' architecture has all maps; the others have the pair."""
-    every = defence in study.featured and target.architecture == study.architecture
-    return explained(study, target, tuple(study.profile.saliency_maps) if every else PAIR)
+    return explained(study, target, tuple(study.profile.saliency_maps) if _in_full(study, defence, target) else PAIR)
 
 
 def sanity(study: Study, target: Training) -> Sanity:
@@ -93,24 +88,23 @@ def sanity(study: Study, target: Training) -> Sanity:
 def specs(study: Study) -> list[Spec]:
     """Everything that the tables read."""
     found: list[Spec] = []
-    for (architecture, defence), networks in study.targets().items():
-        for network in networks:
-            found += [explained_in(study, defence, network)]
-            found += [linearised_spec(study, network, attacked=attacked) for attacked in (False, True)]
-            if defence in study.featured and architecture == study.architecture:
-                found += [sanity(study, network)]
+    for (_, defence), networks in study.targets().items():
+        for one in networks:
+            found += [explained_in(study, defence, one)]
+            found += [linearised_spec(study, one, attacked=attacked) for attacked in (False, True)]
+            found += [sanity(study, one)] if _in_full(study, defence, one) else []
     return found
 
 
 def measures(study: Study, defence: str, target: Training) -> dict[tuple[str, str, str], np.ndarray]:
     """(measure, map, input) -> one value per image, for one network."""
     tensors = dict(study.get(explained_in(study, defence, target)).tensors)
-    if defence in study.featured and target.architecture == study.architecture:
+    if _in_full(study, defence, target):
         tensors |= study.get(sanity(study, target)).tensors
     values = {tuple(name.split("|")): value.double().numpy() for name, value in tensors.items()}
     for given in INPUTS:
-        found = linearised_values(study, target, attacked=given == "attacked")
-        values["alignment", "network", given] = found["alignment"]
+        alignment = linearised_values(study, target, attacked=given == "attacked")["alignment"]
+        values["alignment", "network", given] = alignment
     return {key: value for key, value in values.items() if key[0] in MEASURES}
 
 
@@ -138,17 +132,14 @@ def questions_table(study: Study) -> pd.DataFrame:
     study.make(specs(study))
     found = {name: stacked(study, study.architecture, name) for name in study.featured}
     rows = []
-    for question in QUESTIONS:
-        (defence_a, map_a), (defence_b, map_b) = question.a, question.b
-        if not {defence_a, defence_b} <= found.keys():
-            continue
-        for measure, name, given in found[defence_a]:
+    for text, (defence_a, map_a), (defence_b, map_b) in QUESTIONS:
+        a, b = found.get(defence_a, {}), found.get(defence_b, {})
+        for measure, name, given in a if b else ():
             if name == map_a and _comparable(measure, map_b):
-                a, b = found[defence_a][measure, map_a, given], found[defence_b][measure, map_b, given]
-                what = {"question": question.text, "a": ", ".join(question.a), "b": ", ".join(question.b)}
-                differences = statistics.differences(a, b)
-                found_out = {**statistics.columns("difference", differences), "p": statistics.signed_rank(differences)}
-                rows.append({**what, "measure": measure, "input": given, **found_out})
+                differences = statistics.differences(a[measure, map_a, given], b[measure, map_b, given])
+                what = {"question": text, "a": f"{defence_a}, {map_a}", "b": f"{defence_b}, {map_b}"}
+                what |= {"measure": measure, "input": given, **statistics.columns("difference", differences)}
+                rows.append({**what, "p": statistics.signed_rank(differences)})
     table = pd.DataFrame(rows, columns=ANSWER)  # none, if no question is about featured networks alone
     table["p"] = statistics.holm(table.p.to_numpy(float))
     table = table.assign(better=[_better(row) for row in table.itertuples()])
@@ -158,11 +149,8 @@ def questions_table(study: Study) -> pd.DataFrame:
 def _comparable(measure: str, other: str) -> bool:
     """Whether two networks can be compared by a measure. Areas also depend on how sure a network is of itself, and the
     perturbation map agrees with itself by definition."""
-    return (
-        MEASURES[measure].better != 0
-        and "AUC" not in measure
-        and not (other == REFERENCE and measure in ("agreement", "top overlap"))
-    )
+    itself = other == REFERENCE and measure in ("agreement", "top overlap")
+    return MEASURES[measure].better != 0 and "AUC" not in measure and not itself
 
 
 def _better(row) -> str:
@@ -178,15 +166,10 @@ def curves_table(study: Study) -> pd.DataFrame:
     rows = []
     for defence in study.profile.defences:
         tensors = study.get(explained_in(study, defence, study.training(defence))).tensors
-        for given in INPUTS:
-            for kind in ("deletion", "insertion"):
-                for name in PAIR:
-                    curve = tensors[f"{kind} curve|{name}|{given}"].double().mean(0).tolist()
-                    what = {"defence": defence, "input": given, "curve": kind, "map": name}
-                    rows += [
-                        {**what, "share": step / (len(curve) - 1), "probability": value}
-                        for step, value in enumerate(curve)
-                    ]
+        for given, kind, name in product(INPUTS, ("deletion", "insertion"), PAIR):
+            curve = tensors[f"{kind} curve|{name}|{given}"].double().mean(0).tolist()
+            what, last = {"defence": defence, "input": given, "curve": kind, "map": name}, len(curve) - 1
+            rows += [{**what, "share": step / last, "probability": value} for step, value in enumerate(curve)]
     keys = ("defence", "input", "curve", "map", "share")
     return declare(pd.DataFrame(rows), *keys, probability=Tolerance(absolute=0.1))
 
@@ -199,7 +182,7 @@ def cascade_table(study: Study) -> pd.DataFrame:
         seeds = [study.get(sanity(study, network)).tensors for network in study.targets()[study.architecture, defence]]
         for name in study.profile.saliency_maps:
             values = np.stack([one[f"cascade|{name}|clean"].numpy() for one in seeds])
-            for layers in range(values.shape[2]):
-                row = {"defence": defence, "map": name, "layers": layers + 1}
-                rows.append({**row, **statistics.columns("correlation", values[:, :, layers])})
+            for i in range(values.shape[2]):
+                what = {"defence": defence, "map": name, "layers": i + 1}
+                rows.append({**what, **statistics.columns("correlation", values[:, :, i])})
     return declare(pd.DataFrame(rows), "defence", "map", "layers")

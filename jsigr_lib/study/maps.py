@@ -1,9 +1,7 @@
 """What the study of saliency keeps of each network: what its maps measure, image by image, and the first few maps.
+Tensors are named measure|map|input, one value per test image; the input is clean, attacked or both."""
 
-Tensors of these artefacts are named measure|map|input, one value per test image; the input is clean, attacked or, for
-what compares the two, both.
-"""
-
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,21 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib.data.data import load
+from jsigr_lib.measure import measures
 from jsigr_lib.measure.attributions import MAPS, saliency_map
-from jsigr_lib.measure.measures import (
-    CURVE_STEPS,
-    NUDGES,
-    SQUARES,
-    area,
-    gini,
-    infidelity,
-    max_sensitivity,
-    probability_curve,
-    randomised,
-    square_changes,
-    ssim,
-    top_overlap,
-)
 from jsigr_lib.measure.statistics import rank_correlation
 from jsigr_lib.method.shapes import Images
 from jsigr_lib.networks.zoo import Training, trained
@@ -62,18 +47,13 @@ class DrawnMaps(Spec):
         return saliency_map(name, model, x, y, **settings)
 
     def work(self) -> float:
+        """By the forward passes per image."""
         return self.images * self.passes() * self.target.step_flops / 3
-
-    def passes(self) -> int:
-        """Forward passes per image."""
-        raise NotImplementedError
 
 
 class Explained(DrawnMaps):
-    """Measures of every map on clean images and, unless `attacked` is None, on attacked ones and between the two.
-
-    Besides the measures: "deletion curve" and "insertion curve" [images, points], and "map" of the first images.
-    """
+    """Measures of every map on clean images and, unless `attacked` is None, on attacked ones and between the two; also
+    "deletion curve" and "insertion curve" [images, points], and "map" of the first images."""
 
     kind: ClassVar[str] = "maps"
     attacked: Attacked | None = None
@@ -82,7 +62,7 @@ class Explained(DrawnMaps):
         return [*super().needs(), *([self.attacked] if self.attacked else [])]
 
     def passes(self) -> int:
-        each = sum(MAPS[name].passes + 2 * CURVE_STEPS + SQUARES**2 for name in (*self.maps, CONTROL))
+        each = sum(MAPS[name].passes + 2 * measures.CURVE_STEPS + measures.SQUARES**2 for name in (*self.maps, CONTROL))
         return each * (2 if self.attacked else 1)
 
     def compute(self, store: Store, device: torch.device) -> tuple[Values, dict]:
@@ -99,13 +79,13 @@ class Explained(DrawnMaps):
                 drawn[given] = {name: self.draw(name, model, x, y) for name in (*self.maps, CONTROL)}
                 measured = {**self._faithfulness(model, x, y, drawn[given]), **self._form(drawn[given])}
                 values |= {f"{name}|{given}": value for name, value in measured.items()}
-            if self.attacked:
-                values |= self._survival(drawn["clean"], drawn["attacked"])
+            for name in self.maps if self.attacked else ():  # how much of each map the attack leaves as it was
+                clean_map, other = drawn["clean"][name], drawn["attacked"][name]
+                values[f"stability|{name}|both"] = torch.from_numpy(rank_correlation(pixels(clean_map), pixels(other)))
+                values[f"SSIM|{name}|both"] = measures.ssim(clean_map, other)
             parts.append({name: value.cpu() for name, value in values.items()})
-        return {
-            name: torch.cat([part[name] for part in parts])[: KEPT if name.startswith("map|") else None]
-            for name in parts[0]
-        }, {}
+        whole = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {name: value[:KEPT] if name.startswith("map|") else value for name, value in whole.items()}, {}
 
     def _faithfulness(self, model: nn.Module, x: Images, y: Tensor, drawn: Values) -> Values:
         """Deletion, insertion and infidelity. A gain is how much better than a random order a map does: networks that
@@ -113,14 +93,14 @@ class Explained(DrawnMaps):
         values: Values = {}
         for kind in ("deletion", "insertion"):
             for name in drawn:
-                curve = probability_curve(model, x, y, drawn[name], kind=kind, blur_sigma=self.blur_sigma)
+                curve = measures.probability_curve(model, x, y, drawn[name], kind=kind, blur_sigma=self.blur_sigma)
                 values[f"{kind} curve|{name}"] = curve
-                values[f"{kind} AUC|{name}"] = torch.from_numpy(area(curve.double().cpu().numpy()))
+                values[f"{kind} AUC|{name}"] = torch.from_numpy(measures.area(curve.double().cpu().numpy()))
             for name in self.maps:
                 more = values[f"{kind} AUC|{name}"] - values[f"{kind} AUC|{CONTROL}"]
                 values[f"{kind} gain|{name}"] = more if kind == "insertion" else -more
-        changes = square_changes(model, x, y)
-        return values | {f"infidelity|{name}": infidelity(changes, drawn[name]) for name in drawn}
+        changes = measures.square_changes(model, x, y)
+        return values | {f"infidelity|{name}": measures.infidelity(changes, drawn[name]) for name in drawn}
 
     def _form(self, drawn: Values) -> Values:
         """The maps themselves, how far they agree with the perturbation map, and how sparse they are."""
@@ -130,17 +110,8 @@ class Explained(DrawnMaps):
             map_ = pixels(drawn[name])
             values[f"map|{name}"] = drawn[name]
             values[f"agreement|{name}"] = torch.from_numpy(rank_correlation(map_, reference))
-            values[f"top overlap|{name}"] = torch.from_numpy(top_overlap(map_, reference))
-            values[f"sparseness|{name}"] = torch.from_numpy(gini(map_))
-        return values
-
-    def _survival(self, clean: Values, attacked: Values) -> Values:
-        """How much of each map the attack leaves as it was."""
-        values: Values = {}
-        for name in self.maps:
-            kept = rank_correlation(pixels(clean[name]), pixels(attacked[name]))
-            values[f"stability|{name}|both"] = torch.from_numpy(kept)
-            values[f"SSIM|{name}|both"] = ssim(clean[name], attacked[name])
+            values[f"top overlap|{name}"] = torch.from_numpy(measures.top_overlap(map_, reference))
+            values[f"sparseness|{name}"] = torch.from_numpy(measures.gini(map_))
         return values
 
 
@@ -151,20 +122,17 @@ class Sanity(DrawnMaps):
     kind: ClassVar[str] = "sanity"
 
     def passes(self) -> int:
-        return sum(MAPS[name].passes for name in self.maps) * (1 + NUDGES + LAYERS)
+        return sum(MAPS[name].passes for name in self.maps) * (1 + measures.NUDGES + LAYERS)
 
     def compute(self, store: Store, device: torch.device) -> tuple[Values, dict]:
         model = trained(self.target, store)
         x, y = load(self.target.data, store).test.first(self.images).batch(slice(None), device)
         values: Values = {}
         for name in self.maps:
-
-            def drawn(x: Images, y: Tensor, model: nn.Module = model, name: str = name) -> Tensor:
-                return self.draw(name, model, x, y)
-
-            sensitivity = max_sensitivity(drawn, x, y, torch.Generator().manual_seed(0))
-            original = pixels(drawn(x, y))
-            cascade = [rank_correlation(original, pixels(drawn(x, y, changed))) for changed in randomised(model)]
+            draw = partial(self.draw, name)
+            sensitivity = measures.max_sensitivity(partial(draw, model), x, y, torch.Generator().manual_seed(0))
+            original, others = pixels(draw(model, x, y)), measures.randomised(model)
+            cascade = [rank_correlation(original, pixels(draw(changed, x, y))) for changed in others]
             values[f"max-sensitivity|{name}|clean"] = sensitivity.cpu()
             values[f"cascade|{name}|clean"] = torch.from_numpy(np.stack(cascade, 1))
         return values, {}

@@ -16,13 +16,8 @@ from jsigr_lib.study.study import DIGITS, Study
 def specs(study: Study, cells: list[Cell]) -> list[Spec]:
     """What a table of these cells reads: outcomes, the evidence about every network, and which clean images all of
     them get right."""
-    networks = _networks(cells)
-    split = cells[0].outcomes[0].split
-    return [
-        *(outcome for cell in cells for outcome in cell.outcomes),
-        *(_probe(study, network) for network in networks),
-        *(Outcomes(target=network, split=split) for network in networks),
-    ]
+    outcomes = [outcome for cell in cells for outcome in cell.outcomes]
+    return [*outcomes, *_probes(study, cells).values(), *_clean(cells)]
 
 
 def _networks(cells: list[Cell]) -> list[Training]:
@@ -32,19 +27,24 @@ def _networks(cells: list[Cell]) -> list[Training]:
     return list(dict.fromkeys([*(one.target for one in outcomes), *attacked_from]))
 
 
-def _probe(study: Study, network: Training) -> Probe:
-    p = study.profile
-    return Probe(network=network, images=min(p.strong_images, p.test_images))
+def _probes(study: Study, cells: list[Cell]) -> dict[Training, Probe]:
+    images = min(study.profile.strong_images, study.profile.test_images)
+    return {network: Probe(network=network, images=images) for network in _networks(cells)}
+
+
+def _clean(cells: list[Cell]) -> list[Outcomes]:
+    """The clean images of every target and source."""
+    return [Outcomes(target=network, split=cells[0].outcomes[0].split) for network in _networks(cells)]
 
 
 def accuracy_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
     """One row per cell: what it is; n images, seeds, accuracy and its 95 % interval; accuracy on the images rounded to
     8 bits; the same on those images that every network here classifies correctly when clean; trust flags."""
     study.make(specs(study, cells))
-    common = _common(study, cells)
+    common = correct_of(study, _clean(cells)).all(0)
     correct = [correct_of(study, cell.outcomes) for cell in cells]
     raised = flags.of_comparison([cell.row for cell in cells], correct)
-    evidence = {network: study.get(_probe(study, network)).facts["evidence"] for network in _networks(cells)}
+    evidence = {network: study.get(probe).facts["evidence"] for network, probe in _probes(study, cells).items()}
     rows = []
     for cell, right, compared in zip(cells, correct, raised, strict=True):
         row = {**cell.row, **statistics.columns("accuracy", right, statistics.proportion)}
@@ -53,32 +53,14 @@ def accuracy_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
         row["common_images"] = int(where.sum())
         among = statistics.proportion(right[:, where]) if where.any() else (float("nan"),) * 3
         row["common_accuracy"], row["common_low"], row["common_high"] = among
-        own = flags.of_number(row["low"], row["high"], _excess(study, cell))
-        row["flags"] = flags.shown(own | _flags(study, cell, evidence) | compared)
+        attacked = [one for one in cell.outcomes if one.attacked]
+        excess = max((study.get(one).facts["farthest"] - one.attacked.eps for one in attacked), default=0.0)
+        targets = (flags.of_network(evidence[one.target], "network") for one in cell.outcomes)
+        sources = (flags.of_network(evidence[source], "source") for one in attacked for source in one.attacked.sources)
+        own = flags.of_number(row["low"], row["high"], excess)
+        row["flags"] = flags.shown(own.union(compared, *targets, *sources))
         rows.append(row)
     return declare(pd.DataFrame(rows), *cells[0].row, eight_bit=SHARE, common_images=COUNT)
-
-
-def _common(study: Study, cells: list[Cell]) -> np.ndarray:
-    """Which images every target and source classifies correctly when clean."""
-    split = cells[0].outcomes[0].split
-    return correct_of(study, [Outcomes(target=network, split=split) for network in _networks(cells)]).all(0)
-
-
-def _flags(study: Study, cell: Cell, evidence: dict[Training, dict]) -> set[str]:
-    """What the probes say of a cell's networks."""
-    raised: set[str] = set()
-    for outcome in cell.outcomes:
-        raised |= flags.of_network(evidence[outcome.target], "network")
-        for source in outcome.attacked.sources if outcome.attacked else ():
-            raised |= flags.of_network(evidence[source], "source")
-    return raised
-
-
-def _excess(study: Study, cell: Cell) -> float:
-    """How far beyond their budget a cell's attacked images lie; at most 0 if all keep to it."""
-    attacked = [outcome for outcome in cell.outcomes if outcome.attacked]
-    return max((study.get(one).facts["farthest"] - one.attacked.eps for one in attacked), default=0.0)
 
 
 def has_budget(table: pd.DataFrame, eps: float) -> pd.Series:
@@ -153,9 +135,8 @@ def history_table(study: Study) -> pd.DataFrame:
     """One row per defence and epoch: the objective's terms, validation accuracy, Jacobian norm (first seed)."""
     networks = {name: study.training(name) for name in study.profile.defences}
     study.make(list(networks.values()))
-    tables = [pd.DataFrame(study.get(spec).facts["history"]).assign(defence=name) for name, spec in networks.items()]
-    table = pd.concat(tables, ignore_index=True)
-    table = table[["defence", *table.columns.drop("defence")]]
+    histories = {name: study.get(spec).facts["history"] for name, spec in networks.items()}
+    table = pd.DataFrame([{"defence": name, **row} for name, rows in histories.items() for row in rows])
     accuracies = dict.fromkeys(("validation_accuracy", "robust_accuracy"), Tolerance(absolute=0.1))
     return declare(table, "defence", "epoch", **{**dict.fromkeys(table.columns[2:], TRAINED), **accuracies})
 

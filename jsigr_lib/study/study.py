@@ -2,6 +2,7 @@
 
 import json
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from jsigr_lib.data.data import SPLIT_SEED, Dataset, DataSpec, Split, load
+from jsigr_lib.data.data import SPLIT_SEED, Dataset, DataSpec, load
 from jsigr_lib.method.errors import InputError, between, file_name, one_of, shown
 from jsigr_lib.method.judges import FEWEST_CLASSES
 from jsigr_lib.networks.zoo import Training, trained
@@ -51,8 +52,8 @@ class Study:
         progress: Progress | None = None,
         **overrides,
     ):
-        require(isinstance(out, str | Path), "out", out, "a path")
-        require(isinstance(runs, str | Path), "runs", runs, "a path")
+        for name, path in (("out", out), ("runs", runs)):
+            require(isinstance(path, str | Path), name, path, "a path")
         require(isinstance(download, bool), "download", download, "True, False")
         if out and Path(out).exists() and not Path(out).is_dir():
             raise InputError(f"out = {shown(str(out))} is a file; accepted: a folder, which is made if it is missing")
@@ -61,16 +62,9 @@ class Study:
         self.out = Path(out) if out else RUNS / "figures" / self.profile.name
         self.progress = progress
         self.read: dict[str, str] = {}  # table of another run -> its hash, of those that were asked for
-        p = self.profile
-        self.data = DataSpec.locate(
-            p.dataset,
-            p.data_root,
-            download=download,
-            image_size=p.image_size,
-            train_images=p.train_images,
-            validation_images=p.validation_images,
-            test_images=p.test_images,
-        )
+        sizes = ("image_size", "train_images", "validation_images", "test_images")
+        fields = {name: getattr(self.profile, name) for name in sizes}
+        self.data = DataSpec.locate(self.profile.dataset, self.profile.data_root, download=download, **fields)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -85,11 +79,6 @@ class Study:
     def budget(self) -> str:
         """What figures call the headline budget."""
         return f"eps {budget(self.profile.eps)}"
-
-    @property
-    def data_name(self) -> str:
-        """What figures and tables call the data."""
-        return self.profile.data_title
 
     @property
     def replications(self) -> dict[str, str]:
@@ -121,10 +110,8 @@ class Study:
         the J-SIGR network."""
         attacked = {name for name, defence in self.profile.defences.items() if "eps" in defence.options}
         kept = {"standard", "jsigr"}
-        families = {
-            "gradient penalties": [name for name in self.labels if name not in attacked],
-            "adversarial training": [name for name in self.labels if name in attacked | kept],
-        }
+        families = {"gradient penalties": [name for name in self.labels if name not in attacked]}
+        families["adversarial training"] = [name for name in self.labels if name in attacked | kept]
         return {family: names for family, names in families.items() if set(names) - kept}
 
     @property
@@ -132,53 +119,42 @@ class Study:
         """The defences that are shown where a figure has no room for all of them."""
         return self.profile.featured or list(self.profile.defences)
 
-    def split(self, name: str) -> Split:
-        return getattr(self.dataset, name)
-
     def batch(self, name: str, n: int) -> tuple[Tensor, Tensor]:
         """The first n images of a split, float in [0, 1], and their labels, on the device."""
-        return self.split(name).first(n).batch(slice(None), self.store.device)
+        return getattr(self.dataset, name).first(n).batch(slice(None), self.store.device)
 
     def training(
-        self, defence: str, *, architecture: str | None = None, seed: int | None = None, **options: float
+        self, defence: str, *, architecture="", seed: int | None = None, epochs=0, data=None, **options
     ) -> Training:
-        """The spec of one defended network; `options` replace the objective's."""
+        """The spec of one defended network: by default of the first architecture and seed, with the profile's epochs
+        and data; `options` replace the objective's."""
         p = self.profile
+        one_of("defence", defence, p.defences)
         architecture = architecture or self.architecture
         seed = p.seeds[0] if seed is None else seed
-        return self._defended(defence, architecture, seed, p.epochs, **options)
+        common = {"architecture": architecture, "seed": seed, "epochs": epochs or p.epochs, "data": data or self.data}
+        return Training(
+            **common,
+            width=p.widths.get(architecture),
+            **{name: getattr(p, name) for name in ("batch_size", "learning_rate", "augment")},
+            objective=p.defences[defence].objective,
+            options=tuple(sorted(p.options(defence, **options).items())),
+            teacher=self.training("standard", **common) if p.defences[defence].teacher else None,
+        )
 
     def surrogate(self, architecture: str, defence: str = "standard") -> Training:
         """The spec of a network that transfer attacks come from, and that is no target."""
-        return self._defended(defence, architecture, SURROGATE_SEED, self.profile.surrogate_epochs)
-
-    def _defended(self, defence: str, architecture: str, seed: int, epochs: int, **options: float) -> Training:
-        p = self.profile
-        one_of("defence", defence, p.defences)
-        return Training(
-            data=self.data,
-            architecture=architecture,
-            width=p.widths.get(architecture),
-            epochs=epochs,
-            batch_size=p.batch_size,
-            learning_rate=p.learning_rate,
-            augment=p.augment,
-            seed=seed,
-            objective=p.defences[defence].objective,
-            options=tuple(sorted(p.options(defence, **options).items())),
-            teacher=self._defended("standard", architecture, seed, epochs) if p.defences[defence].teacher else None,
-        )
+        epochs = self.profile.surrogate_epochs
+        return self.training(defence, architecture=architecture, seed=SURROGATE_SEED, epochs=epochs)
 
     def targets(self) -> dict[tuple[str, str], list[Training]]:
         """(architecture, defence) -> its networks, one per seed. The first architecture has every defence."""
         p, found = self.profile, {}
-        for architecture in p.architectures:
+        for architecture, (name, defence) in product(p.architectures, p.defences.items()):
             first = architecture == self.architecture
-            for name, defence in p.defences.items():
-                if first or not p.everywhere or name in p.everywhere:
-                    seeds = p.seeds[: defence.seeds][: None if first else p.everywhere_seeds]
-                    networks = [self.training(name, architecture=architecture, seed=seed) for seed in seeds]
-                    found[architecture, name] = networks
+            if first or not p.everywhere or name in p.everywhere:
+                seeds = p.seeds[: defence.seeds][: None if first else p.everywhere_seeds]
+                found[architecture, name] = [self.training(name, architecture=architecture, seed=one) for one in seeds]
         return found
 
     @property
@@ -197,11 +173,6 @@ class Study:
         """The trained network, in evaluation mode."""
         return trained(spec, self.store)
 
-    @property
-    def seeds(self) -> dict[str, int | list[int]]:
-        """The seeds of the profile's networks, of its surrogates, and of the split of the data."""
-        return {"networks": self.profile.seeds, "surrogates": SURROGATE_SEED, "split": SPLIT_SEED}
-
     def generator(self, seed: int = 0) -> torch.Generator:
         return torch.Generator().manual_seed(seed)
 
@@ -216,21 +187,18 @@ class Study:
     def save_files(self, name: str, files: dict[str, bytes], **about: Any) -> dict[str, bytes]:
         """Write a figure or table with its record: see `record.save`."""
         choices = {one.number: one.name for one in deviations.behind(name)}
-        return record.save(self._context(), name, files, choices=choices, **about)
-
-    def _context(self) -> record.Context:
-        """What a record says of this study."""
-        return record.Context(
+        context = record.Context(
             folder=self.out,
             runs=self.store.root,
             device=self.store.device,
             profile=_fields(self.profile),
             changed=_changed(self.profile),
-            seeds=self.seeds,
-            data={"name": self.data_name, "content": self.data.content},
+            seeds={"networks": self.profile.seeds, "surrogates": SURROGATE_SEED, "split": SPLIT_SEED},
+            data={"name": self.profile.data_title, "content": self.data.content},
             reads={self.data.digest: self.data.kind, **self.store.reads},  # data may be in memory already
             tables=self.read,
         )
+        return record.save(context, name, files, choices=choices, **about)
 
     def save_measured(self, name: str, values: dict) -> None:
         """Write what differs from run to run, such as times, as JSON. Tables do not differ, and lie apart."""
@@ -243,7 +211,7 @@ class Study:
         """What every figure says of its origin."""
         p = self.profile
         seeds, epochs = (f"{n} {what}{'s' * (n > 1)}" for n, what in ((len(p.seeds), "seed"), (p.epochs, "epoch")))
-        return f"{p.name} profile: {self.data_name}, {p.train_images:,} training images, {epochs}, {seeds}"
+        return f"{p.name} profile: {p.data_title}, {p.train_images:,} training images, {epochs}, {seeds}"
 
 
 def _changed(profile: Profile) -> dict[str, dict[str, Any]] | None:

@@ -63,13 +63,8 @@ def trade_offs(study: Study) -> pd.DataFrame:
         values = values_per_image(study, study.architecture, name)
         found = {column: next(values[key] for key in values if key[0] == of) for column, of in TRADED.items()}
         seeds, images = found["clean"].shape
-        row = {
-            "defence": name,
-            "seeds": seeds,
-            "images": images,
-            "map_images": found["agreement"].shape[1],
-            "cost": cost,
-        }
+        row = {"defence": name, "seeds": seeds, "images": images}
+        row |= {"map_images": found["agreement"].shape[1], "cost": cost}
         for column, of in found.items():
             interval = statistics.mean if column == "agreement" else statistics.proportion
             row[column], row[f"{column}_low"], row[f"{column}_high"] = interval(of)
@@ -81,15 +76,15 @@ def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
     """One row per data set, test, architecture and context: the paired difference, its interval, the margin, the
     outcome. The data sets are the study's own and those of its replications, as their published runs found them."""
     own = _contrasts(study, claims)
-    own.insert(0, "data", study.data_name)
-    others = {profile: study.published(profile, "contrasts") for profile in study.replications}
-    for profile, other in others.items():
+    own.insert(0, "data", study.profile.data_title)
+    tables = [own]
+    for profile in study.replications:
+        other = study.published(profile, "contrasts")
         if other is not None and len(own) and list(other) != list(own):
-            raise InputError(
-                f"the published contrasts of {profile} have the columns {', '.join(other)}; accepted: those of this "
-                f"version, {', '.join(own)}, which `jsigr run --profile {profile}` writes"
-            )
-    table = pd.concat([own, *(other for other in others.values() if other is not None)], ignore_index=True)
+            has = f"the published contrasts of {profile} have the columns {', '.join(other)}"
+            raise InputError(f"{has}; accepted: {', '.join(own)}, as `jsigr run --profile {profile}` writes them")
+        tables += [] if other is None else [other]
+    table = pd.concat(tables, ignore_index=True)
     return declare(table, *("data", "claim", "test", "architecture", "measure", "context", "a", "b"), margin=EXACT)
 
 
@@ -112,19 +107,12 @@ def _contrast(study: Study, claim: Claim, test: Difference, architecture: str, c
     holds, fails = differences["low"] > test.margin, differences["high"] <= test.margin
     where = f" {context}" if context else ""
     where += f" ({architecture})" if len(study.profile.architectures) > 1 else ""
-    return {
-        "claim": claim.id,
-        "test": f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}{where}",
-        "architecture": architecture,
-        "measure": test.measure,
-        "context": context,
-        "a": test.a,
-        "b": test.b,
-        **differences,
-        "margin": test.margin,
-        "outcome": "holds" if holds else "fails" if fails else "undecided",
-        "flags": _trust(study, test, architecture, context),
-    }
+    said = f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}{where}"
+    what = {"claim": claim.id, "test": said, "architecture": architecture, "measure": test.measure}
+    outcome = "holds" if holds else "fails" if fails else "undecided"
+    found = {**differences, "margin": test.margin, "outcome": outcome}
+    trust = _trust(study, test, architecture, context)
+    return {**what, "context": context, "a": test.a, "b": test.b, **found, "flags": trust}
 
 
 def _trust(study: Study, test: Difference, architecture: str, context: str) -> str:
@@ -132,13 +120,9 @@ def _trust(study: Study, test: Difference, architecture: str, context: str) -> s
     sources = {"clean accuracy": "", "transfer accuracy": context.removeprefix("from ")}
     if test.measure not in sources:
         return flags.shown(set())
-    cells = [
-        cell
-        for cell in headline_cells(study)
-        if cell.row["architecture"] == architecture
-        and cell.row["defence"] in (test.a, test.b)
-        and cell.row["source"] in ("", sources[test.measure])
-    ]
+    asked = {(architecture, name, source) for name in (test.a, test.b) for source in ("", sources[test.measure])}
+    what = ("architecture", "defence", "source")
+    cells = [cell for cell in headline_cells(study) if tuple(cell.row[name] for name in what) in asked]
     table = robustness.accuracy_table(study, cells)
     own = table[table.source == sources[test.measure]]["flags"]
     return flags.shown({flag for cell in own for flag in cell.split("; ")})
@@ -167,27 +151,16 @@ def verdict(claim: Claim, rows: pd.DataFrame) -> str:
 def scorecard(
     study: Study, claims: list[Claim], table: pd.DataFrame, paper: Mapping[str, str] | None = None
 ) -> pd.DataFrame:
-    """One row per claim and data set: verdict, the differences it rests on, the paper's values, n, caveat, figure.
-
-    `paper` gives, by the claim's id, the numbers that someone entered as the paper's; see `claims.paper_by_claim`.
-    """
+    """One row per claim and data set: verdict, the differences it rests on, the paper's values (of
+    `claims.paper_by_claim`), n, caveat, figure."""
     rows = []
     for claim in claims:
-        for data in [study.data_name, *study.replications.values()]:
+        for data in [study.profile.data_title, *study.replications.values()]:
             own = table[(table.claim == claim.id) & (table.data == data)] if len(table) else table
-            rows.append(
-                {
-                    "claim": claim.id,
-                    "statement": claim.statement,
-                    "data": data,
-                    "verdict": verdict(claim, own),
-                    "evidence": "; ".join(evidence(study, claim, own)) or UNTESTED[data == study.data_name],
-                    "paper": (paper or {}).get(claim.id, NOT_ENTERED),
-                    "n": _n(own),
-                    "caveat": claim.caveat,
-                    "figure": claim.figure,
-                }
-            )
+            row = {"claim": claim.id, "statement": claim.statement, "data": data, "verdict": verdict(claim, own)}
+            row["evidence"] = "; ".join(evidence(study, claim, own)) or UNTESTED[data == study.profile.data_title]
+            row |= {"paper": (paper or {}).get(claim.id, NOT_ENTERED), "n": _n(own)}
+            rows.append({**row, "caveat": claim.caveat, "figure": claim.figure})
     return declare(pd.DataFrame(rows), "claim", "statement", "data", evidence=RETOLD)
 
 
@@ -234,6 +207,6 @@ def beside_paper(study: Study, claims: Sequence[Claim], values: Sequence[PaperVa
             for name, context in (key for key in found if key[0] == measure):
                 mean, low, high = statistics.mean(found[name, context])
                 what = {"claim": claim.id, "measure": measure, "context": context, "defence": defence}
-                ours = {"architecture": architecture, "dataset": study.data_name, "ours": mean}
+                ours = {"architecture": architecture, "dataset": study.profile.data_title, "ours": mean}
                 rows.append({**what, **ours, "low": low, "high": high, "paper": paper})
     return pd.DataFrame(rows)

@@ -1,9 +1,7 @@
 """The weights of the defences, chosen on the validation images. Every defence with `tried` values is searched alike:
-each combination trains one network (first seed, the profile's search scale), and one rule picks among them.
-
-The test images are looked at beside, and only to report: the trade of clean accuracy for robustness, and the defences
-at a matched loss of clean accuracy, since a network that is wrong more often is easily "robust".
-"""
+each combination trains one network (first seed, the profile's search scale), and one rule picks among them. The test
+images only report: the trade of clean accuracy for robustness, and the defences at a matched loss of clean accuracy,
+since a network that is wrong more often is easily "robust"."""
 
 from itertools import product
 
@@ -33,16 +31,10 @@ def candidates(study: Study, defence: str) -> list[dict[str, float]]:
 
 def network(study: Study, defence: str, **options: float) -> Training:
     """A candidate: the defence with these weights, at the scale of the search."""
-    p, plain = study.profile, study.training(defence, **options)
-    data = DataSpec(**{**_fields(study.data), "train_images": p.search_images or p.train_images})
-    changed = {"data": data, "epochs": p.search_epochs or p.epochs}
-    teacher = plain.teacher and Training(**{**_fields(plain.teacher), **changed})
-    return Training(**{**_fields(plain), **changed, "teacher": teacher})
-
-
-def _fields(spec) -> dict:
-    """A spec's fields, without the digest that it remembers."""
-    return {name: getattr(spec, name) for name in type(spec).model_fields}
+    p = study.profile
+    fields = {name: getattr(study.data, name) for name in DataSpec.model_fields}
+    data = DataSpec(**{**fields, "train_images": p.search_images or p.train_images})
+    return study.training(defence, data=data, epochs=p.search_epochs, **options)
 
 
 def searched(study: Study) -> dict[tuple[str, str], Training]:
@@ -87,9 +79,8 @@ def table(study: Study) -> pd.DataFrame:
     both = {split: robustness.accuracy_table(study, candidate_cells(study, split)) for split in SPLITS}
     choices = choose(both["validation"])
     whole = pd.concat([one.assign(split=split) for split, one in both.items()], ignore_index=True)
-    chosen = [
-        ", ".join(rule for rule in RULES if choices[row.defence][rule] == row.weights) for row in whole.itertuples()
-    ]
+    each = zip(whole.defence, whole.weights, strict=True)
+    chosen = [", ".join(rule for rule in RULES if choices[name][rule] == weights) for name, weights in each]
     first = ["defence", "weights", "split", "threat", "eps"]
     table = whole.assign(chosen=chosen)[[*first, "chosen", *whole.columns.drop(first)]]
     return declare(table, *first, eight_bit=SHARE, common_images=COUNT)
@@ -98,7 +89,8 @@ def table(study: Study) -> pd.DataFrame:
 def choose(validation: pd.DataFrame) -> dict[str, dict[str, str]]:
     """defence -> rule -> weights: the most transferred accuracy among the candidates that lose no more clean accuracy
     than the rule allows; if all lose more, the one that loses least. A weight of 0 makes another defence of it."""
-    clean, transfer = (_by_weights(validation, threat) for threat in ("clean", "transfer"))
+    accuracy = validation.set_index(["threat", "defence", "weights"]).accuracy
+    clean, transfer = accuracy["clean"], accuracy["transfer"]
     floor = clean[STANDARD, ""]
     found: dict[str, dict[str, str]] = {}
     for defence in dict.fromkeys(validation.defence):
@@ -112,10 +104,6 @@ def choose(validation: pd.DataFrame) -> dict[str, dict[str, str]]:
 
 def _has_zero(weights: str) -> bool:
     return any(part.endswith(" 0") for part in weights.split(", "))
-
-
-def _by_weights(rows: pd.DataFrame, threat: str) -> pd.Series:
-    return rows[rows.threat == threat].set_index(["defence", "weights"]).accuracy
 
 
 def unlike_profile(study: Study, table: pd.DataFrame) -> list[str]:

@@ -116,7 +116,7 @@ def test_facts_say_what_was_trained(study, folder, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_accuracies_are_those_of_the_stored_network(study, folder, name):
-    one, test = pretrained.load(name, folder), study.split("test")
+    one, test = pretrained.load(name, folder), study.dataset.test
     x, y = study.batch("test", len(test))
     given = {"clean": x}
     if name != "mlp":
@@ -330,8 +330,8 @@ def test_committed_networks_withstand_what_their_cards_say(bundled, name):
 def test_images_are_the_first_of_the_fixed_test_split(study):
     x, y = pretrained.images(32)
     assert (x.dtype, x.shape, y.dtype) == (torch.uint8, (32, 1, 28, 28), torch.int64)
-    assert torch.equal(x, study.split("test").images)
-    assert torch.equal(y, study.split("test").labels)
+    assert torch.equal(x, study.dataset.test.images)
+    assert torch.equal(y, study.dataset.test.labels)
 
 
 @pytest.mark.parametrize("n", [0, 1001])

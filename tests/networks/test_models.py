@@ -92,7 +92,7 @@ def test_strided_stem_halves_the_image_and_changes_nothing_else():
 def test_wide_resnet_by_the_formula(width):
     """Stem, 3 stages of 4 blocks of two 3x3 convolutions, 3 shortcuts of 1x1, and the head."""
     with torch.device("meta"):
-        model = models.wrn28_10(3, 32, 10, width=width)
+        model = ARCHITECTURES["wrn28-10"](3, 32, 10, width=width)
     kernels = [module.weight.shape for module in model.modules() if isinstance(module, nn.Conv2d)]
     expected, norms, inputs = [(16, 3, 3, 3)], 4 * width, 16
     for outputs in (width, 2 * width, 4 * width):

@@ -118,12 +118,6 @@ def test_attacked_split_keeps_the_labels(study):
     assert torch.equal(attacked.images, study.get(spec).tensors["images"])
 
 
-def test_split_of_images_and_labels_has_to_be_one(study):
-    attacked = Attacked(sources=study.surrogate("mlp"), attack="fgsm", eps=0.1, split="validation")
-    with pytest.raises(ValueError, match="split"):
-        Outcomes(target=study.training("standard"), attacked=attacked, split="test")
-
-
 def test_needs_and_work(study):
     target, source = study.training("standard"), study.surrogate("mlp")
     outcome = transferred(study, target, source, 0.1)

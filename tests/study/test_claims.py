@@ -169,11 +169,6 @@ def test_a_bad_entry_is_refused_in_one_line(file, old, new, said):
     assert "\n" not in str(error.value)
 
 
-def test_a_number_entered_twice_is_refused(file):
-    with pytest.raises(InputError, match="value 2: a second value for jsigr, transfer accuracy"):
-        load_paper_values(LEDGER, file(VALUE + VALUE.replace("0.5", "0.6")))
-
-
 @pytest.mark.parametrize(
     "content", [None, "value = ", "value = 3", "values = []", "colour = 'red'", VALUE + "\n[other]\nx = 1", b"\xff\xfe"]
 )
@@ -217,7 +212,7 @@ def test_ours_stands_beside_the_papers(file, study, table):
     entered = rows[rows.paper != "not entered"]
     assert set(entered.claim) == {"transfer"} and set(entered.defence) == {"jsigr"}
     assert set(entered.paper) == {"0.5 (cifar10; an invented table, row 5)"}
-    assert set(rows.dataset) == {study.data_name}
+    assert set(rows.dataset) == {study.profile.data_title}
     values = values_per_image(study, "small-cnn", "jsigr")
     for row in entered.itertuples():
         assert row.ours == pytest.approx(values[row.measure, row.context].mean())

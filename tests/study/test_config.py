@@ -159,7 +159,6 @@ REFUSED = [
     ({"replications": ["smoke"]}, "replications = ['smoke']; accepted: other profiles than this one"),
     ({"replications": ["quick", "quick"]}, "replications = ['quick', 'quick']; accepted: different values"),
     ({"data_name": "MNIST\n"}, r"data_name = 'MNIST\n'; accepted: printable characters"),
-    ({"data_name": "MNIST"}, "data_name = 'MNIST'; accepted: '' unless dataset = 'folder'"),
     ({"everywhere": ["magic"]}, "unknown defence in everywhere 'magic'; accepted: standard, "),
     ({"everywhere": ["standard", "pgd"]}, "everywhere = ['standard', 'pgd']; accepted: 'standard', 'jsigr' and others"),
     ({"search_images": 10**6}, "search_images = 1000000; accepted: at most train_images = "),

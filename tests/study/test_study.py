@@ -104,7 +104,7 @@ def test_a_defence_may_have_fewer_seeds_and_not_be_everywhere(tiny, study):
 def test_replications_are_named_after_their_data(tiny, tmp_path):
     study = tiny(runs=tmp_path / "runs", replications=["quick", "full-cifar10"])
     assert study.replications == {"quick": "Fashion-MNIST", "full-cifar10": "CIFAR-10 (JPEG copy)"}
-    assert study.data_name == "Fashion-MNIST"
+    assert study.profile.data_title == "Fashion-MNIST"
 
 
 def test_a_table_of_another_run_is_read_and_noted(tiny, tmp_path, monkeypatch):
@@ -144,7 +144,6 @@ def test_batches_are_the_first_images(study):
     assert torch.equal(x, study.dataset.validation.images[:3].float() / 255)
     assert torch.equal(y, study.dataset.validation.labels[:3])
     assert len(study.batch("test", 99)[1]) == 32
-    assert study.split("train") is study.dataset.train
 
 
 def test_attacks_have_to_fit_the_data(tiny, study, tmp_path, image_folder):
@@ -222,10 +221,12 @@ def test_table_with_numbers_of_unknown_tolerance_is_refused(tiny, study, tmp_pat
     writer.save_table(declare(table.assign(holds=True, said="more", empty=math.nan), "defence", "eps"), "numbers")
 
 
-def test_seeds_are_those_of_all_networks_and_of_the_split(tiny, study):
-    several = tiny(study.store.root, seeds=[3, 1])
-    assert several.seeds == {"networks": [3, 1], "surrogates": SURROGATE_SEED, "split": SPLIT_SEED}
-    assert several.surrogate("mlp").seed == several.seeds["surrogates"]
+def test_seeds_are_those_of_all_networks_and_of_the_split(tiny, study, tmp_path):
+    several = tiny(study.store.root, seeds=[3, 1], out=tmp_path)
+    several.save_files("numbers", {"csv": b""}, kind="table")
+    seeds = json.loads((several.out / "numbers.json").read_text())["table"]["seeds"]
+    assert seeds == {"networks": [3, 1], "surrogates": SURROGATE_SEED, "split": SPLIT_SEED}
+    assert several.surrogate("mlp").seed == SURROGATE_SEED
 
 
 def test_measured_values_are_json(tiny, study, tmp_path):

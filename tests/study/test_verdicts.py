@@ -153,7 +153,7 @@ def test_what_the_profile_lacks_is_left_out(study, measured):
     assert len(contrasts(study, [claim_of(("unheard-of", "jsigr", "standard", 0.0))])) == 0
     two = study.profile.model_copy(update={"architectures": ["small-cnn", "vgg"]})
     everyone = {(one, name): [] for one in two.architectures for name in study.labels}
-    own = {"profile": two, "labels": study.labels, "data_name": "its own", "replications": {}}
+    own = {"profile": two, "labels": study.labels, "replications": {}}
     other = type("Two", (), {**own, "targets": staticmethod(lambda: everyone)})
     assert contrasts(other, [claim_of(*tests, architectures=2)]).architecture.tolist() == ["small-cnn", "vgg"]
 
