@@ -37,9 +37,8 @@ class Timed(NamedTuple):
 
     @classmethod
     def of(cls, kind: str, facts: dict[str, Any]) -> "Timed":
-        return cls(
-            _family(kind, facts["spec"]), facts["work"], min(facts["seconds"], facts.get("cpu_seconds", math.inf))
-        )
+        seconds = min(facts["seconds"], facts.get("cpu_seconds", math.inf))
+        return cls(_family(kind, facts["spec"]), facts["work"], seconds)
 
 
 def _family(kind: str, fields: dict[str, Any]) -> tuple[str, ...]:
@@ -174,7 +173,7 @@ def record(store: Store, profile: str, specs: Iterable[Spec], notebooks: dict[st
     took = {row.family: row for row in _rows(path) if row.work == NOTEBOOK}
     took |= {("notebook", profile, name): Timed((), NOTEBOOK, seconds) for name, seconds in notebooks.items()}
     families |= {family: [row] for family, row in took.items()}
-    for spec in {part.digest: part for spec in specs for part in spec.parts.values()}.values():
+    for spec in {part.digest: part for one in specs for part in one.parts.values()}.values():
         if spec in store:
             row = Timed.of(spec.kind, {**read_facts(store.path(spec)), **spec.made_from})
             families[row.family].append(row)
