@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib.explorer import pretrained
-from jsigr_lib.explorer.controls import ATTACKS, STEPS, Settings, choice, several, slider, steps
+from jsigr_lib.explorer.controls import ATTACKS, STEPS, Settings, control, slider, steps
 from jsigr_lib.measure import statistics
 from jsigr_lib.measure.attributions import MAPS, saliency_map
 from jsigr_lib.measure.measures import area, gini, probability_curve, ssim
@@ -85,6 +85,7 @@ class Explorer:
         source, s = self.source[0], self.selection
         given = {**ATTACKS, "transferred": f"MI-FGSM from {source}"}
         kept = "share of the pixels that a hard selection keeps"
+        maps = {name: label for name, label in MAPS.items() if name != "random"}
         return {
             "title": "Saliency explorer",
             "note": f"{self.note}. Maps are about the true class; of a picture of yours, about the class that the "
@@ -95,9 +96,9 @@ class Explorer:
             "upload": True,
             "controls": [
                 slider("image", range(len(self.images)), 0, 0, "one of the first test images, in their order"),
-                several("defences", self.labels, self.chosen, "how the networks were trained"),
-                choice("map", {name: MAPS[name] for name in MAPS if name != "random"}, "gradient", "what is drawn"),
-                choice("attack", given, "transferred", "what attacks the image"),
+                control("defences", "several", self.labels, list(self.chosen), "how the networks were trained"),
+                control("map", "choice", maps, "gradient", "what is drawn"),
+                control("attack", "choice", given, "transferred", "what attacks the image"),
                 slider("eps", steps(0, max(0.4, self.eps), 0.01), self.eps, 2, "budget: largest change of a pixel"),
                 slider("steps", range(1, 31), STEPS, 0, "of the attack"),
                 slider("blur_sigma", steps(0.5, 8, 0.5), s.blur_sigma, 1, "pixels; of the perturbation maps"),
