@@ -51,29 +51,21 @@ class Settings:
         return cls(**{**given, "defences": tuple(defences)})
 
 
+def control(name: str, kind: str, values: dict[str, str], value: Any, help: str) -> dict[str, Any]:
+    """A control as the front end builds it: of the names, each with its label, a "choice" takes one, "several" any."""
+    about = {"name": name, "label": LABELS.get(name, name), "kind": kind, "help": help}
+    return {**about, "values": [list(pair) for pair in values.items()], "value": value}
+
+
 def slider(name: str, values: Iterable[float], value: float, digits: int, help: str, **more: Any) -> dict[str, Any]:
     """A slider that stops at each of the values and at `value`, where it begins; a number has so many digits. With
     `local` the front end draws what changes, and asks for no scene."""
-    values = sorted({*values, value})
-    return {**_control(name, "range", help), "values": values, "value": value, "digits": digits, **more}
-
-
-def choice(name: str, values: dict[str, str], value: str, help: str) -> dict[str, Any]:
-    """A menu: one of the names, each with its label."""
-    return {**_control(name, "choice", help), "values": [list(pair) for pair in values.items()], "value": value}
-
-
-def several(name: str, values: dict[str, str], chosen: Iterable[str], help: str) -> dict[str, Any]:
-    """Boxes to tick: some of the names."""
-    return {**choice(name, values, "", help), "kind": "several", "value": list(chosen)}
+    about = control(name, "range", {}, value, help)
+    return {**about, "values": sorted({*values, value}), "digits": digits, **more}
 
 
 def steps(low: float, high: float, step: float) -> list[float]:
     return [round(low + i * step, 6) for i in range(round((high - low) / step) + 1)]
-
-
-def _control(name: str, kind: str, help: str) -> dict[str, Any]:
-    return {"name": name, "label": LABELS.get(name, name), "kind": kind, "help": help}
 
 
 def _whole(what: str, value: object) -> None:

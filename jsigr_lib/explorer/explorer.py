@@ -4,14 +4,14 @@ it without a kernel."""
 
 import base64
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from jsigr_lib.explorer import pretrained
-from jsigr_lib.explorer.controls import ATTACKS, STEPS, Settings, choice, several, slider, steps
+from jsigr_lib.explorer.controls import ATTACKS, STEPS, Settings, control, slider, steps
 from jsigr_lib.measure import statistics
 from jsigr_lib.measure.attributions import MAPS, saliency_map
 from jsigr_lib.measure.measures import area, gini, probability_curve, ssim
@@ -80,47 +80,12 @@ class Explorer:
     chosen: tuple[str, ...] = ("standard", "jsigr")
     remembered: dict[tuple, Tensor] = field(default_factory=dict, repr=False)
 
-    @classmethod
-    def of_study(cls, study: Study, images: int = 100) -> Self:
-        """The networks of a study, on its first test images."""
-        first, p = study.dataset.test.first(images), study.profile
-        source = sources_of(study, study.architecture)[0]
-        return cls(
-            models={name: study.model(study.training(name)) for name in study.labels},
-            labels=study.labels,
-            source=(source, study.model(study.surrogate(source))),
-            images=first.images,
-            truths=first.labels.tolist(),
-            classes=study.dataset.classes,
-            selection=p.penalty.selection,
-            eps=p.eps,
-            note=f"{study.footer}; the first {len(first)} test images",
-        )
-
-    @classmethod
-    def pretrained(cls, images: int = 100) -> Self:
-        """The networks of data/pretrained/, on the first of the bundled test images."""
-        *defences, source = (pretrained.load(name) for name in pretrained.names())
-        first, labels = pretrained.images(images)
-        facts = source.facts
-        return cls(
-            models={one.facts["name"]: one.model for one in defences},
-            labels={one.facts["name"]: one.label for one in defences},
-            source=(facts["architecture"], source.model),
-            images=first,
-            truths=labels.tolist(),
-            classes=source.classes,
-            selection=Selection(),
-            eps=defences[0].facts["accuracy"]["transferred"]["eps"],
-            note=f"pretrained networks of the {facts['profile']} profile, one seed; the first {images} test images of "
-            f"{facts['data']['dataset']}",
-        )
-
     def about(self) -> dict[str, Any]:
         """What the front end must know before it asks for a scene: classes, sizes and controls."""
         source, s = self.source[0], self.selection
         given = {**ATTACKS, "transferred": f"MI-FGSM from {source}"}
         kept = "share of the pixels that a hard selection keeps"
+        maps = {name: one.label for name, one in MAPS.items() if name != "random"}
         return {
             "title": "Saliency explorer",
             "note": f"{self.note}. Maps are about the true class; of a picture of yours, about the class that the "
@@ -130,12 +95,10 @@ class Explorer:
             "classes": list(self.classes),
             "upload": True,
             "controls": [
-                slider("image", range(len(self.images)), 0, 0, "one of the test images, in their order"),
-                several("defences", self.labels, self.chosen, "how the networks were trained"),
-                choice(
-                    "map", {name: MAPS[name].label for name in MAPS if name != "random"}, "gradient", "what is drawn"
-                ),
-                choice("attack", given, "transferred", "what attacks the image"),
+                slider("image", range(len(self.images)), 0, 0, "one of the first test images, in their order"),
+                control("defences", "several", self.labels, list(self.chosen), "how the networks were trained"),
+                control("map", "choice", maps, "gradient", "what is drawn"),
+                control("attack", "choice", given, "transferred", "what attacks the image"),
                 slider("eps", steps(0, max(0.4, self.eps), 0.01), self.eps, 2, "budget: largest change of a pixel"),
                 slider("steps", range(1, 31), STEPS, 0, "of the attack"),
                 slider("blur_sigma", steps(0.5, 8, 0.5), s.blur_sigma, 1, "pixels; of the perturbation maps"),
@@ -260,3 +223,37 @@ class Explorer:
         """A network's predictions in a sentence."""
         first, second = (f"{self.classes[chances.argmax()]} ({chances.max():.0%})" for chances in (clean, attacked))
         return f"{label} says {first} for the image, {second} under attack."
+
+
+def of_study(study: Study, images: int = 100) -> Explorer:
+    """The networks of a study, on its first test images."""
+    first, source = study.dataset.test.first(images), sources_of(study, study.architecture)[0]
+    return Explorer(
+        models={name: study.model(study.training(name)) for name in study.labels},
+        labels=study.labels,
+        source=(source, study.model(study.surrogate(source))),
+        images=first.images,
+        truths=first.labels.tolist(),
+        classes=study.dataset.classes,
+        selection=study.profile.penalty.selection,
+        eps=study.profile.eps,
+        note=f"{study.footer}; the first {len(first)} test images",
+    )
+
+
+def of_pretrained(images: int = 100) -> Explorer:
+    """The networks of data/pretrained/, on the first of the bundled test images."""
+    *defences, source = map(pretrained.load, pretrained.names())
+    (first, labels), facts = pretrained.images(images), source.facts
+    return Explorer(
+        models={one.facts["name"]: one.model for one in defences},
+        labels={one.facts["name"]: one.label for one in defences},
+        source=(facts["architecture"], source.model),
+        images=first,
+        truths=labels.tolist(),
+        classes=source.classes,
+        selection=Selection(),
+        eps=defences[0].facts["accuracy"]["transferred"]["eps"],
+        note=f"pretrained networks of the {facts['profile']} profile, one seed; the first {images} test images of "
+        f"{facts['data']['dataset']}",
+    )

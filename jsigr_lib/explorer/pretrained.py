@@ -5,7 +5,6 @@ data/pretrained/<name>.md             the same as text: the model card
 data/pretrained/SHA256SUMS            the hashes of the weights, for sha256sum -c
 """
 
-import hashlib
 import re
 import textwrap
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from jsigr_lib.networks import models
 from jsigr_lib.networks.training import predict
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.publishing import replacing
+from jsigr_lib.records.record import sha256
 from jsigr_lib.store.artefacts import Store, one_thread
 from jsigr_lib.store.paths import FRONT, PRETRAINED, RUNS
 from jsigr_lib.store.tensor_files import read, write
@@ -57,7 +57,7 @@ def load(name: str, folder: Path = PRETRAINED) -> Pretrained:
     """A network by name. Raises InputError if there is none of that name, or its file is missing, cut or altered."""
     sums, path = _sums(folder), folder / f"{name}.safetensors"
     one_of("pretrained network", name, list(sums))
-    if _sha256(_content(path)) != sums[name]:
+    if sha256(_content(path)) != sums[name]:
         raise InputError(f"{path} is truncated or altered (its SHA-256 differs); restore it (git checkout -- data)")
     stored = read(path)
     facts = stored.facts
@@ -102,9 +102,9 @@ def export(study: Study, folder: Path = PRETRAINED) -> None:
             facts["accuracy"] = _measured(study, _network(tensors, facts), None if spec == surrogate else headline)
             path = staged / f"{name}.safetensors"
             write(path, tensors, facts)
-            sha256 = _sha256(path.read_bytes())
-            path.with_suffix(".md").write_text(card(facts, sha256), encoding="utf-8")
-            sums += f"{sha256}  {path.name}\n"
+            digest = sha256(path.read_bytes())
+            path.with_suffix(".md").write_text(card(facts, digest), encoding="utf-8")
+            sums += f"{digest}  {path.name}\n"
         (staged / SUMS).write_text(sums)
 
 
@@ -125,18 +125,16 @@ def _facts(study: Study, name: str, spec: Training) -> dict[str, Any]:
     }
 
 
-def card(facts: dict[str, Any], sha256: str) -> str:
+def card(facts: dict[str, Any], digest: str) -> str:
     """The model card of a file, in Markdown."""
     from jinja2 import Environment, StrictUndefined  # only an export needs it
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((FRONT / "model_card.md.j2").read_text(encoding="utf-8"))
-    blocks = template.render(facts, sha256=sha256).strip().split("\n\n")
-    return "\n\n".join(_wrapped(block) if re.match(r"\*\*|`\w", block) else block for block in blocks) + "\n"
-
-
-def _wrapped(paragraph: str) -> str:
-    return textwrap.fill(" ".join(paragraph.split()), 120, break_long_words=False, break_on_hyphens=False)
+    wrapper = textwrap.TextWrapper(120, break_long_words=False, break_on_hyphens=False)
+    blocks = template.render(facts, sha256=digest).strip().split("\n\n")
+    filled = [wrapper.fill(" ".join(one.split())) if re.match(r"\*\*|`\w", one) else one for one in blocks]
+    return "\n\n".join(filled) + "\n"
 
 
 def _measured(study: Study, model: nn.Module, headline: Attacked | None) -> dict[str, dict[str, Any]]:
@@ -176,7 +174,7 @@ def _sums(folder: Path) -> dict[str, str]:
     """Name -> SHA-256 of its file."""
     line = rf"^([0-9a-f]{{64}})  ({NAME.pattern})\.safetensors$"
     lines = re.findall(line, _content(folder / SUMS).decode(errors="replace"), re.M)
-    return {name: sha256 for sha256, name in lines}
+    return {name: digest for digest, name in lines}
 
 
 def _content(path: Path) -> bytes:
@@ -188,7 +186,3 @@ def _content(path: Path) -> bytes:
     if not path.is_file():
         raise InputError(f"{path} is missing; restore it from the repository (git checkout -- data)")
     return path.read_bytes()
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

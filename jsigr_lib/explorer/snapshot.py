@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from jsigr_lib.data.data import load
-from jsigr_lib.explorer.controls import ATTACKS, Settings, choice, several, slider
+from jsigr_lib.explorer.controls import ATTACKS, Settings
 from jsigr_lib.explorer.explorer import Explorer, Parcel
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.method.saliency import Selection
@@ -77,14 +77,10 @@ class Snapshot(Spec):
     def _about(self, explorer: Explorer) -> dict[str, Any]:
         """What the explorer says of itself, with only the controls and settings for which there are scenes."""
         about = explorer.about()
-        fewer = {
-            "image": slider("image", range(self.images), 0, 0, "one of the first test images"),
-            "defences": several("defences", explorer.labels, explorer.chosen, "how the networks were trained"),
-            "map": choice("map", {name: MAPS[name].label for name in self.maps}, self.maps[0], "what is drawn"),
-            "eps": slider("eps", self.budgets, self.eps, 3, "budget: largest change of a pixel"),
-        }
-        kept = [fewer.get(one["name"], one) for one in about["controls"] if one["name"] in (*fewer, "attack", "share")]
-        return {**about, "controls": kept, "upload": False}
+        controls = {one["name"]: one for one in about["controls"] if one["name"] not in ("steps", "blur_sigma", "grid")}
+        controls["map"] |= {"values": [[name, MAPS[name].label] for name in self.maps], "value": self.maps[0]}
+        controls["eps"] |= {"values": self.budgets, "digits": 3}
+        return {**about, "controls": list(controls.values()), "upload": False}
 
 
 def snapshot(study: Study) -> Snapshot:

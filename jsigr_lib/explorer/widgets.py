@@ -8,7 +8,7 @@ import anywidget
 import traitlets
 from IPython.display import display
 
-from jsigr_lib.explorer.explorer import Explorer
+from jsigr_lib.explorer.explorer import Explorer, of_pretrained, of_study
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store.artefacts import Progress, Spec
 from jsigr_lib.store.paths import FRONT
@@ -62,12 +62,12 @@ class SaliencyExplorer(anywidget.AnyWidget):
     @classmethod
     def pretrained(cls, images: int = 100) -> "SaliencyExplorer":
         """The explorer of the networks that come with the repository: there is nothing to train."""
-        return cls(Explorer.pretrained(images))
+        return cls(of_pretrained(images))
 
     @classmethod
     def of_study(cls, study: Study, images: int = 100) -> "SaliencyExplorer":
         """The explorer of a study's networks, which are trained if they are missing."""
-        return cls(Explorer.of_study(study, images))
+        return cls(of_study(study, images))
 
     def _answer(self, _widget, question: Any, _buffers: list) -> None:
         asked = question if isinstance(question, dict) else {}

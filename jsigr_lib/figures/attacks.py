@@ -65,8 +65,7 @@ def transfer_matrix(study: Study, table: pd.DataFrame) -> plotting.Described:
     own = names.str.startswith(f"{study.architecture}, ")
     order = [*names[~own].unique(), *(f"{study.architecture}, {label}" for label in study.labels.values())]
     pivot = pivot.loc[[name for name in order if name in pivot.index], list(study.labels)].rename(columns=study.labels)
-    fig = plotting.figure(10.6, 0.33 * len(pivot) + 2.2)
-    (axes,) = plotting.panels(fig)[0]
+    fig, (axes,) = plotting.row(10.6, 0.33 * len(pivot) + 2.2)
     title = f"Target accuracy, {p.transfer_attacks[0].upper()}, {study.budget}"
     plotting.heat_map(axes, pivot, title=title, fontsize=8)
     axes.set(xlabel="target", ylabel="source")
@@ -87,8 +86,7 @@ def attack_ranking(study: Study, table: pd.DataFrame) -> plotting.Described:
     order = list(means.index)
     pivot = rows.pivot(index="attack", columns="defence", values="accuracy").loc[order, list(study.labels)]
     pivot = pivot.rename(index=str.upper, columns=study.labels)
-    fig = plotting.figure(11.4, 0.36 * len(order) + 1.9)
-    left, right = plotting.panels(fig, 1, 2, width_ratios=(2.8, 1))[0]
+    fig, (left, right) = plotting.row(11.4, 0.36 * len(order) + 1.9, 2, width_ratios=(2.8, 1))
     title = f"Accuracy under attacks from {first.source}, {study.budget}"
     plotting.heat_map(left, pivot, title=title, fontsize=8)
     left.set_xlabel("target")
@@ -104,8 +102,7 @@ def attack_ranking(study: Study, table: pd.DataFrame) -> plotting.Described:
 
 def judges(study: Study, table: pd.DataFrame) -> plotting.Described:
     """What ever stronger attacks leave of the same images: a row of dots per defence."""
-    fig = plotting.figure(9, 0.34 * len(study.labels) + 1.7)
-    (axes,) = plotting.panels(fig)[0]
+    fig, (axes,) = plotting.row(9, 0.34 * len(study.labels) + 1.7)
     order = {name: i for i, name in enumerate(study.labels)}
     for judge, (colour, marker) in JUDGES.items():
         rows = table[table.judge == judge]
@@ -126,8 +123,7 @@ def judges(study: Study, table: pd.DataFrame) -> plotting.Described:
 
 def cost_scatter(study: Study, table: pd.DataFrame, seconds: dict[str, float]) -> plotting.Described:
     """Robustness against the cost of training: counted in operations, and measured in time on this machine."""
-    fig = plotting.figure(9.6, 4.1)
-    left, right = plotting.panels(fig, 1, 2, sharey=True)[0]
+    fig, (left, right) = plotting.row(9.6, 4.1, 2, sharey=True)
     table = table.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
     table = table.assign(time=table.defence.map(seconds) / seconds["standard"])
     for axes, column in ((left, "cost"), (right, "time")):

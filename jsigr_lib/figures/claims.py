@@ -15,13 +15,12 @@ VERDICTS = {"supported": "#007a5a", "partly supported": "#8a6500", "not supporte
 
 def trade_offs(study: Study, table: pd.DataFrame) -> plotting.Described:
     """Robustness against what is paid for it, and against what comes with it."""
-    fig = plotting.figure(11.4, 4.1)
     against = {
         "clean": ("What it gives up", "clean accuracy"),
         "cost": ("What it costs", "cost of a training step, standard = 1"),
         "agreement": ("What its maps gain", "agreement of gradient and\nperturbation map, attacked images"),
     }
-    grid = plotting.panels(fig, 1, 3, sharey=True)[0]
+    fig, grid = plotting.row(11.4, 4.1, 3, sharey=True)
     for axes, (column, (title, what)) in zip(grid, against.items(), strict=True):
         plotting.dots(axes, study, table, column, "transferred")
         axes.set(title=title, xlabel=what)
@@ -41,8 +40,7 @@ def verdicts(study: Study, card: pd.DataFrame) -> plotting.Described:
     table = card.pivot(index="claim", columns="data", values="verdict")
     table = table.loc[card.claim.unique(), card.data.unique()]
     statements = card.drop_duplicates("claim").statement.map(lambda text: textwrap.fill(text, 52))
-    fig = plotting.figure(5 + 1.75 * len(table.columns), 0.55 * len(table) + 0.75)
-    (axes,) = plotting.panels(fig)[0]
+    fig, (axes,) = plotting.row(5 + 1.75 * len(table.columns), 0.55 * len(table) + 0.75)
     for (i, j), verdict in np.ndenumerate(table.to_numpy()):
         axes.add_patch(mpl.patches.Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, color=VERDICTS[verdict]))
         axes.text(j, i, verdict, ha="center", va="center", color="white", fontsize=9.5, fontweight="bold")
@@ -63,8 +61,9 @@ def forest(study: Study, table: pd.DataFrame) -> plotting.Described:
     key = ["claim", "measure", "a", "b"]
     tests, data = list(table[key].drop_duplicates().itertuples(index=False, name=None)), table.data.unique()
     most = int(table.groupby(["data", *key]).size().max())
-    fig = plotting.figure(4.6 + 2.9 * len(data), (0.3 + 0.07 * most) * len(tests) + 1.3)
-    for name, axes in zip(data, plotting.panels(fig, 1, len(data), sharey=True)[0], strict=True):
+    height = (0.3 + 0.07 * most) * len(tests) + 1.3
+    fig, grid = plotting.row(4.6 + 2.9 * len(data), height, len(data), sharey=True)
+    for name, axes in zip(data, grid, strict=True):
         for y, test in enumerate(tests):
             rows = table[(table.data == name) & (table[key] == pd.Series(test, key)).all(axis=1)]
             for offset, row in zip(_spread(len(rows)), rows.itertuples(), strict=True):

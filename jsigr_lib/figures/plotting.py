@@ -60,6 +60,12 @@ def panels(fig: Figure, rows: int = 1, columns: int = 1, **options) -> np.ndarra
     return fig.subplots(rows, columns, squeeze=False, **options)
 
 
+def row(width: float, height: float, columns: int = 1, **options) -> tuple[Figure, np.ndarray]:
+    """A figure of one row of axes, and the axes."""
+    fig = figure(width, height)
+    return fig, panels(fig, 1, columns, **options)[0]
+
+
 def nth_look(i: int, label: str) -> dict[str, str]:
     """Colour, marker and label of the i-th line or dot."""
     return {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "label": label}

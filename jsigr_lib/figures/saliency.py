@@ -23,13 +23,10 @@ CASCADE_DEFENCES = ("standard", "jsigr", "pgd")
 def agreement_bars(study: Study, table: pd.DataFrame) -> plotting.Described:
     """Per defence: agreement of the two maps, clean and attacked, and stability of the gradient map under attack."""
     table = plotting.of_architecture(study, table[table["map"] == "gradient"])
-    shown = {
-        "Agreement, clean": table[(table.measure == "agreement") & (table.input == "clean")],
-        "Agreement, attacked": table[(table.measure == "agreement") & (table.input == "attacked")],
-        "Stability of the gradient map": table[table.measure == "stability"],
-    }
-    fig = plotting.figure(9, 0.3 * len(study.labels) + 1.3)
-    grid = plotting.panels(fig, 1, len(shown), sharey=True, sharex=True)[0]
+    agreement = table[table.measure == "agreement"]
+    shown = {f"Agreement, {given}": agreement[agreement.input == given] for given in ("clean", "attacked")}
+    shown["Stability of the gradient map"] = table[table.measure == "stability"]
+    fig, grid = plotting.row(9, 0.3 * len(study.labels) + 1.3, len(shown), sharey=True, sharex=True)
     for axes, (title, rows) in zip(grid, shown.items(), strict=True):
         plotting.bars(axes, study, rows)
         axes.set(title=title, xlabel="rank correlation")
@@ -58,8 +55,7 @@ def probability_curves(study: Study, table: pd.DataFrame) -> plotting.Described:
         grid[i, 0].set_ylabel("probability of the true class")
     for axes in grid[1]:
         axes.set_xlabel("share of the pixels changed, most salient first")
-    title = "solid: gradient map\ndashed: perturbation map"
-    plotting.legend(fig, grid[0, 0], title=title)
+    plotting.legend(fig, grid[0, 0], title="solid: gradient map\ndashed: perturbation map")
     return fig, (
         "Probability of the true class against the share of pixels deleted (top) or inserted (bottom), clean (left) "
         "and attacked (right) images; solid lines for the gradient map, dashed for the perturbation map."
@@ -101,8 +97,7 @@ def cascade(study: Study, table: pd.DataFrame) -> plotting.Described:
     """What is left of each map as ever more layers get new random weights. A map that stays as it was does not show
     what the network has learnt."""
     defences = [name for name in CASCADE_DEFENCES if name in study.featured] or study.featured[:3]
-    fig = plotting.figure(9.6, 3.8)
-    grid = plotting.panels(fig, 1, len(defences), sharey=True)[0]
+    fig, grid = plotting.row(9.6, 3.8, len(defences), sharey=True)
     for axes, defence in zip(grid, defences, strict=True):
         for i, name in enumerate(study.profile.saliency_maps):
             rows = table[(table.defence == defence) & (table["map"] == name)]

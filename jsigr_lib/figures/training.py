@@ -12,8 +12,7 @@ GRID = ("lambda_j", "lambda_s")
 
 def training_curves(study: Study, history: pd.DataFrame) -> plotting.Described:
     """Validation accuracy and Jacobian norm against the epoch, one line per featured defence."""
-    fig = plotting.figure(9, 3.4)
-    left, right = plotting.panels(fig, 1, 2)[0]
+    fig, (left, right) = plotting.row(9, 3.4, 2)
     plotting.over_epochs(left, study, history, "validation_accuracy")
     plotting.over_epochs(right, study, history, "jacobian_norm")
     left.set(title="Accuracy", xlabel="epoch", ylabel="validation accuracy")
@@ -33,12 +32,12 @@ def lambda_grid(study: Study, table: pd.DataFrame) -> plotting.Described:
         raise InputError(
             f"tried of defence 'jsigr' = {tried}; accepted: values of {' and '.join(GRID)}, for a grid of them"
         )
-    table = table[(table.defence == "jsigr") & (table.split == "validation")]
-    values = {name: table.weights.str.extract(rf"{name} ([^,]+)", expand=False).astype(float) for name in GRID}
-    table = table.assign(**values)
-    fig = plotting.figure(8.6, 0.5 * table.lambda_j.nunique() + 1.9)
+    table = table[(table.defence == "jsigr") & (table.split == "validation")].copy()
+    for name in GRID:
+        table[name] = table.weights.str.extract(rf"{name} ([^,]+)", expand=False).astype(float)
+    fig, grid = plotting.row(8.6, 0.5 * table.lambda_j.nunique() + 1.9, 2)
     titles = {"clean": "Clean", "transfer": "Transferred attack"}
-    for axes, (threat, title) in zip(plotting.panels(fig, 1, 2)[0], titles.items(), strict=True):
+    for axes, (threat, title) in zip(grid, titles.items(), strict=True):
         pivot = table[table.threat == threat].pivot(index="lambda_j", columns="lambda_s", values="accuracy")
         pivot = pivot.rename(index="{:g}".format, columns="{:g}".format)
         plotting.heat_map(axes, pivot, title=f"{title}, validation", whole=False)
@@ -54,10 +53,9 @@ def lambda_grid(study: Study, table: pd.DataFrame) -> plotting.Described:
 def searched(study: Study, table: pd.DataFrame) -> plotting.Described:
     """Every candidate of the search: transferred against clean accuracy, on the validation images, which choose, and on
     the test images, which report. A ring marks the best of a defence."""
-    fig = plotting.figure(9.6, 4.1)
     wide = table.pivot(index=["defence", "weights", "chosen", "split"], columns="threat", values="accuracy")
     wide = wide.reset_index().sort_values("clean", kind="stable")
-    grid = plotting.panels(fig, 1, 2, sharex=True, sharey=True)[0]
+    fig, grid = plotting.row(9.6, 4.1, 2, sharex=True, sharey=True)
     for axes, split in zip(grid, ("validation", "test"), strict=True):
         for name, look in plotting.looks(study).items():
             points = wide[(wide.defence == name) & (wide.split == split)]

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +41,7 @@ OWN_PARAMETERS = ("profile", "device", "out", "download")  # of every notebook, 
 
 @dataclass(frozen=True)
 class Summary:
-    """What a finished run reports about itself."""
+    """What a finished run reports about itself; `agreement` with the published run, in lines for people."""
 
     figures: Path
     notebooks: Path
@@ -50,17 +50,7 @@ class Summary:
     made: int
     peak_memory_gb: float
     machine: str
-    agreement: list[str] = field(default_factory=list)  # with the published run, in lines for people
-
-    @property
-    def account(self) -> dict[str, Any]:
-        """What differs from run to run, for the manifest."""
-        return {
-            "minutes": round(self.seconds / 60, 1),
-            "artefacts_made": self.made,
-            "peak_memory_gb": round(self.peak_memory_gb, 2),
-            "machine": self.machine,
-        }
+    agreement: list[str]
 
 
 class PeakMemory:
@@ -94,21 +84,17 @@ def _memory(process: psutil.Process) -> int:
 
 def select(names: list[str] | None) -> list[str]:
     """Notebooks by number ("03") or name; all of them for None. Raises InputError for an unknown one."""
-    numbers = {name[:2]: name for name in NAMES}
     for name in names or []:
-        one_of("notebook", name, [*numbers, *NAMES])
-    chosen = {numbers.get(name, name) for name in names or NAMES}
-    return [name for name in NAMES if name in chosen]
+        one_of("notebook", name, [*(known[:2] for known in NAMES), *NAMES])
+    return [name for name in NAMES if not names or name in names or name[:2] in names]
 
 
 def check_settings(notebooks: list[str], settings: dict[str, Any]) -> None:
     """Every setting has to be a parameter of every chosen notebook: papermill would only warn."""
     for name in notebooks:
-        known = [
-            key for key in papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb")) if key not in OWN_PARAMETERS
-        ]
+        known = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
         for key in settings:
-            one_of("setting", key, known)
+            one_of("setting", key, [parameter for parameter in known if parameter not in OWN_PARAMETERS])
 
 
 def specs(study: Study, notebook: str) -> list[Spec]:
@@ -175,13 +161,14 @@ def run(
                 verify(path, figures)
                 tidy(path, _from_root(figures), _from_root(targets[0]))
             outputs, seconds, peak = len(list(figures.iterdir())), time.perf_counter() - start, memory.peak / 1e9
-            summary = Summary(*targets, outputs, seconds, made, peak, machine(study.store.device))
-            write_manifest(figures, executed, summary.account, times, study.store)
-            if out.resolve() == ROOT and not settings:
-                summary = replace(summary, agreement=_agreement(figures, executed, targets[0], chosen))
+            where = machine(study.store.device)
+            account = {"minutes": round(seconds / 60, 1), "artefacts_made": made, "peak_memory_gb": round(peak, 2)}
+            write_manifest(figures, executed, {**account, "machine": where}, times, study.store)
+            compared = out.resolve() == ROOT and not settings
+            agreement = _agreement(figures, executed, targets[0], chosen) if compared else []
         if not settings:
             record(study.store, study.profile.name, needed, took)
-    return summary
+    return Summary(*targets, outputs, seconds, made, peak, where, agreement)
 
 
 def execute(name: str, output: Path, parameters: dict[str, Any], *, timeout: float | None = None) -> None:
@@ -257,11 +244,10 @@ def verify(executed: Path, figures: Path) -> None:
     """Raise RuntimeError unless every cell ran without error and every declared output is there and whole."""
     notebook = nbformat.read(executed, as_version=4)
     for i, cell in enumerate(notebook.cells):
-        if cell.cell_type == "code" and cell.source.strip():
-            if cell.execution_count is None:
-                raise RuntimeError(f"cell {i} of {executed.name} never ran")
-            if any(output.output_type == "error" for output in cell.outputs):
-                raise RuntimeError(f"cell {i} of {executed.name} ended with an error")
+        if cell.cell_type == "code" and cell.source.strip() and cell.execution_count is None:
+            raise RuntimeError(f"cell {i} of {executed.name} never ran")
+        if any(output.output_type == "error" for output in cell.get("outputs", ())):
+            raise RuntimeError(f"cell {i} of {executed.name} ended with an error")
     for name in declared_outputs(notebook):
         path = figures / name
         if not path.is_file() or not path.stat().st_size:
@@ -292,8 +278,8 @@ def declared_outputs(notebook: nbformat.NotebookNode) -> list[str]:
 
 def _agreement(figures: Path, executed: Path, target: Path, chosen: list[str]) -> list[str]:
     """How the staged tables agree with the published ones. If only some notebooks ran, only their tables count."""
-    declared = [declared_outputs(nbformat.read(executed / f"{name}.ipynb", as_version=4)) for name in chosen]
-    tables = {Path(file).stem for files in declared for file in files if file.endswith(".csv")}
+    notebooks = [nbformat.read(executed / f"{name}.ipynb", as_version=4) for name in chosen]
+    tables = {name for notebook in notebooks for name in notebook.metadata["jsigr"]["tables"]}
     return against_published(figures, target.name, replaced=target, only=tables if len(chosen) < len(NAMES) else None)
 
 

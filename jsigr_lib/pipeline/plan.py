@@ -1,15 +1,14 @@
 """What a run would find, what it would make and why, and how long that takes: from headers alone, computing nothing.
 
-An artefact is not there because it was never made, or because what it is made from has changed since. The nearest
-artefact of its kind that nothing asks for any more tells which: the one with the fewest fields that differ, the latest
-of several. Whatever differs between the two made it stale.
-"""
+An artefact was never made, or what it is made from has changed since. The nearest artefact of its kind that nothing
+asks for any more tells which: the one with the fewest fields that differ, the latest of several."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -24,11 +23,11 @@ FEW = 3  # with so many changes it is the same artefact, to be made anew; with m
 
 @dataclass(frozen=True)
 class Entry:
-    """One artefact that a run uses. It takes `seconds` to make, 0 if it is there."""
+    """One artefact that a run uses: cached, stale, missing or damaged. It takes `seconds` to make, 0 if it is there."""
 
     kind: str
     digest: str
-    status: Literal["cached", "stale", "missing", "damaged"]
+    status: str
     reason: str = ""
     seconds: float = 0.0
 
@@ -38,13 +37,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run would use and make."""
+    """Everything that a run would use and make. `strangers` are files in the store that are no artefacts, or damaged
+    ones."""
 
     profile: str
     store: str
     jobs: int
     artefacts: list[Entry]
-    strangers: list[str]  # files in the store that are no artefacts, or damaged ones
+    strangers: list[str]
     artefact_minutes: float
     notebook_minutes: dict[str, float]
     basis: str
@@ -60,13 +60,10 @@ class Plan:
         """For people: one line per kind, or for each artefact."""
         made = sum(entry.status != "cached" for entry in self.artefacts)
         lines = [f"{self.profile} profile: {len(self.artefacts)} artefacts in {self.store}, {made} of them to be made"]
-        kinds = defaultdict(list)
-        for entry in self.artefacts:
-            kinds[entry.kind].append(entry)
-        if each:
-            lines += [f"  {entry.kind}/{entry.digest}  {entry}" for entries in kinds.values() for entry in entries]
-        else:
-            lines += [f"  {kind:<10}  {_summary(entries)}" for kind, entries in kinds.items()]
+        for kind in dict.fromkeys(entry.kind for entry in self.artefacts):
+            entries = [entry for entry in self.artefacts if entry.kind == kind]
+            one_by_one = [f"  {kind}/{entry.digest}  {entry}" for entry in entries]
+            lines += one_by_one if each else [f"  {kind:<10}  {_summary(entries)}"]
         lines += [f"  no artefact: {path}" for path in self.strangers]
         parts = f"{self.artefact_minutes:.1f} for artefacts, {sum(self.notebook_minutes.values()):.1f} for notebooks"
         return [*lines, f"about {self.minutes:.1f} minutes with {self.jobs} processes: {parts} ({self.basis})"]
@@ -75,9 +72,9 @@ class Plan:
 def _summary(entries: list[Entry]) -> str:
     counts = Counter(map(str, entries))
     most = sorted(counts, key=lambda what: (what != "cached", -counts[what]))
-    more = sum(counts[what] for what in most[SHOWN:])
     shown = [f"{counts[what]} {what}" for what in most[:SHOWN]]
-    return "; ".join([*shown, *([f"{more} more (see --all)"] if more else [])])
+    more = [f"{sum(counts[what] for what in most[SHOWN:])} more (see --all)"] if most[SHOWN:] else []
+    return "; ".join(shown + more)
 
 
 def plan(
@@ -100,18 +97,16 @@ def plan(
     store, wanted = study.store, [spec for name in chosen for spec in pipeline.specs(study, name)]
     headers, strangers = read_headers(store.root)
     used = _used(wanted, headers)
-    made = [spec for spec in used if not _found(spec, headers)]
+    made = [spec for spec in used.values() if spec.digest not in headers[spec.kind]]
     speed = Speed.of(store, headers, study.profile.name)
-    reasons = _reasons(made, headers, store, {spec.digest for spec in used})
-    cached = {spec.digest: Entry(spec.kind, spec.digest, "cached") for spec in used}
-    stale = {spec.digest: Entry(spec.kind, spec.digest, *reasons[spec.digest], speed.seconds(spec)) for spec in made}
+    entries = {entry.digest: entry for entry in _missing(made, used, headers, store, speed)}
     waves = [*store.missing(wanted), [spec for spec in made if spec in store]]  # a damaged one is made after all
     starts = start * (1 + any(map(store.in_parallel, waves)))
     return Plan(
         profile=study.profile.name,
         store=str(store.root),
         jobs=store.jobs,
-        artefacts=[*{**cached, **stale}.values()],
+        artefacts=[entries.get(digest, Entry(spec.kind, digest, "cached")) for digest, spec in used.items()],
         strangers=[str(path) for path in strangers],
         artefact_minutes=(starts + speed.makespan(waves, store)) / 60,
         notebook_minutes={name: speed.notebook(name) / 60 for name in chosen},
@@ -119,41 +114,29 @@ def plan(
     )
 
 
-def _found(spec: Spec, headers: Headers) -> bool:
-    return spec.digest in headers.get(spec.kind, {})
-
-
-def _used(wanted: list[Spec], headers: Headers) -> list[Spec]:
-    """All that a run loads or makes: `wanted` and, of each of them that has to be made, what it needs."""
-    used: dict[str, Spec] = {}
-
-    def use(spec: Spec) -> None:
+def _used(wanted: list[Spec], headers: Headers) -> dict[str, Spec]:
+    """All that a run loads or makes, by digest: `wanted` and, of each of them that has to be made, what it needs."""
+    used, left = {}, wanted[::-1]
+    while left:
+        spec = left.pop()
         if spec.digest not in used:
             used[spec.digest] = spec
-            for need in () if _found(spec, headers) else spec.needs():
-                use(need)
-
-    for spec in wanted:
-        use(spec)
-    return list(used.values())
+            left += [] if spec.digest in headers[spec.kind] else spec.needs()[::-1]
+    return used
 
 
-def _reasons(made: list[Spec], headers: Headers, store: Store, used: set[str]) -> dict[str, tuple[str, str]]:
-    """digest -> status and reason, of each artefact that has to be made."""
-    kinds, reasons = defaultdict(list), {}
-    for spec in made:
-        kinds[spec.kind].append(spec)
-    for kind, specs in kinds.items():
-        orphans = [facts for digest, facts in headers.get(kind, {}).items() if digest not in used]
+def _missing(made: list[Spec], used: dict[str, Spec], headers: Headers, store: Store, speed: Speed) -> Iterator[Entry]:
+    """An entry for each artefact that has to be made, with the reason."""
+    for kind in dict.fromkeys(spec.kind for spec in made):
+        specs = [spec for spec in made if spec.kind == kind]
+        orphans = [facts for digest, facts in headers[kind].items() if digest not in used]
         for spec, reason in zip(specs, explain(specs, orphans), strict=True):
+            status = "stale" if reason else "missing"
             if spec in store:
                 status, reason = "damaged", "its file is not whole"
-            else:
-                status = "stale" if reason else "missing"
             if store.checkpoint(spec).exists():
                 reason = f"{reason}, goes on from a checkpoint".removeprefix(", ")
-            reasons[spec.digest] = status, reason
-    return reasons
+            yield Entry(kind, spec.digest, status, reason, speed.seconds(spec))
 
 
 def explain(specs: list[Spec], orphans: list[dict[str, Any]]) -> list[str]:
@@ -161,18 +144,14 @@ def explain(specs: list[Spec], orphans: list[dict[str, Any]]) -> list[str]:
     of that kind that nothing asks for, the latest first."""
     if not orphans:
         return [""] * len(specs)
-    wanted, others = [_fields(_plain(one)) for one in specs], [_fields(one["spec"]) for one in orphans]
+    wanted = [_fields(one.model_dump(mode="json")) for one in specs]
+    others = [_fields(one["spec"]) for one in orphans]
     columns = {item: i for i, item in enumerate({item for one in (*wanted, *others) for item in one.items()})}
     new, old = (np.zeros((len(some), len(columns)), np.float32) for some in (wanted, others))
-    for table, some in ((new, wanted), (old, others)):
-        for row, one in zip(table, some, strict=True):
-            row[[columns[item] for item in one.items()]] = 1
+    for row, one in zip((*new, *old), (*wanted, *others), strict=True):
+        row[[columns[item] for item in one.items()]] = 1
     nearest = (2 * new @ old.T - old.sum(1)).argmax(1)  # the first of those with the fewest differences
     return [_reason(spec, orphans[i]) for spec, i in zip(specs, nearest, strict=True)]
-
-
-def _plain(spec: Spec) -> dict[str, Any]:
-    return spec.model_dump(mode="json")
 
 
 def _reason(spec: Spec, old: dict[str, Any]) -> str:
@@ -183,15 +162,15 @@ def _reason(spec: Spec, old: dict[str, Any]) -> str:
 
 def _changed_fields(spec: Spec, old: dict[str, Any]) -> list[str]:
     """ "epochs 2 -> 3", "its model's epochs 2 -> 3"; a change that reaches the spec on several ways counts once."""
-    before, after, parts = _fields(old), _fields(_plain(spec)), within(spec)
-    changes = {}
+    before, after, parts = _fields(old), _fields(spec.model_dump(mode="json")), within(spec)
+    changes = []
     for path in sorted({*before, *after}):
         if before.get(path) != after.get(path):
             owner = max((part for part in parts if f"{path}.".startswith(f"{part}.")), key=len, default="")
             name = path.removeprefix(owner).removeprefix(".")
             values = (_short(some.get(path, "nothing")) for some in (before, after))
-            changes[f"{_whose(parts[owner], spec)}{name} {' -> '.join(values)}"] = None
-    return list(changes)
+            changes.append(f"{_whose(parts[owner], spec)}{name} {' -> '.join(values)}")
+    return list(dict.fromkeys(changes))
 
 
 def _changed_code(spec: Spec, old: dict[str, Any]) -> list[str]:

@@ -1,11 +1,7 @@
-"""How long artefacts and notebooks take on this machine: as it measured, or else as the authors' did, scaled to it.
-
-    header of an artefact           its work and its seconds
-    runs/speed/<profile>.json       seconds of notebooks in the last run, of artefacts by family, of a fixed calculation
-    jsigr_lib/study/profiles/speed/       the same files, of the authors'
-
-Seconds are the processor's where the clock counted more, so that whatever else kept the machine busy does not count.
-"""
+"""How long artefacts and notebooks take on this machine: in proportion to the most alike of what was timed here, in the
+headers of artefacts and in runs/speed/<profile>.json, and of what the authors timed (jsigr_lib/study/profiles/speed/),
+scaled by a fixed calculation. Seconds are the processor's where the clock counted more, so that whatever else kept the
+machine busy does not count."""
 
 import json
 import math
@@ -26,22 +22,27 @@ from jsigr_lib.store.paths import PROFILES
 from jsigr_lib.store.tensor_files import read_facts
 
 CLOSE = math.log(4)  # work that differs by a larger factor says less: small computations are mostly overhead
-NEAREST = 5
 GUESS = 5e-11  # calculations per work, where nothing of a kind was ever timed
 NOTEBOOK = 5e11  # work of a notebook, for the same case
 
 
 class Timed(NamedTuple):
-    """What an artefact took. `family` is its kind and the words among its fields, such as an attack's name."""
+    """What an artefact took: seconds if it was made `here`, else fixed calculations. `family` is its kind and the words
+    among its fields, such as an attack's name."""
 
     family: tuple[str, ...]
     work: float
     seconds: float
+    here: bool = True
 
     @classmethod
     def of(cls, kind: str, facts: dict[str, Any]) -> "Timed":
         seconds = min(facts["seconds"], facts.get("cpu_seconds", math.inf))
         return cls(_family(kind, facts["spec"]), facts["work"], seconds)
+
+
+def _family(kind: str, fields: dict[str, Any]) -> tuple[str, ...]:
+    return (kind, *(value for _, value in sorted(fields.items()) if isinstance(value, str)))
 
 
 Headers = dict[str, dict[str, dict[str, Any]]]
@@ -61,20 +62,22 @@ def read_headers(root: Path) -> tuple[Headers, list[Path]]:
 
 
 class Speed:
-    """What was timed: `here` on this machine, in seconds, and as `published`, in units of the fixed calculation."""
+    """What was timed, and what it foretells."""
 
-    def __init__(self, here: list[Timed], published: list[Timed], profile: str, device: torch.device):
-        self.here, self.published, self.profile, self.device = here, published, profile, device
-        self._known: dict[tuple, float] = {}
+    def __init__(self, rows: list[Timed], profile: str, device: torch.device):
+        self.profile, self.device, alike = profile, device, defaultdict(list)
+        for family, work, seconds, here in rows:
+            alike[family, work, here].append(seconds)
+        self.rows = [Timed(family, work, sum(s) / len(s), here) for (family, work, here), s in alike.items()]
 
     @classmethod
     def of(cls, store: Store, headers: Headers, profile: str) -> "Speed":
         """From the headers of a store and the files beside them."""
         made = [(kind, facts) for kind, some in headers.items() for facts in some.values() if facts.get("work")]
-        here = [Timed.of(kind, facts) for kind, facts in made if facts.get("machine") == machine(store.device)]
-        executed = [row for path in _files(store.root) for row in _rows(path) if row.work == NOTEBOOK]
-        published = [row for path in _files(PROFILES) for row in _rows(path, calibrated=True)]
-        return cls([*here, *executed], published, profile, store.device)
+        rows = [Timed.of(kind, facts) for kind, facts in made if facts.get("machine") == machine(store.device)]
+        rows += [row for path in _files(store.root) for row in _rows(path) if row.work == NOTEBOOK]
+        rows += [row._replace(here=False) for path in _files(PROFILES) for row in _rows(path, calibrated=True)]
+        return cls(rows, profile, store.device)
 
     @cached_property
     def unit(self) -> float:
@@ -84,9 +87,9 @@ class Speed:
     @property
     def basis(self) -> str:
         """What the predictions rest on, in words."""
-        if self.here:
-            return f"by {len(self.here)} artefacts that this machine made"
-        return "by a published run, scaled to this machine" if self.published else "a guess, as nothing was timed yet"
+        if here := sum(row.here for row in self.rows):
+            return f"by {here} computations that this machine timed"
+        return "by a published run, scaled to this machine" if self.rows else "a guess, as nothing was timed yet"
 
     def seconds(self, spec: Spec) -> float:
         """How long it takes to compute one artefact."""
@@ -97,19 +100,16 @@ class Speed:
         return self._predict(("notebook", self.profile, name), NOTEBOOK)
 
     def _predict(self, family: tuple[str, ...], work: float) -> float:
-        """In proportion to the nearest in work of those that are most alike: of the same family before the same kind,
-        of about as much work before others, made here before published."""
-        if (family, work) not in self._known:
-            alike = defaultdict(list)
-            for published, rows in enumerate((self.here, self.published)):
-                for row in (row for row in rows if row.family[0] == family[0]):
-                    distance = abs(math.log(row.work / work))
-                    alike[row.family != family, distance > CLOSE, published].append((distance, row))
-            best = min(alike, default=(True, True, 1))
-            nearest = [row for _, row in sorted(alike[best])[:NEAREST]]
-            rate = sum(row.seconds for row in nearest) / sum(row.work for row in nearest) if nearest else GUESS
-            self._known[family, work] = work * rate * (self.unit if best[2] else 1)
-        return self._known[family, work]
+        """In proportion to the one of the kind that is most alike: of the same family before others, of about as much
+        work before others, made here before published."""
+
+        def unlike(row: Timed) -> tuple[bool, bool, bool, float]:
+            distance = abs(math.log(row.work / work))
+            return row.family != family, distance > CLOSE, not row.here, distance
+
+        rows = [row for row in self.rows if row.family[0] == family[0]]
+        nearest = min(rows, key=unlike, default=Timed(family, 1, GUESS, here=False))
+        return work * nearest.seconds / nearest.work * (1 if nearest.here else self.unit)
 
     def makespan(self, waves: list[list[Spec]], store: Store) -> float:
         """Seconds from the first artefact to the last: within a wave, whichever process is free takes the next."""
@@ -120,10 +120,6 @@ class Speed:
                 busy[busy.index(min(busy))] += self.seconds(spec)
             total += max(busy)
         return total
-
-
-def _family(kind: str, fields: dict[str, Any]) -> tuple[str, ...]:
-    return (kind, *(value for _, value in sorted(fields.items()) if isinstance(value, str)))
 
 
 def calibrate(device: torch.device) -> float:
@@ -166,43 +162,25 @@ def _rows(path: Path, *, calibrated: bool = False) -> list[Timed]:
         content = json.loads(path.read_text())
         unit = content["calibration"] if calibrated else 1
         return [Timed(tuple(row["family"]), row["work"], row["seconds"] / unit) for row in content["rows"]]
-    except (ValueError, KeyError, TypeError):
-        return []  # cut off by a kill; the next run writes it anew
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # there is none, or it was cut off by a kill; the next run writes it anew
 
 
 def record(store: Store, profile: str, specs: Iterable[Spec], notebooks: dict[str, float]) -> None:
     """Write runs/speed/<profile>.json: mean work and seconds of each family of artefacts among `specs` and what they
     need; and what notebooks took, those that did not run now as the file had it."""
-    path = store.root / "speed" / f"{profile}.json"
-    families = {row.family: [row] for row in _rows(path) if row.work == NOTEBOOK} if path.exists() else {}
-    for name, seconds in notebooks.items():
-        row = Timed(("notebook", profile, name), NOTEBOOK, seconds)
-        families[row.family] = [row]
-    for spec in _closure(specs):
+    path, families = store.root / "speed" / f"{profile}.json", defaultdict(list)
+    took = {row.family: row for row in _rows(path) if row.work == NOTEBOOK}
+    took |= {("notebook", profile, name): Timed((), NOTEBOOK, seconds) for name, seconds in notebooks.items()}
+    families |= {family: [row] for family, row in took.items()}
+    for spec in {part.digest: part for one in specs for part in one.parts.values()}.values():
         if spec in store:
             row = Timed.of(spec.kind, {**read_facts(store.path(spec)), **spec.made_from})
-            families.setdefault(row.family, []).append(row)
-    means = [
-        {
-            "family": family,
-            "count": len(rows),
-            "work": sum(row.work for row in rows) / len(rows),
-            "seconds": sum(row.seconds for row in rows) / len(rows),
-        }
-        for family, rows in sorted(families.items())
-    ]
+            families[row.family].append(row)
+    rows = []
+    for family, some in sorted(families.items()):
+        work, seconds = (sum(values) / len(some) for values in list(zip(*some, strict=True))[1:3])
+        rows.append({"family": family, "count": len(some), "work": work, "seconds": seconds})
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"calibration": calibrate(store.device), "machine": machine(store.device), "rows": means}
+    content = {"calibration": calibrate(store.device), "machine": machine(store.device), "rows": rows}
     path.write_text(json.dumps(content, indent=1) + "\n")
-
-
-def _closure(specs: Iterable[Spec]) -> list[Spec]:
-    """Specs, what they need, what that needs and so on."""
-    found: dict[str, Spec] = {}
-    left = list(specs)
-    while left:
-        spec = left.pop()
-        if spec.digest not in found:
-            found[spec.digest] = spec
-            left += spec.needs()
-    return list(found.values())

@@ -10,7 +10,6 @@ or a picture without words: either is an error, and then there is no site.
     summary.pdf          the scorecard and the headline figure on one sheet of paper
 """
 
-import ast
 import re
 import shutil
 from base64 import b64decode, b64encode
@@ -246,13 +245,8 @@ def tables(context: Context, source: str) -> str:
 
 
 def saved(source: str) -> list[str]:
-    """The names in calls like study.save_table(table, "name"); none in what is no Python, such as a magic."""
-    try:
-        calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call) and node.args]
-    except SyntaxError:
-        return []
-    calls = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr == "save_table"]
-    return [call.args[-1].value for call in calls if isinstance(call.args[-1], ast.Constant)]
+    """The names in calls like study.save_table(table(study), "name")."""
+    return re.findall(r'\.save_table\((?:[^()]|\([^()]*\))*,\s*"(\w+)"\s*\)', source)
 
 
 def _where(context: Context) -> str:

@@ -16,7 +16,7 @@ from benchmarks import explorer as benchmark
 from benchmarks import run, tables
 from jsigr_lib.explorer import snapshot
 from jsigr_lib.explorer.controls import ATTACKS
-from jsigr_lib.explorer.explorer import Explorer
+from jsigr_lib.explorer.explorer import Explorer, of_pretrained
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.method.errors import InputError
 
@@ -384,7 +384,7 @@ def lab(browser, served):
 @pytest.fixture(scope="module")
 def python():
     """The same explorer, asked directly."""
-    return Explorer.pretrained()
+    return of_pretrained()
 
 
 @pytest.fixture

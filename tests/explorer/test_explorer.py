@@ -12,7 +12,7 @@ from torch import nn
 
 from jsigr_lib.explorer import pretrained
 from jsigr_lib.explorer.controls import ATTACKS, Settings
-from jsigr_lib.explorer.explorer import SHOWN, Explorer, Parcel
+from jsigr_lib.explorer.explorer import SHOWN, Explorer, Parcel, of_pretrained, of_study
 from jsigr_lib.measure import statistics
 from jsigr_lib.measure.attributions import MAPS, saliency_map
 from jsigr_lib.measure.measures import area, gini, probability_curve, ssim
@@ -440,7 +440,7 @@ def test_scene_depends_on_no_seed_and_no_number_of_threads(explorer, monkeypatch
 
 def test_explorer_of_a_study(study):
     p = study.profile
-    explorer = Explorer.of_study(study, images=3)
+    explorer = of_study(study, images=3)
     assert list(explorer.models) == list(study.labels) and explorer.labels == study.labels
     assert explorer.truths == study.dataset.test.labels[:3].tolist()
     assert explorer.classes == study.dataset.classes
@@ -457,7 +457,7 @@ def test_explorer_of_a_study(study):
 
 
 def test_explorer_of_the_networks_that_come_along():
-    explorer = Explorer.pretrained(images=3)
+    explorer = of_pretrained(images=3)
     assert list(explorer.models) == list(pretrained.DEFENCES) == list(explorer.labels)
     assert set(explorer.chosen) <= set(explorer.models)
     images, truths = pretrained.images(3)
@@ -476,7 +476,7 @@ def test_explorer_of_the_networks_that_come_along():
 @pytest.mark.parametrize("images", [0, 1001, -1])
 def test_number_of_images_is_checked(images):
     with pytest.raises(InputError, match=str(images)):
-        Explorer.pretrained(images)
+        of_pretrained(images)
 
 
 @pytest.mark.gpu

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 
 from jsigr_lib.explorer import snapshot
 from jsigr_lib.explorer.controls import ATTACKS
-from jsigr_lib.explorer.explorer import Explorer
+from jsigr_lib.explorer.explorer import of_study
 from jsigr_lib.explorer.snapshot import fragment, html
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.paths import FRONT
@@ -77,7 +77,7 @@ def test_controls_are_those_that_were_made(study, made):
 
 def test_scenes_are_the_explorers(study, made):
     about, scenes, content = made
-    explorer = Explorer.of_study(study, images=IMAGES)
+    explorer = of_study(study, images=IMAGES)
     p = study.profile.penalty
     own = {"defences": options(about["controls"][1]), "grid": p.grid, "blur_sigma": p.blur_sigma}
     controls = keyed(about)
@@ -102,6 +102,12 @@ def picture(content: bytes, place: list[int]) -> np.ndarray:
     offset, length = place
     assert length == 784 and offset + length <= len(content)
     return np.frombuffer(content[offset : offset + length], np.uint8).astype(float)
+
+
+def test_its_key_does_not_depend_on_what_opens_an_explorer(study):
+    files = snapshot.snapshot(study).code.files
+    assert {"snapshot", "explorer", "controls", "attributions", "attacks"} <= files.keys()
+    assert not files.keys() & {"study", "pretrained", "record", "results", "deviations", "config", "cells"}
 
 
 def test_equal_pictures_are_kept_once(made):

@@ -6,7 +6,7 @@ import logging
 import pytest
 
 from jsigr_lib.explorer import widgets
-from jsigr_lib.explorer.explorer import Explorer
+from jsigr_lib.explorer.explorer import Explorer, of_study
 from jsigr_lib.explorer.widgets import SaliencyExplorer, progress_display
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store.paths import FRONT
@@ -16,7 +16,7 @@ SETTINGS = {"defences": ["standard", "jsigr"], "image": 1, "map": "grad-cam", "a
 
 @pytest.fixture(scope="module")
 def explorer(study) -> Explorer:
-    return Explorer.of_study(study, images=3)
+    return of_study(study, images=3)
 
 
 @pytest.fixture
