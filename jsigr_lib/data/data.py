@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from jsigr_lib.data import sources
+from jsigr_lib.data.pictures import with_every_class
 from jsigr_lib.data.sources import DATASETS
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.store.artefacts import Spec, Store, read
@@ -95,6 +96,8 @@ class DataSpec(Spec):
         self._check_sizes(len(train.labels), len(test.labels))
         generator = torch.Generator().manual_seed(SPLIT_SEED)
         order = torch.randperm(len(train.labels), generator=generator)
+        if self.dataset == "folder":  # whose classes may be rare
+            order = with_every_class(train.labels, order, self.validation_images, self.train_images)
         parts = {
             "train": (train, order[self.validation_images :][: self.train_images]),
             "validation": (train, order[: self.validation_images]),
