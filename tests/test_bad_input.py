@@ -437,7 +437,8 @@ def test_damaged_pictures_and_networks_are_named(here):
     """What is found only when it is read."""
     images(*WHOLE, content=b"\x89PNG\r\n\x1a\n")(here)
     settings = {"train_images": 1, "validation_images": 1, "test_images": 2, "saliency_images": 2, "gallery_images": 1}
-    study = Study("smoke", dataset="folder", data_root=str(here / "pictures"), runs=here / "runs", **settings)
+    with pytest.warns(UserWarning, match="files of test/ are in train/ as well, and 1 files are in two classes"):
+        study = Study("smoke", dataset="folder", data_root=str(here / "pictures"), runs=here / "runs", **settings)
     with pytest.raises(InputError, match=r"test/dog/1\.png is no readable image .*; accepted: JPEG, PNG"):
         _ = study.dataset
     copy = shutil.copytree(PRETRAINED, here / "set")

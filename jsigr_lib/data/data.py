@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from jsigr_lib.data import sources
+from jsigr_lib.data.pictures import with_every_class
 from jsigr_lib.data.sources import DATASETS
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.store.artefacts import Spec, Store, read
@@ -97,6 +98,8 @@ class DataSpec(Spec):
         between(f"test_images of {self.dataset}", self.test_images, 1, len(test.labels))
         generator = torch.Generator().manual_seed(SPLIT_SEED)
         order = torch.randperm(training, generator=generator)
+        if self.dataset == "folder":  # whose classes may be rare
+            order = with_every_class(train.labels, order, self.validation_images, self.train_images)
         parts = {
             "train": (train, order[kept:][: self.train_images]),
             "validation": (train, order[:kept]),

@@ -111,7 +111,7 @@ def _digest_of_known_files(dataset: str, root: str) -> str:
 
 
 def _folder(dataset: str, root: str) -> Path:
-    return Path(root or DATA / ("fashion-mnist" if dataset == "fashion-mnist" else "downloads"))
+    return Path(root or DATA / ("fashion-mnist" if dataset == "fashion-mnist" else "downloads")).expanduser()
 
 
 def train_and_test(dataset: str, root: str, image_size: int = 32) -> tuple[Source, Source]:

@@ -13,8 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.method.balls import BALLS, ball, check_eps
-from jsigr_lib.method.checks import check_batch, check_count, check_logits
+from jsigr_lib.method.balls import BALLS, ball, check_eps, each_image, settled
+from jsigr_lib.method.checks import (
+    HALVES,
+    check_count,
+    check_logits,
+    check_number,
+    images_of,
+    labels_of,
+    logits_of,
+    module_of,
+)
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import evaluation_mode
 from jsigr_lib.method.saliency import blur
@@ -61,10 +70,12 @@ class Settings:
     # accumulate: which direction
     momentum: float = 0.0  # mu: d <- mu d + grad / mean|grad| (Dong et al. 2018, MI); 0 follows the gradient itself
     # what comes back
-    keep: str = "last"  # the last iterate, or "worst": of each image the one with the largest margin
+    keep: str = "last"  # the last iterate, or "worst": of each image the one that `Goal.rank` puts highest
 
     def __post_init__(self):
         check_eps(self.eps, self.norm)
+        for name in ("step_size", "momentum", "diversity", "translation"):
+            check_number(name, getattr(self, name))
         check_count("steps", self.steps)
         between("step_size", self.step_size, 0, 2.5 if self.norm == "linf" else 1e6)
         between("momentum", self.momentum, 0, 100)
@@ -78,6 +89,43 @@ class Settings:
             raise InputError("nesterov = True with momentum = 0; accepted: a positive momentum")
 
 
+class Goal:
+    """What an attack raises, image by image: the loss of the labels, or with a target the negative loss of the target.
+
+    The worst iterate is the one with the highest such value; with the default loss, the one with the highest margin, as
+    the cross-entropy of a misclassified image may be lower than that of another that is classified correctly.
+    """
+
+    def __init__(self, x: Images, y: Tensor, loss: Loss = cross_entropy, target: Tensor | None = None):
+        self.labels = labels_of(y, x)
+        if target is not None:
+            self.labels = labels_of(target, x, "targets")
+        self.loss, self.sign = loss, 1 if target is None else -1
+
+    def __call__(self, z: Tensor) -> Float[Tensor, " batch"]:
+        """What a step raises."""
+        return self._value(self.loss, z)
+
+    def rank(self, z: Tensor) -> Float[Tensor, " batch"]:
+        """By what the worst is chosen; NaN is never the worst."""
+        value = self._value(margin if self.loss is cross_entropy else self.loss, z)
+        return value.masked_fill(value.isnan(), -torch.inf)
+
+    def check(self, z: Tensor) -> None:
+        """Raise InputError unless z are logits of which this can be asked."""
+        check_logits(z, self.labels)
+        if z.shape[1] < 2 and self.loss in (cross_entropy, margin):
+            raise InputError("the model has 1 output; accepted: two classes at least, or a loss of your own")
+
+    def _value(self, loss: Loss, z: Tensor) -> Tensor:
+        value = loss(z, self.labels)
+        if not isinstance(value, Tensor) or value.shape != self.labels.shape:
+            said = f"a tensor {[*value.shape]}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise InputError(f"the loss gives {said} for {len(z)} images; accepted: one value per image")
+        return self.sign * value if self.sign < 0 else value
+
+
+@torch.inference_mode(False)
 def ascend(
     model: nn.Module,
     x: Images,
@@ -85,25 +133,36 @@ def ascend(
     settings: Settings,
     *,
     loss: Loss = cross_entropy,
+    target: Tensor | None = None,
     generator: torch.Generator | None = None,
 ) -> Images:
     """Raise the loss of (x, y) within the ball of radius eps around x and within [0, 1].
 
     Args:
-        model: maps images to logits [batch, classes]; run in evaluation mode, its own mode is restored.
-        x, y: images in [0, 1] and their true labels [batch].
+        model: maps images to logits [batch, classes]; run in evaluation mode, its own mode is restored. A function is
+            called as it is.
+        x, y: images in [0, 1], or tables and videos of any rank from 2, and their true labels [batch].
         settings: the attack.
         loss: what to raise, per image.
+        target: class indices [batch]; if given, the loss of (x, target) is lowered instead.
         generator: everything random is drawn with it.
 
-    Returns x_adv, without graph. Parameters keep the gradients that they had. Raises InputError for images or labels
-    out of range, for a model that gives NaN, probabilities or too few outputs, and for a gradient that is NaN.
+    Returns x_adv, without graph and in the precision of x: in half precision, too, no change exceeds eps. Parameters
+    keep the gradients that they had. Raises InputError for images or labels out of range, for a model that gives NaN,
+    probabilities or too few outputs, and for a gradient that is NaN.
     """
-    x = x.detach()
-    check_batch(x, y)
+    model, given = module_of(model), images_of(x)
+    goal = Goal(given, y, loss, target)
+    if (settings.diversity or settings.translation) and given.ndim != 4:
+        raise InputError(
+            f"diversity or translation with {[*given.shape]}; accepted: images [batch, channels, height, width]"
+        )
+    x = given.double() if given.dtype in HALVES else given  # small steps would be rounded away
     allowed = ball(x, settings.eps, settings.norm)
-    estimate = Estimate(model, y, settings, loss, generator)
-    worst = Worst(model, y) if settings.keep == "worst" else None
+    if not len(x):
+        return given.clone()
+    estimate = Estimate(model, given.dtype, settings, goal, generator)
+    worst = Worst(model, goal) if settings.keep == "worst" else None
     broken = torch.zeros((), dtype=torch.bool, device=x.device)
 
     x_adv = allowed.random(generator) if settings.random_start else x.clone()
@@ -111,21 +170,24 @@ def ascend(
     for _ in range(settings.steps):
         gradient = estimate(x_adv, direction)
         if worst:
-            worst.see(x_adv)
+            worst.see(settled(x_adv, given))
         direction = accumulate(direction, gradient, settings.momentum)
         broken |= direction.isnan().any()  # the sign of NaN is 0: no attack at all
         x_adv = allowed.climb(x_adv, direction, settings.step_size)
 
     if broken or not x_adv.isfinite().all():
         raise InputError("the model's gradient is NaN; accepted: a model with finite gradients")
+    x_adv = settled(x_adv, given)
     return worst.see(x_adv) if worst else x_adv
 
 
 class Estimate:
     """Which gradient a step follows: that of the loss by the images, seen through what makes it transfer."""
 
-    def __init__(self, model: nn.Module, y: Tensor, settings: Settings, loss: Loss, generator: torch.Generator | None):
-        self.model, self.y, self.settings, self.loss, self.generator = model, y, settings, loss, generator
+    def __init__(
+        self, model: nn.Module, dtype: torch.dtype, settings: Settings, goal: Goal, generator: torch.Generator | None
+    ):
+        self.model, self.dtype, self.settings, self.goal, self.generator = model, dtype, settings, goal, generator
         self.correction: Images | float = 0.0  # v of variance tuning, from the step before
         self.checked = False  # whether the model's outputs were found to be logits
 
@@ -150,16 +212,18 @@ class Estimate:
             x = x.detach().requires_grad_()
             seen = diversified(x, s.diversity, self.generator) if s.diversity else x
             total = sum(self.losses(seen / 2**i if i else seen).sum() for i in range(s.scales)) / s.scales
-            (gradient,) = torch.autograd.grad(total, x)
+            gradient = torch.autograd.grad(total, x, allow_unused=True)[0] if total.requires_grad else None
+        if gradient is None:
+            raise InputError("the model's logits have no gradient; accepted: a model that torch can differentiate")
         return blur(gradient, s.translation) if s.translation else gradient
 
     def losses(self, x: Images) -> Float[Tensor, " batch"]:
         """The loss of every image; the first logits are looked at before anything is made of them."""
-        z = self.model(x)
+        z = logits_of(self.model, x.to(self.dtype))
         if not self.checked:
-            check_logits(z, self.y)
+            self.goal.check(z)
             self.checked = True
-        return self.loss(z, self.y)
+        return self.goal(z)
 
 
 def diversified(x: Images, chance: float, generator: torch.Generator | None) -> Images:
@@ -186,25 +250,27 @@ def accumulate(direction: Images, gradient: Images, momentum: float) -> Images:
     et al. 2018), or the gradient itself without momentum. `direction` may be changed in place."""
     if not momentum:
         return gradient
-    mean = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
+    mean = gradient.abs().mean(dim=each_image(gradient), keepdim=True)
     # a gradient of zero stays zero instead of becoming NaN
     return direction.mul_(momentum).add_(gradient / mean.clamp_min(torch.finfo(gradient.dtype).tiny))
 
 
 class Worst:
-    """Remembers, image by image, the iterate with the largest margin against the right class."""
+    """Remembers, image by image, the iterate that the goal ranks highest."""
 
-    def __init__(self, model: nn.Module, y: Tensor):
-        self.model, self.y = model, y
+    def __init__(self, model: nn.Module, goal: Goal):
+        self.model, self.goal = model, goal
         self.images: Images | None = None
-        self.margins: Tensor | None = None
+        self.values: Tensor | None = None
 
     def see(self, x_adv: Images) -> Images:
         """The worst images so far, those of x_adv included. Of two equal ones it keeps the first."""
+        if not len(x_adv):
+            return x_adv
         with evaluation_mode(self.model), torch.no_grad():
-            margins = margin(self.model(x_adv), self.y)
+            values = self.goal.rank(logits_of(self.model, x_adv))
         if self.images is None:
-            self.images, self.margins = x_adv.clone(), margins
-        better = margins > self.margins
-        self.images[better], self.margins = x_adv[better], torch.maximum(margins, self.margins)
+            self.images, self.values = x_adv.clone(), values
+        better = values > self.values
+        self.images[better], self.values = x_adv[better], torch.maximum(values, self.values)
         return self.images

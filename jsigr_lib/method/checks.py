@@ -3,9 +3,12 @@
 Each check raises InputError in one line that names the value and what is accepted.
 """
 
-from torch import Tensor
+from numbers import Real
 
-from jsigr_lib.method.errors import InputError
+import torch
+from torch import Tensor, nn
+
+from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.method.shapes import Images
 
 PROBABILITY_TOLERANCE = 1e-4  # of a sum of float32 probabilities
@@ -39,3 +42,70 @@ def are_probabilities(z: Tensor) -> bool:
     """Whether each row of z [batch, classes] is a distribution: no entry is negative, and their sum is 1."""
     sums = z.detach().double().sum(1)
     return bool(len(z) and z.shape[1] > 1 and z.min() >= 0 and ((sums - 1).abs() < PROBABILITY_TOLERANCE).all())
+
+
+# What attacks and judges are given, made into what they work with.
+
+HALVES = (torch.float16, torch.bfloat16)  # precisions in which a pixel's step may be larger than an attack's
+
+
+def check_number(what: str, value: float) -> None:
+    """`value` has to be one number, and no tensor with a number for each image."""
+    if not isinstance(value, Real) and not (isinstance(value, Tensor) and value.ndim == 0):
+        said = f"a tensor {[*value.shape]}" if isinstance(value, Tensor) else shown(value)
+        raise InputError(f"{what} = {said}; accepted: one number for all images")
+
+
+def images_of(x: Tensor) -> Images:
+    """x without graph, if it is a batch of any rank from 2."""
+    if not isinstance(x, Tensor):
+        raise InputError(f"images are a {type(x).__name__}; accepted: a tensor [batch, ...]")
+    if x.ndim < 2 or not x.is_floating_point():
+        raise InputError(f"images are {x.dtype} {[*x.shape]}; accepted: a floating-point tensor [batch, ...]")
+    x = x.detach()
+    return x.clone() if x.is_inference() else x  # autograd takes no tensor that was made in inference mode
+
+
+def labels_of(y: Tensor, x: Images, what: str = "labels") -> Tensor:
+    """y as int64 [batch] beside the images x in [0, 1], if it holds whole numbers [batch] or [batch, 1]."""
+    accepted = f"accepted: class indices, one for each of {len(x)} images, as whole numbers [{len(x)}]"
+    if not isinstance(y, Tensor):
+        raise InputError(f"{what} are a {type(y).__name__}; {accepted}")
+    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool or y.shape not in ((len(x),), (len(x), 1)):
+        raise InputError(f"{what} are {y.dtype} {[*y.shape]}; {accepted}")
+    y = y.detach().reshape(-1).to(x.device, torch.int64)
+    check_batch(x, y)
+    return y.clone() if y.is_inference() else y
+
+
+class Function(nn.Module):
+    """A model that is a plain function. It is called as it is: it has no modes and no parameters that are known."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.forward = function
+
+
+def module_of(model) -> nn.Module:
+    """The model, if need be as a module."""
+    if not callable(model):
+        raise InputError(f"the model is a {type(model).__name__}; accepted: a torch module or a function")
+    return model if isinstance(model, nn.Module) else Function(model)
+
+
+def logits_of(model: nn.Module, x: Images) -> Tensor:
+    """The model's logits [batch, classes] for a copy of x, which it may change in place; of half precision in float32.
+    Raises InputError if it gives anything else."""
+    try:
+        z = model(x.clone())
+    except RuntimeError as error:
+        weight = next((weight for weight in model.parameters() if weight.is_floating_point()), x)
+        if (weight.dtype, weight.device) == (x.dtype, x.device):
+            raise
+        here, there = (f"{tensor.dtype} on {tensor.device}" for tensor in (x, weight))
+        raise InputError(f"images are {here}, the model is {there}; accepted: the same for both") from error
+    if not isinstance(z, Tensor):
+        raise InputError(f"the model gives a {type(z).__name__}; accepted: one tensor of logits [batch, classes]")
+    if z.ndim != 2 or len(z) != len(x):
+        raise InputError(f"the model gives {[*z.shape]} for {len(x)} images; accepted: logits [{len(x)}, classes]")
+    return z.float() if z.dtype in HALVES else z

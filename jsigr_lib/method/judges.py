@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from jsigr_lib.method.balls import check_eps
-from jsigr_lib.method.checks import check_batch, check_count, check_logits
+from jsigr_lib.method.balls import ball, check_eps, per_image
+from jsigr_lib.method.checks import HALVES, check_count, check_logits, images_of, labels_of, logits_of, module_of
 from jsigr_lib.method.errors import InputError, needs_extra
 from jsigr_lib.method.jacobian import evaluation_mode
 from jsigr_lib.method.shapes import Images
@@ -45,6 +45,7 @@ def square(
     return _judged(model, x, y, eps=eps, norm=norm, generator=generator, **settings)
 
 
+@torch.inference_mode(False)
 def _judged(
     model: nn.Module,
     x: Images,
@@ -57,27 +58,42 @@ def _judged(
     queries: int | None = None,
     **settings,
 ) -> Images:
-    """x as their `version` leaves it. The generator gives the seed that their own draws start from."""
+    """x as their `version` leaves it. The generator gives the seed that their own draws start from. They know float32
+    alone: images in float64 are shown to the model as such, and what comes back is put into the ball of float64."""
     with needs_extra("AutoAttack", "measure"):
         from pyautoattack import AutoAttack
 
+    model, x = module_of(model), images_of(x)
+    if x.ndim != 4 or x.dtype in HALVES:
+        raise InputError(
+            f"AutoAttack and Square with {x.dtype} {[*x.shape]}; accepted: float32 or float64 images "
+            "[batch, channels, height, width]"
+        )
     check_eps(eps, norm, x.shape[1:].numel())
-    check_batch(x, y)
+    eps, y = float(eps), labels_of(y, x)
     if eps == 0 or not len(x):
-        return x.detach().clone()  # its attacks divide by eps
+        return x.clone()  # its attacks divide by eps
     seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device if generator else None))
     with evaluation_mode(model), _frozen(model), _quiet(), torch.random.fork_rng():
         with torch.no_grad():
-            z = model(x)
+            z = logits_of(model, x)
         check_logits(z, y)
         if version == "standard" and z.shape[1] < FEWEST_CLASSES:
             raise InputError(f"the model has {z.shape[1]} outputs; AutoAttack accepts models from {FEWEST_CLASSES}")
-        judge = AutoAttack(model, norm=NORMS[norm], eps=eps, seed=seed, device=x.device, version=version, **settings)
+
+        def seen(x_adv: Images) -> Tensor:
+            return logits_of(model, x_adv.to(x.dtype)).float()
+
+        judge = AutoAttack(seen, norm=NORMS[norm], eps=eps, seed=seed, device=x.device, version=version, **settings)
         judge.apgd_targeted.n_target_classes = judge.fab.n_target_classes = min(9, z.shape[1] - 1)
         if queries:
             judge.square.n_queries = queries
         # contiguous, as its `view` needs it
-        x_adv, _ = judge.run_standard_evaluation(x.detach().contiguous(), y, batch_size=len(x))
+        start = x.float().contiguous()
+        x_adv, _ = judge.run_standard_evaluation(start, y, batch_size=len(x))
+    if x.dtype == torch.float64:  # images that none fools come back as they are
+        changed = (x_adv != start).flatten(1).any(1)
+        x_adv = torch.where(per_image(changed, x), ball(x, eps, norm).holding(x_adv.double()), x)
     return torch.empty_like(x).copy_(x_adv)
 
 

@@ -188,8 +188,10 @@ def test_folder_becomes_rgb_squares(folder):
     assert torch.equal(images, images[..., :1, :1].expand_as(images))  # one colour stays one colour
     seen = {(*image[:, 0, 0].tolist(), label) for image, label in zip(images, labels.tolist(), strict=True)}
     assert seen == {(200, 10 * i, 0, 0) for i in range(3)} | {(100 + i, 100 + i, 100 + i, 1) for i in range(3)}
-    test = [(*image[:, 0, 0].tolist(), y) for image, y in zip(parts["test_images"], parts["test_labels"], strict=True)]
-    assert sorted(test) == [(0, 2, 3, 0), (0, 5, 6, 0), (1, 2, 3, 1), (1, 5, 6, 1)]
+    pairs = zip(parts["test_images"], parts["test_labels"].tolist(), strict=True)
+    test = sorted((*image[:, 0, 0].tolist(), y) for image, y in pairs)
+    half = [round((128 * colour + 127 * 255) / 255) for colour in (0, 1, 5, 6)]  # half transparent, on white
+    assert test == [(0, 2, 3, 0), (1, 2, 3, 1), (half[0], *half[2:], 0), (half[1], *half[2:], 1)]
 
 
 def test_folder_gives_names_of_classes_and_the_wanted_size(folder, tmp_path):
@@ -301,3 +303,40 @@ def test_digest_of_a_folder_does_not_know_times_and_other_files(folder):
 def test_digest_knows_every_size(folder):
     changes = [{}, {"train_images": 4}, {"validation_images": 1}, {"test_images": 1}, {"image_size": 8}]
     assert len({locate("folder", folder, **change).digest for change in changes}) == len(changes)
+
+
+def test_rare_classes_are_in_both_parts_of_the_training_pictures(tmp_path):
+    """5 classes with 60, 2, 2, 3 and 1 pictures: the single one is for training."""
+    root, counts = tmp_path / "rare", (60, 2, 2, 3, 1)
+    for label, count in enumerate(counts):
+        for i in range(count):
+            picture(root / "train" / f"{label}" / f"{i}.png", (label, i, 0))
+        picture(root / "test" / f"{label}" / "0.png", (label, 0, 1))
+    for validation, train in [(8, 60), (8, 5), (20, 30), (4, 64)]:
+        sizes = {"train_images": train, "validation_images": validation, "test_images": 5}
+        parts = tensors_of(locate("folder", root, image_size=4, **sizes))
+        held, used = parts["validation_labels"], parts["train_labels"]
+        assert (len(held), len(used)) == (validation, train)
+        assert held.unique().tolist() == [0, 1, 2, 3] and used.unique().tolist() == [0, 1, 2, 3, 4]
+        images = torch.cat([parts["train_images"], parts["validation_images"]])[:, :, 0, 0]
+        assert len(images.unique(dim=0)) == len(images)
+
+
+def test_a_split_of_a_folder_that_has_every_class_is_the_random_one(folder):
+    sizes = {"train_images": 4, "validation_images": 2, "test_images": 4}
+    parts = tensors_of(locate("folder", folder, image_size=8, **sizes))
+    order = torch.randperm(6, generator=torch.Generator().manual_seed(20220713))
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    assert labels[order[:2]].tolist() in ([0, 1], [1, 0])
+    assert torch.equal(parts["validation_labels"], labels[order[:2]])
+    assert torch.equal(parts["train_labels"], labels[order[2:]])
+
+
+def test_home_may_be_written_as_a_tilde(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder.parent))
+    sizes = {"image_size": 8, "train_images": 4, "validation_images": 2, "test_images": 4}
+    one, other = (locate("folder", root, **sizes) for root in (folder, "~/animals"))
+    assert one.content == other.content
+    assert torch.equal(tensors_of(one)["train_images"], tensors_of(other)["train_images"])
+    (folder.parent / "fashion").symlink_to(FASHION)
+    assert locate("fashion-mnist", "~/fashion").content == locate("fashion-mnist").content

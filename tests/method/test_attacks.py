@@ -774,3 +774,281 @@ def test_gradients_too_small_to_square(y, run, norm):
     tiny, usual = (Function(lambda x, s=s: s * x.flatten(1) @ w.T) for s in (1e-30, 1e-3))
     x_adv, expected = (run(model, x, y, **ball(norm), steps=1, loss=margin) for model in (tiny, usual))
     assert_close(x_adv, expected)
+
+
+# the worst by the loss that is given, and targets
+
+
+def towards(z, y):
+    return -F.cross_entropy(z, y, reduction="none")
+
+
+@pytest.mark.parametrize("loss", [towards, lambda z, y: -z[:, 0], lambda z, y: margin(z, (y + 1) % 3)])
+def test_worst_is_ranked_by_the_loss_that_is_given(wavy, x, y, seeded, loss):
+    settings = {**iterative(), "random_start": True, "loss": loss}
+
+    def run(**changed):
+        return attack(wavy, x, y, **{**settings, **changed}, generator=seeded(1))
+
+    iterates = [run(steps=1, step_size=0.0), *(run(steps=n) for n in range(1, STEPS + 1))]
+    which = torch.stack([loss(wavy(one), y) for one in iterates]).argmax(0)
+    assert (which < STEPS).any()
+    assert torch.equal(run(keep="worst"), torch.stack([iterates[n][i] for i, n in enumerate(which)]))
+
+
+@both_norms
+@pytest.mark.parametrize("how", ["loss", "target"])
+def test_more_restarts_never_miss_what_fewer_hit(wavy, x, y, seeded, norm, how):
+    """A targeted attack, by its own loss or with a target."""
+    target = (wavy(x).argmax(1) + 1) % 3
+    given = {"loss": towards} if how == "loss" else {"target": target}
+    runs = [
+        pgd(
+            wavy,
+            x,
+            target if how == "loss" else y,
+            eps=2 * EPS[norm],
+            norm=norm,
+            restarts=n,
+            **given,
+            generator=seeded(1),
+        )
+        for n in (1, 2, 4, 8)
+    ]
+    hits = torch.stack([wavy(x_adv).argmax(1) == target for x_adv in runs]).sum(1)
+    assert hits.tolist() == sorted(hits.tolist()) and hits[-1] > 0
+    value = towards if how == "loss" else lambda z, t: -margin(z, t)
+    values = torch.stack([value(wavy(x_adv), target) for x_adv in runs[1:]])
+    assert (values.diff(dim=0) >= 0).all()
+
+
+def test_targeted_fgsm_of_a_linear_model_by_hand(linear, grey, y):
+    """Down the gradient of the target's loss, W^T (p - onehot(t)), or W_k - W_t with the margin."""
+    target = (y + 1) % 3
+    z = linear(grey)
+    g = ((z.softmax(1) - F.one_hot(target, 3)) @ linear.weight).view_as(grey).detach()
+    assert_close(fgsm(linear, grey, y, eps=0.1, target=target), grey - 0.1 * g.sign())
+    best = z.scatter(1, target[:, None], -torch.inf).argmax(1)
+    g = (linear.weight[best] - linear.weight[target]).view_as(grey).detach()
+    assert_close(fgsm(linear, grey, y, eps=0.1, target=target, loss=margin), grey - 0.1 * g.sign())
+    assert_close(
+        fgsm(linear, grey, y, eps=0.1, target=target, loss=lambda z, t: -z.gather(1, t[:, None])[:, 0]),
+        grey + 0.1 * linear.weight[target].view_as(grey).sign().detach(),
+    )
+
+
+@every_attack
+@both_norms
+def test_every_attack_takes_a_target(linear, x, y, seeded, run, norm):
+    target = (linear(x).argmax(1) + 1) % 3
+    x_adv = run(linear, x, y, **ball(norm), target=target, generator=seeded(1))
+    assert (cross_entropy(linear(x_adv), target) < cross_entropy(linear(x), target)).all()
+    assert torch.equal(
+        x_adv, run(linear, x, (y + 1) % 3, **ball(norm), target=target[:, None].int(), generator=seeded(1))
+    )
+
+
+@pytest.mark.parametrize("name", ["square", "autoattack"])
+def test_judges_take_no_target_and_no_loss(net, x, y, name):
+    with pytest.raises(InputError, match=f"^{name} with a target; accepted: none, or one of our own attacks$"):
+        attacks.run(name, net, x, y, eps=0.1, target=y)
+    with pytest.raises(InputError, match=f"^{name} with a loss; "):
+        attacks.run(name, net, x, y, eps=0.1, loss=margin)
+
+
+# precision
+
+
+@every_attack
+@both_norms
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("share", [0.01, 8 / 255 / 0.1, 1.0, 2.5])
+def test_half_precision_stays_within_the_budget(net, x, y, seeded, run, norm, dtype, share):
+    """As measured in float64, to the last bit; and no step is lost to rounding."""
+    model, x, eps = net.to(dtype), x.to(dtype), share * EPS[norm]
+    x[0], x[1] = 0, 1
+    x_adv = run(model, x, y, eps=eps, norm=norm, generator=seeded(1))
+    assert x_adv.dtype == dtype and x_adv.min() >= 0 and x_adv.max() <= 1
+    changed = distance(x_adv.double(), x.double(), norm)
+    assert changed.max() <= eps
+    if share > 0.3:
+        assert changed[2:].min() > 0.5 * eps
+
+
+@both_norms
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_hits_what_single_precision_hits(seeded, norm, dtype):
+    """With many steps that are each smaller than the distance of two numbers near 1."""
+    x, weight = 0.9 + 0.05 * torch.rand(4, 2, 4, 5).to(dtype), torch.randn(3, 40).to(dtype)
+    model = Function(lambda x: x.flatten(1) @ weight.to(x).T)
+    y = model(x).argmax(1)
+    x_adv, expected = (bim(model, images, y, eps=EPS[norm], norm=norm, steps=100) for images in (x, x.float()))
+    assert (x_adv.float() - expected).abs().max() <= 1.1 * torch.finfo(dtype).eps
+
+
+@both_norms
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+def test_half_precision_takes_a_whole_step_that_it_can_hold(grey, y, norm, dtype):
+    rising = Function(lambda x: torch.stack([0 * x, x], 1).sum((2, 3, 4)))
+    eps = 0.25 * (1 if norm == "linf" else 40**0.5)
+    x_adv = fgsm(rising, grey.to(dtype), 0 * y, eps=eps, norm=norm)
+    assert (x_adv.double() - 0.75).abs().max() <= (0 if norm == "linf" else torch.finfo(dtype).eps)
+
+
+# what people give: shapes, labels, outputs, models
+
+
+@pytest.mark.parametrize("shape", [(4, 12), (4, 3, 7), (4, 1, 2, 4, 4), (4, 1, 1, 2, 3, 3)], ids=len)
+@pytest.mark.parametrize("name", [*NAMED, "restarts"])
+@both_norms
+def test_tables_and_videos_are_attacked_like_pictures(seeded, shape, name, norm):
+    """The same numbers as in a picture of one row; smoothed and resized are pictures alone."""
+    x, weight = torch.rand(shape).double(), torch.randn(3, torch.Size(shape[1:]).numel()).double()
+    model = Function(lambda x: torch.sin(x.flatten(1) @ weight.T))
+    y = model(x).argmax(1)
+    run = partial(RUNS[name], y=y, **ball(norm))
+    if name in ("di-fgsm", "ti-fgsm"):
+        with pytest.raises(InputError, match=r"^diversity or translation with \[4, .*channels, height, width\]$"):
+            run(model, x)
+        return
+    x_adv = run(model, x, generator=seeded(1))
+    assert distance(x_adv, x, norm).max() <= EPS[norm] + 1e-12
+    assert_close(x_adv.flatten(1), run(model, x.view(4, 1, 1, -1), generator=seeded(1)).flatten(1))
+
+
+@every_attack
+@pytest.mark.parametrize("how", [lambda y: y.int(), lambda y: y[:, None], lambda y: y.to(torch.uint8)[:, None]])
+def test_labels_of_any_whole_numbers(net, x, y, seeded, run, how):
+    one, other = (run(net, x, labels, eps=0.1, generator=seeded(1)) for labels in (y, how(y)))
+    assert torch.equal(one, other)
+
+
+BAD_LABELS = [
+    (lambda y: F.one_hot(y, 3).double(), r"are torch.float64 \[4, 3\]; accepted: class indices, one for each of 4"),
+    (lambda y: F.one_hot(y, 3), r"are torch.int64 \[4, 3\];"),
+    (lambda y: y.double(), r"are torch.float64 \[4\];"),
+    (lambda y: y > 0, r"are torch.bool \[4\];"),
+    (lambda y: y[:3], r"are torch.int64 \[3\];"),
+    (lambda y: y[0], r"are torch.int64 \[\];"),
+    (lambda y: y.tolist(), "are a list;"),
+    (lambda y: None, "are a NoneType;"),
+]
+
+
+@every_attack
+@pytest.mark.parametrize(("how", "message"), BAD_LABELS)
+def test_labels_that_are_none(net, x, y, run, how, message):
+    with pytest.raises(InputError, match=f"^labels {message}"):
+        run(net, x, how(y), eps=0.1)
+    if how(y) is not None:
+        with pytest.raises(InputError, match=f"^targets {message}"):
+            run(net, x, y, eps=0.1, target=how(y))
+
+
+@every_attack
+@pytest.mark.parametrize(("target", "message"), [(-1, "label -1; accepted"), (3, "label 3; accepted: 0 to 2,")])
+def test_targets_out_of_range(net, x, y, run, target, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        run(net, x, y, eps=0.1, target=torch.full_like(y, target))
+
+
+@every_attack
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (lambda x: x[0, 0, 0], r"images are torch.float64 \[5\]; accepted: a floating-point tensor \[batch, ...\]$"),
+        (lambda x: x.round().byte(), r"images are torch.uint8 \[4, 2, 4, 5\];"),
+        (lambda x: x.numpy(), r"images are a ndarray; accepted: a tensor \[batch, ...\]$"),
+        (lambda x: x.float(), "images are torch.float32 on cpu, the model is torch.float64 on cpu; accepted: the same"),
+    ],
+)
+def test_images_that_are_none(net, x, y, run, how, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        run(net, how(x), y, eps=0.1)
+
+
+@every_attack
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (lambda z: (z, z), r"the model gives a tuple; accepted: one tensor of logits \[batch, classes\]"),
+        (lambda z: {"logits": z}, "the model gives a dict; accepted: one tensor"),
+        (lambda z: z[:, 0], r"the model gives \[4\] for 4 images; accepted: logits \[4, classes\]"),
+        (lambda z: z[..., None], r"the model gives \[4, 3, 1\] for 4 images;"),
+        (lambda z: z[:2], r"the model gives \[2, 3\] for 4 images;"),
+        (lambda z: z.detach(), "the model's logits have no gradient; accepted"),
+        (lambda z: nn.Parameter(0 * z), "the model's logits have no gradient; accepted"),
+        (lambda z: z[:, :1], "the model has 1 output; accepted: two classes at least"),
+    ],
+)
+def test_outputs_that_are_no_logits(net, x, y, run, output, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        run(Function(lambda x: output(net(x))), x, 0 * y, eps=0.1)
+
+
+@every_attack
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (F.cross_entropy, r"the loss gives a tensor \[\] for 4 images; accepted: one value per image$"),
+        (lambda z, y: z, r"the loss gives a tensor \[4, 3\] for"),
+        (lambda z, y: 1.0, "the loss gives a float for"),
+    ],
+)
+def test_losses_that_are_not_per_image(net, x, y, run, loss, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        run(net, x, y, eps=0.1, loss=loss)
+
+
+@every_attack
+@both_norms
+def test_a_budget_for_each_image_is_refused(net, x, y, run, norm):
+    eps = torch.full((4,), EPS[norm])
+    for given, said in [(eps, r"a tensor \[4\]"), (eps.view(4, 1, 1, 1), r"a tensor \[4, 1, 1, 1\]"), ("0.1", "'0.1'")]:
+        with pytest.raises(InputError, match=rf"^(eps|step_size) = {said}; accepted: one number for all images$"):
+            run(net, x, y, eps=given, norm=norm)
+    with pytest.raises(InputError, match=r"^(eps|step_size) = .*; accepted: one number for all images$"):
+        attack(net, x, y, eps=0.1, steps=1, step_size=eps)
+
+
+@every_attack
+@both_norms
+def test_a_budget_may_be_a_number_of_torch(net, x, y, seeded, run, norm):
+    eps = torch.tensor(EPS[norm], dtype=torch.double)
+    assert_close(
+        run(net, x, y, eps=eps, norm=norm, generator=seeded(1)), run(net, x, y, **ball(norm), generator=seeded(1))
+    )
+
+
+@every_attack
+def test_a_model_that_changes_its_input(net, x, y, seeded, run):
+    kept = x.clone()
+    changes = Function(lambda x: net(x.sub_(0.5).div_(0.25)))
+    copies = Function(lambda x: net((x - 0.5) / 0.25))
+    one, other = (run(model, x, y, eps=0.1, generator=seeded(1)) for model in (changes, copies))
+    assert torch.equal(one, other) and torch.equal(x, kept)
+
+
+@every_attack
+def test_a_model_that_is_a_function(net, x, y, seeded, run):
+    one, other = (run(model, x, y, eps=0.1, generator=seeded(1)) for model in (net, lambda x: net(x)))
+    assert torch.equal(one, other)
+    with pytest.raises(InputError, match=r"^the model is a str; accepted: a torch module or a function$"):
+        run("net", x, y, eps=0.1)
+
+
+@every_attack
+def test_runs_in_inference_mode(net, x, y, seeded, run):
+    expected = run(net, x, y, eps=0.1, generator=seeded(1))
+    with torch.inference_mode():
+        made_there = run(net, x.clone(), y.clone(), eps=0.1, target=None, generator=seeded(1))
+        assert torch.equal(run(net, x, y, eps=0.1, generator=seeded(1)), expected)
+        target = run(net, x.clone(), y.clone(), eps=0.1, target=y.clone(), generator=seeded(1))
+    assert torch.equal(made_there, expected) and target.shape == x.shape
+
+
+@every_attack
+def test_an_empty_batch_reaches_no_model(x, y, run):
+    """Which may not take it, as with `view(len(x), -1)`."""
+    refuses = Function(lambda x: x.view(len(x), -1))
+    assert run(refuses, x[:0], y[:0], eps=0.1).shape == (0, 2, 4, 5)

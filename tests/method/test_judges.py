@@ -300,3 +300,85 @@ def test_bad_settings(model, x, y, name, settings, message):
 def test_bad_queries(model, x, y, queries):
     with pytest.raises(InputError, match=f"^queries = {queries}; accepted: a whole number from 1$"):
         run("square", model, x, y, queries=queries)
+
+
+@both
+@both_norms
+def test_double_precision(judges, model, x, y, seeded, name, norm):
+    """The model sees float64, the budget holds as measured in it, and images that are not fooled stay to the bit."""
+    seen = set()
+    model = model.double().eval()
+    watched = Watched(model, seen)
+    x = torch.rand_like(x, dtype=torch.double)
+    x[0] = x[0].round()
+    y = predictions(model, x)
+    eps = 3 * EPS[norm]
+    x_adv = run(name, watched, x, y, norm=norm, eps=eps, generator=seeded())
+    assert x_adv.dtype == torch.float64 and seen == {torch.float64}
+    changed, fooled = distance(x_adv, x, norm), predictions(model, x_adv) != y
+    assert changed.max() <= eps + 1e-15 and x_adv.min() >= 0 and x_adv.max() <= 1
+    assert fooled.any() and torch.equal(changed > 0, fooled)
+    assert torch.equal(run(name, watched, x, y, norm=norm, eps=1e-6, generator=seeded()), x)
+
+
+class Watched(nn.Module):
+    def __init__(self, model, seen):
+        super().__init__()
+        self.model, self.seen = model, seen
+
+    def forward(self, x):
+        self.seen.add(x.dtype)
+        return self.model(x)
+
+
+@both
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (
+            lambda x: x.half(),
+            r"AutoAttack and Square with torch.float16 \[6, 2, 6, 6\]; accepted: float32 or float64 images",
+        ),
+        (lambda x: x.bfloat16(), r"AutoAttack and Square with torch.bfloat16 \["),
+        (lambda x: x.flatten(1), r"AutoAttack and Square with torch.float32 \[6, 72\];"),
+        (lambda x: x[:, :, None], r"AutoAttack and Square with torch.float32 \[6, 2, 1, 6, 6\];"),
+        (lambda x: x.byte(), r"images are torch.uint8 \["),
+        (lambda x: x.double(), r"images are torch.float64 on cpu, the model is torch.float32 on cpu;"),
+    ],
+)
+def test_images_that_are_none(model, x, y, name, how, message):
+    with pytest.raises(InputError, match=f"^{message}"):
+        run(name, model, how(x), y)
+
+
+@both
+def test_labels_of_any_whole_numbers(judges, model, x, y, seeded, name):
+    one, other = (run(name, model, x, labels, generator=seeded()) for labels in (y, y.int()[:, None]))
+    assert torch.equal(one, other)
+    for bad in (y.float(), y[:3], torch.eye(5)[y]):
+        with pytest.raises(InputError, match=r"^labels are torch.*accepted: class indices, one for each of 6 images"):
+            run(name, model, x, bad)
+
+
+@both
+@pytest.mark.parametrize("eps", [torch.full((6,), 0.1), torch.full((6, 1, 1, 1), 0.1)])
+def test_a_budget_for_each_image_is_refused(model, x, y, name, eps):
+    with pytest.raises(InputError, match=r"^eps = a tensor \[6.*\]; accepted: one number for all images$"):
+        run(name, model, x, y, eps=eps)
+
+
+@both
+@pytest.mark.parametrize(("output", "kind"), [(lambda z: (z,), "tuple"), (lambda z: {"z": z}, "dict")])
+def test_outputs_that_are_no_logits(x, y, name, output, kind):
+    with pytest.raises(InputError, match=f"^the model gives a {kind}; accepted: one tensor of logits"):
+        run(name, broken(output), x, y)
+
+
+@both
+def test_models_as_functions_in_place_and_in_inference_mode(judges, model, x, y, seeded, name):
+    model.eval()
+    expected, kept = run(name, model, x, y, eps=0.15, generator=seeded()), x.clone()
+    moved = run(name, lambda x: model(x.mul_(1.0)), x, y, eps=0.15, generator=seeded())
+    assert torch.equal(moved, expected) and torch.equal(x, kept)
+    with torch.inference_mode():
+        assert torch.equal(run(name, model, x.clone(), y.clone(), eps=0.15, generator=seeded()), expected)
