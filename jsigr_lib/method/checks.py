@@ -13,7 +13,7 @@ PROBABILITY_TOLERANCE = 1e-4  # of a sum of float32 probabilities
 
 
 def check_inputs(x: Tensor, y: Tensor | None = None, *, rank: int | None = None) -> None:
-    """x has to be a batch of floating-point samples, of `rank` dimensions if that is given, and y [batch] its labels."""
+    """x has to be a batch of floating-point samples, of `rank` dimensions if given, and y [batch] its labels."""
     if not torch.is_tensor(x) or not x.is_floating_point() or x.ndim < 2 or x.ndim != (rank or x.ndim):
         accepted = "[batch, channels, height, width]" if rank == 4 else "[batch, ...]"
         raise InputError(f"the images are {described(x)}; accepted: floating-point numbers {accepted}")

@@ -162,6 +162,13 @@ def loss_and_gradient(model, state, weights, estimator, x, y):
     return loss.detach(), torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
 
 
+def assert_equal_up_to_rounding(found, truth):
+    """Beside the largest entry of all: what batch norm undoes has a gradient of 0, by cancellation."""
+    assert_close(found[0], truth[0], rtol=1e-10, atol=0)
+    found, truth = (torch.cat([g.flatten() for g in gradient]) for _, gradient in (found, truth))
+    assert_close(found, truth, rtol=0, atol=1e-10 * truth.abs().max().item())
+
+
 def compare(make, side, training, monkeypatch):
     """R_S, one vector for each image, directly; R_J, of which E[v v^T] = I / K, as the mean over the K unit vectors."""
     torch.manual_seed(0)
@@ -169,7 +176,7 @@ def compare(make, side, training, monkeypatch):
     x, y = torch.rand(4, 3, side, side, dtype=torch.double), torch.arange(4) % 3
     state = {name: value.clone() for name, value in model.state_dict().items()}
     found = loss_and_gradient(model, state, (0.0, 5.0), "single-pass", x, y)
-    assert_close(found, loss_and_gradient(model, state, (0.0, 5.0), "exact", x, y), rtol=1e-9, atol=1e-11)
+    assert_equal_up_to_rounding(found, loss_and_gradient(model, state, (0.0, 5.0), "exact", x, y))
 
     sides = []
     for k in range(3):
@@ -180,7 +187,7 @@ def compare(make, side, training, monkeypatch):
     loss = sum(side[0] for side in sides) / 3
     gradient = tuple(sum(parts) / 3 for parts in zip(*(side[1] for side in sides), strict=True))
     exact = loss_and_gradient(model, state, (5.0, 0.0), "exact", x, y)
-    assert_close((loss, gradient), exact, rtol=1e-9, atol=1e-11)
+    assert_equal_up_to_rounding((loss, gradient), exact)
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
