@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jsigr_lib.method.checks import check_inputs
 from jsigr_lib.method.errors import InputError, needs_extra, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, logit_gradient
 from jsigr_lib.method.registry import Registry
@@ -23,7 +24,8 @@ from jsigr_lib.method.shapes import Images
 
 NOISE, NOISY_COPIES = 0.15, 16  # of SmoothGrad: standard deviation as a share of the pixel range; images averaged
 PATH_STEPS = 24  # of integrated gradients
-POOLING = (nn.Flatten, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+POOLING = (nn.Flatten, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)
+CHANNELS_FIRST = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.Upsample)
 
 
 def saliency_map(
@@ -46,6 +48,7 @@ def saliency_map(
     The model runs in evaluation mode, its own mode is restored. Raises ValueError for an unknown name or grid.
     """
     one_of("map", name, MAPS)
+    check_inputs(x, y, rank=4)
     check_grid(grid, mask_sigma, blur_sigma)
     settings = {"grid": grid, "mask_sigma": mask_sigma, "blur_sigma": blur_sigma}
     with needs_extra(f"the map {name!r}", "measure"):
@@ -139,14 +142,27 @@ MAPS: dict[str, Map] = Registry(
 
 def last_places(model: nn.Module, x: Images) -> nn.Module:
     """The last layer before any pooling whose output still has a height and a width: of a convolutional network its
-    last convolution's activation, of an MLP the normalisation of the image itself. InputError if there is none."""
+    last convolution's activation, of an MLP the normalisation of the image itself. InputError if there is none, or if
+    it is not certain that its output is [batch, channels, height, width], such as of tokens or with the channels last.
+    """
     found: list[nn.Module] = []
+    shape, other = x[:1].shape, None  # of the last output that is channels first; a later layer of which none knows
 
     def look(module: nn.Module, _, output) -> None:
-        if torch.is_tensor(output) and output.ndim == 4 and output[0, 0].numel() > 1:
+        nonlocal shape, other
+        if not torch.is_tensor(output) or output.ndim < 3:
+            return
+        if isinstance(module, POOLING):
+            shape = output.shape
+            return
+        if output.ndim == 4 and (isinstance(module, CHANNELS_FIRST) or output[0, 0].numel() == 1):
+            shape, other = output.shape, None
+        elif isinstance(module, (nn.Linear, nn.LayerNorm)) or output.shape != shape:
+            other = module
+        if other is None and output[0, 0].numel() > 1:
             found.append(module)
 
-    leaves = [module for module in model.modules() if not list(module.children()) and not isinstance(module, POOLING)]
+    leaves = [module for module in model.modules() if not list(module.children())]
     hooks = [module.register_forward_hook(look) for module in leaves]
     try:
         with evaluation_mode(model), torch.no_grad():
@@ -154,6 +170,11 @@ def last_places(model: nn.Module, x: Images) -> nn.Module:
     finally:
         for hook in hooks:
             hook.remove()
+    if other is not None:
+        raise InputError(
+            f"{type(model).__name__} has a {type(other).__name__} after its last convolution, whose output need not be "
+            "[batch, channels, height, width]; Grad-CAM accepts: a convolutional network"
+        )
     if not found:
         raise InputError(f"no layer of {type(model).__name__} has places; Grad-CAM accepts: a network with one")
     return found[-1]

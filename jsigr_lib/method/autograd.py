@@ -2,9 +2,9 @@
 
 Batch norm. In training mode the gradient of a sample's output depends on its batch. In evaluation mode the penalty sees
 a network that the cross-entropy does not train: it can be lowered by shrinking the weights before each batch norm,
-which training mode undoes, until the running statistics fit neither. What is penalised here is the network in
-evaluation mode with the statistics *of the batch*: constants for the gradient by the input, functions of the weights
-for the training step. `BatchStatistics` carries them over.
+which training mode undoes, until the running statistics fit neither. What is penalised here is the network as it is
+trained, dropout and all, with the statistics *of the batch*: constants for the gradient by the input, functions of the
+weights for the training step. `BatchStatistics` carries them over. Batch norm is known by its call, not by its class.
 
 Double backward. A gradient penalty differentiates the backward pass. torch does that for a convolution by one whose
 batch is the channels, for evaluation batch norm by a dozen element-wise steps, and for ReLU by a full pass of zeros.
@@ -12,51 +12,159 @@ All three are linear in the gradient that passes through them, so the ordinary k
 `CheapDoubleBackward` a double backward pass costs no more than a backward pass.
 """
 
-from contextlib import contextmanager
+import sys
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
 
 import torch
+import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
+
+from jsigr_lib.method.checks import at_least_single, logits_of
+from jsigr_lib.method.errors import InputError
 
 aten = torch.ops.aten
 
 
-def trains_batch_norm(model: nn.Module) -> bool:
-    """Whether a forward pass of `model` mixes the samples of its batch."""
-    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
+def logits_apart(model, x: Tensor, y: Tensor | None = None, layers=None) -> Tensor | None:
+    """The logits of x under `layers`, or None if a batch norm in training mode mixes the samples."""
+    if isinstance(model, nn.Module) and any(isinstance(m, _BatchNorm) and m.training for m in model.modules()):
+        return None  # known without a pass
+    try:
+        with layers or ExitStack(), _NoMixing():
+            return logits_of(model, x, y)
+    except _Mixes:
+        return None
+
+
+class _Mixes(Exception):
+    """A batch norm in training mode was called."""
+
+
+class _NoMixing(TorchFunctionMode):
+    """Stops at the first batch norm in training mode, before that changes anything."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        call = _batch_norm_call(func, args, kwargs or {})
+        if call and call["training"]:
+            raise _Mixes
+        return func(*args, **(kwargs or {}))
+
+
+def _batch_norm_call(func, args: tuple, kwargs: dict) -> dict | None:
+    """The arguments by name, if `func` is one of torch's two functions of batch norm."""
+    if func is F.batch_norm:
+        names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
+    elif func is torch.batch_norm:
+        names = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
+    else:
+        return None
+    defaults = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
+    return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
 
 
 class BatchStatistics(TorchFunctionMode):
-    """Carries the statistics of a batch from a forward pass in training mode over to one in evaluation mode.
+    """Carries the statistics of a batch from one forward pass in training mode over to another one.
 
     statistics = BatchStatistics()
     with statistics:
-        z = model.train()(batch)
-    with statistics:
-        z = model.eval()(some)  # normalised as they are in that batch
+        z = model(batch)
+    with statistics.carried(model):
+        z = model(some)  # each sample is normalised as in that batch, and nothing is left in the model's buffers
 
-    Of a layer that one pass uses twice, the statistics of the second use are carried.
+    A call is known by its weight, and among those of the same weight, or of none, by its place in their order.
     """
 
     def __init__(self):
         super().__init__()
-        self.seen: dict[int, tuple[Tensor, Tensor]] = {}  # the id of a layer's running mean -> mean, variance
+        self.seen: dict[int | None, list[tuple[Tensor, Tensor]]] = {}  # id of a weight -> mean, variance of each call
+        self.left: dict[int | None, list[tuple[Tensor, Tensor]]] | None = None  # those that are still to be carried
+
+    @contextmanager
+    def carried(self, model):
+        self.left = {key: list(calls) for key, calls in self.seen.items()}
+        with own_buffers(model), self:
+            yield
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        layer = self._batch_norm if func is F.batch_norm else func
-        return layer(*args, **(kwargs or {}))
+        call = _batch_norm_call(func, args, kwargs or {})
+        if not call or not call["training"]:
+            return func(*args, **(kwargs or {}))
+        x, weight = call["input"], call["weight"]
+        key = id(weight) if weight is not None and weight.is_leaf else None
+        if self.left is None:
+            statistics = torch.var_mean(at_least_single(x), [0, *range(2, x.dim())], correction=0)
+            self.seen.setdefault(key, []).append(statistics[::-1])
+            return func(*args, **(kwargs or {}))
+        if self.left.get(key):
+            return affine_batch_norm(x, *self.left[key].pop(0), weight, call["bias"], call["eps"])
+        if call["running_mean"] is None:
+            raise InputError("a batch norm that the batch did not pass; accepted: the same layers in every pass")
+        return F.batch_norm(x, call["running_mean"], call["running_var"], weight, call["bias"], False, 0.0, call["eps"])
 
-    def _batch_norm(
-        self, input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5
-    ):
-        if training:
-            variance, mean = torch.var_mean(input, [0, *range(2, input.dim())], correction=0)
-            self.seen[id(running_mean)] = mean, variance
-        elif id(running_mean) in self.seen:
-            return affine_batch_norm(input, *self.seen[id(running_mean)], weight, bias, eps)
-        return F.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+@contextmanager
+def own_buffers(model):
+    """What passes leave in the buffers of the model, such as running statistics, is gone afterwards."""
+    before = [(m._buffers, dict(m._buffers)) for m in model.modules()] if isinstance(model, nn.Module) else []
+    copies: dict[int, Tensor] = {}  # one of each, as modules may share them
+    for buffers, kept in before:
+        for name, buffer in kept.items():
+            if buffer is not None:
+                buffers[name] = copies.setdefault(id(buffer), buffer.clone())
+    try:
+        yield
+    finally:
+        for buffers, kept in before:
+            buffers.update(kept)
+
+
+@contextmanager
+def differentiable_twice():
+    """What passes a model in here can be differentiated twice: nothing is compiled, attention and recurrent layers
+    take the kernels that have a second derivative, and a checkpoint keeps what it would compute again later, outside.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(_Recurrent())
+        checkpoint = torch.utils.checkpoint
+        stack.enter_context(patch.object(checkpoint, "CheckpointFunction", _Kept))
+        for name in ("_checkpoint_without_reentrant_generator", "_checkpoint_without_reentrant_generator_impl"):
+            if hasattr(checkpoint, name):  # the one that torch calls was renamed
+                stack.enter_context(patch.object(checkpoint, name, _kept))
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+class _Kept:
+    """In place of reentrant checkpointing: the function itself."""
+
+    @staticmethod
+    def apply(function, preserve, *args):
+        return function(*args)
+
+
+def _kept(*_, **__):
+    """In place of the other kind, which calls the function between two steps of this."""
+    yield
+
+
+class _Recurrent(TorchFunctionMode):
+    """Recurrent layers without cuDNN, whose backward pass has no derivative."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in RECURRENT and torch.backends.cudnn.enabled:
+            with torch.backends.cudnn.flags(enabled=False):
+                return func(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
 def affine_batch_norm(
@@ -67,12 +175,12 @@ def affine_batch_norm(
     scale = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
     shift = (0 if bias is None else bias) - mean * scale
     shape = (1, -1, *[1] * (input.dim() - 2))
-    return torch.addcmul(shift.view(shape), input, scale.view(shape))
+    return torch.addcmul(shift.view(shape), at_least_single(input), scale.view(shape)).to(input.dtype)
 
 
 class CheapDoubleBackward(TorchFunctionMode):
     """While it is active, conv2d, relu and evaluation batch_norm of any model are the ones below: equal in value and
-    in every derivative.
+    in every derivative. Where that is not certain, such as for kernels that are computed, the layer stays torch's.
 
     with CheapDoubleBackward() as layers:
         z = model(x)
@@ -181,20 +289,39 @@ class _Gate(torch.autograd.Function):
 
 
 def _conv2d(mode, input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
-    if input.dim() != 4 or isinstance(padding, str):
+    # a kernel with a graph may depend on the image, through which `inputs_only` would lose a part of the gradient
+    tensors = [t for t in (weight, bias) if t is not None]
+    if (
+        input.dim() != 4
+        or isinstance(padding, str)
+        or not all(t.is_leaf for t in tensors)
+        or not _plain(input, *tensors)
+    ):
         return NotImplemented
     stride, padding, dilation = ([v, v] if isinstance(v, int) else list(v) for v in (stride, padding, dilation))
     return _Convolution.apply(mode, input, weight, bias, (stride, padding, dilation, False, [0, 0], groups))
 
 
 def _relu(mode, input, inplace=False):
-    return NotImplemented if inplace else _Relu.apply(input)
+    return NotImplemented if inplace or not _plain(input) else _Relu.apply(input)
 
 
 def _batch_norm(mode, input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
-    if training or running_mean is None:
+    if (
+        training
+        or running_mean is None
+        or not _plain(input, *(t for t in (running_mean, weight, bias) if t is not None))
+    ):
         return NotImplemented
     return affine_batch_norm(input, running_mean, running_var, weight, bias, eps)
+
+
+def _plain(*tensors: Tensor) -> bool:
+    """Whether all are torch's own dense tensors of one floating-point type, single precision or more."""
+    dtype = tensors[0].dtype
+    return dtype in (torch.float32, torch.float64) and all(
+        type(t) in (Tensor, nn.Parameter) and t.layout is torch.strided and t.dtype == dtype for t in tensors
+    )
 
 
 LAYERS = {F.conv2d: _conv2d, F.relu: _relu, F.batch_norm: _batch_norm}

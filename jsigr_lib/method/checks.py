@@ -1,4 +1,4 @@
-"""What attacks and judges ask of the images, the labels and the model that they are given.
+"""What penalties, maps, attacks and judges ask of the images, the labels and the model that they are given.
 
 Each check raises InputError in one line that names the value and what is accepted.
 """
@@ -12,6 +12,45 @@ from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.method.shapes import Images
 
 PROBABILITY_TOLERANCE = 1e-4  # of a sum of float32 probabilities
+
+
+def check_inputs(x: Tensor, y: Tensor | None = None, *, rank: int | None = None) -> None:
+    """x has to be a batch of floating-point samples, of `rank` dimensions if given, and y [batch] its labels."""
+    if not torch.is_tensor(x) or not x.is_floating_point() or x.ndim < 2 or x.ndim != (rank or x.ndim):
+        accepted = "[batch, channels, height, width]" if rank == 4 else "[batch, ...]"
+        raise InputError(f"the images are {described(x)}; accepted: floating-point numbers {accepted}")
+    if y is None:
+        return
+    if not torch.is_tensor(y) or y.dtype != torch.int64 or y.shape != x.shape[:1]:
+        raise InputError(f"the labels are {described(y)}; accepted: class indices, int64 [{len(x)}]")
+    if y.numel() and y.min() < 0:
+        raise InputError(f"label {y.min()}; accepted: class indices from 0")
+
+
+def logits_of(model, x: Tensor, y: Tensor | None = None) -> Tensor:
+    """The model's logits [batch, classes], in single precision at least; with labels y, of the classes that they name.
+    The model gets a copy of x, as it may change what it is given."""
+    z = model(x.clone())
+    if not torch.is_tensor(z) or z.ndim != 2 or len(z) != len(x) or not z.is_floating_point():
+        raise InputError(f"the model gives {described(z)}; accepted: one tensor of logits [{len(x)}, classes]")
+    if y is not None and y.numel() and y.max() >= z.shape[1]:
+        raise InputError(f"label {y.max()}; accepted: 0 to {z.shape[1] - 1}, as the model has {z.shape[1]} outputs")
+    return at_least_single(z)
+
+
+def at_least_single(t: Tensor) -> Tensor:
+    """Half precision made single: a square in it overflows or vanishes too soon."""
+    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+
+
+def described(value: object) -> str:
+    """What came, in a few words."""
+    if not torch.is_tensor(value):
+        return f"a {type(value).__name__}"
+    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+
+
+# what attacks and judges ask
 
 
 def check_count(what: str, value: int, low: int = 1) -> None:

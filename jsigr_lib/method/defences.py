@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jsigr_lib.method.attack_loop import Loss, Settings, ascend, cross_entropy
-from jsigr_lib.method.autograd import CheapDoubleBackward
-from jsigr_lib.method.checks import check_count
+from jsigr_lib.method.autograd import CheapDoubleBackward, differentiable_twice
+from jsigr_lib.method.checks import check_count, check_inputs, described, logits_of
 from jsigr_lib.method.errors import InputError, between, one_of
-from jsigr_lib.method.jacobian import evaluation_mode, sphere, squared_norm, vjp
+from jsigr_lib.method.jacobian import evaluation_mode, sphere, squared_norm, vjp, with_graph
 from jsigr_lib.method.jsigr import JSIGR, Objective
 from jsigr_lib.method.registry import Registry
 from jsigr_lib.method.saliency import Selection
@@ -37,15 +37,17 @@ class ScaleableInputGradient(Objective):
         between("h", h, 1e-6, 1)
         self.lambda_s, self.norm, self.h = lambda_s, norm, h
 
+    @with_graph
     def __call__(
         self, model: nn.Module, x: Images, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
+        check_inputs(x, y)
         x = x.detach().requires_grad_()
-        losses = cross_entropy(model(x), y)
+        losses = cross_entropy(logits_of(model, x, y), y)
         (g,) = torch.autograd.grad(losses.sum(), x, retain_graph=True)
         # normalize leaves d short, and not huge, where the square of g underflows
         d = F.normalize(g.flatten(1)).view_as(g) if self.norm == "l2" else g.sign() / g[0].numel() ** 0.5
-        slopes = (cross_entropy(model(x.detach() + self.h * d), y) - losses) / self.h
+        slopes = (cross_entropy(logits_of(model, x.detach() + self.h * d), y) - losses) / self.h
         penalty = slopes.square().mean()
         self.terms = {"cross_entropy": losses.detach().mean(), "selective": penalty.detach()}
         return losses.mean() + self.lambda_s * penalty
@@ -68,11 +70,16 @@ class InterpretationRegularisation(Objective):
         between("lambda_gm", lambda_gm, 0, 1e6)
         self.lambda_cs, self.lambda_gm = lambda_cs, lambda_gm
 
+    @with_graph
     def __call__(
         self, model: nn.Module, x: Images, y: Tensor, guide: Images, *, generator: torch.Generator | None = None
     ) -> Tensor:
+        check_inputs(x, y)
+        if not torch.is_tensor(guide) or guide.shape != x.shape:
+            raise InputError(f"the guide is {described(guide)}; accepted: gradients {list(x.shape)}")
         x = x.detach().requires_grad_()
-        z = model(x)
+        with differentiable_twice():
+            z = logits_of(model, x, y)
         d = vjp(z, x, F.one_hot(y, z.shape[1]).to(z))
         dissimilarity = 1 - F.cosine_similarity(d.flatten(1), guide.flatten(1)).mean()
         magnitude = squared_norm(d).mean().clamp_min(torch.finfo(d.dtype).tiny).sqrt()
@@ -129,6 +136,7 @@ class AdversarialTraining(Adversarial):
         other.objective = objective
         return other
 
+    @with_graph
     def __call__(
         self,
         model: nn.Module,
@@ -138,6 +146,7 @@ class AdversarialTraining(Adversarial):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
+        check_inputs(x, y)
         x_adv = self.attacked(model, x, y, generator)
         loss = self.objective(model, x_adv, y, guide, generator=generator)
         self.terms = self.objective.terms
@@ -157,15 +166,17 @@ class TRADES(Adversarial):
         between("beta", beta, 0, 1e6)
         self.beta = beta
 
+    @with_graph
     def __call__(
         self, model: nn.Module, x: Images, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
+        check_inputs(x, y)
         x = x.detach()
         with evaluation_mode(model), torch.no_grad():
-            z_fixed = model(x)
+            z_fixed = logits_of(model, x, y)
         x_adv = self.attacked(model, x, y, generator, loss=lambda z_adv, _: divergence(z_fixed, z_adv))
-        z = model(x)
-        loss, apart = F.cross_entropy(z, y), divergence(z, model(x_adv)).mean()
+        z = logits_of(model, x)
+        loss, apart = F.cross_entropy(z, y), divergence(z, logits_of(model, x_adv)).mean()
         self.terms = {"cross_entropy": loss.detach(), "divergence": apart.detach()}
         return loss + self.beta * apart
 
@@ -201,14 +212,16 @@ class OTJR(Adversarial):
         check_count("slices", slices)
         self.transport, self.jacobian, self.slices = transport, jacobian, slices
 
+    @with_graph
     def __call__(
         self, model: nn.Module, x: Images, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
+        check_inputs(x, y)
         x_adv = self.attacked(model, x, y, generator)
         x, layers = x.detach().requires_grad_(), CheapDoubleBackward()
-        with layers:
-            z = model(x)
-        z_adv = model(x_adv)
+        with differentiable_twice(), layers:
+            z = logits_of(model, x, y)
+        z_adv = logits_of(model, x_adv)
         theta = sphere(self.slices, z.shape[1], like=z, generator=generator)
         delta = moves(z_adv @ theta.T, z @ theta.T)
         v = F.normalize((delta @ theta).detach())

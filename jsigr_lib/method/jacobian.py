@@ -1,11 +1,14 @@
 """The Jacobian norm R_J = mean_i ||J(x_i)||_F^2 with J = dz/dx, z the logits, x in pixel units."""
 
 from contextlib import contextmanager
+from functools import wraps
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jsigr_lib.method.autograd import BatchStatistics, differentiable_twice, logits_apart, own_buffers
+from jsigr_lib.method.checks import at_least_single, check_inputs, logits_of
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.shapes import Float, Images
 
@@ -15,15 +18,31 @@ def evaluation_mode(model: nn.Module):
     """Put every module in evaluation mode, and give each its own mode back afterwards.
 
     Batch norm mixes the samples of a batch in training mode, where the gradient of one sample's output by its
-    own input is not defined. Whatever differentiates by the input does it in evaluation mode.
+    own input is not defined. Whatever differentiates by the input does it in evaluation mode. A model that is a plain
+    function has no mode to change.
     """
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+    modes = [(module, module.training) for module in model.modules()] if isinstance(model, nn.Module) else []
+    for module, _ in modes[:1]:
+        module.eval()
     try:
         yield model
     finally:
         for module, training in modes:
             module.training = training
+
+
+def with_graph(function):
+    """For a function of (..., tensors) that differentiates: it works under no_grad and inference_mode as well, where
+    its result has no graph."""
+
+    @wraps(function)
+    def works(*args, **kwargs):
+        graph = torch.is_grad_enabled()
+        with torch.inference_mode(False), torch.enable_grad():
+            result = function(*(a.clone() if torch.is_tensor(a) and a.is_inference() else a for a in args), **kwargs)
+        return result if graph else result.detach()
+
+    return works
 
 
 def sphere(batch: int, classes: int, *, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
@@ -42,23 +61,25 @@ def vjp(logits: Tensor, x: Images, cotangent: Tensor, *, create_graph: bool = Tr
 
 def logit_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
     """d z_y / dx."""
-    return _input_gradient(model, x, lambda z: z.gather(1, y[:, None]).sum())
+    return _input_gradient(model, x, y, lambda z, y: z.gather(1, y[:, None]).sum())
 
 
 def loss_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
     """g = dl/dx, l the cross-entropy of each sample."""
-    return _input_gradient(model, x, lambda z: F.cross_entropy(z, y, reduction="sum"))
+    return _input_gradient(model, x, y, lambda z, y: F.cross_entropy(z, y, reduction="sum"))
 
 
-def _input_gradient(model: nn.Module, x: Images, objective) -> Images:
-    with evaluation_mode(model), torch.enable_grad():
+@with_graph
+def _input_gradient(model: nn.Module, x: Images, y: Tensor, objective) -> Images:
+    check_inputs(x, y)
+    with evaluation_mode(model):
         x = x.detach().requires_grad_()
-        return torch.autograd.grad(objective(model(x)), x)[0]
+        return torch.autograd.grad(objective(logits_of(model, x, y), y), x)[0]
 
 
 def squared_norm(g: Images) -> Float[Tensor, " batch"]:
     """||g_i||_2^2 of every sample."""
-    return g.square().sum(dim=(1, 2, 3))
+    return at_least_single(g).square().sum(dim=tuple(range(1, g.ndim)))
 
 
 def jacobian_norms(
@@ -94,16 +115,29 @@ def jacobian_norm(
     """R_J = mean_i ||J(x_i)||_F^2, a scalar tensor in logits^2 per pixel^2.
 
     Args:
-        model: maps images to logits [batch, classes]; used in the mode it is in.
-        x: images in [0, 1].
+        model: maps images to logits [batch, classes]; used in its own mode, dropout and all. Batch norm in training
+            mode has the statistics of this batch, which are constants for the derivative by x; it is left unchanged.
+        x: images in [0, 1], or samples of any other shape [batch, ...].
         projections: n random projections, or "exact" for all classes.
         generator: makes the projections reproducible.
 
     The result can be differentiated by the parameters, unless called under `torch.no_grad()`.
-    Raises ValueError if projections is neither a positive integer nor "exact".
+    Raises ValueError for wrong shapes or types, and if projections is neither a positive integer nor "exact".
     """
-    differentiable = torch.is_grad_enabled()
-    with torch.enable_grad():
-        x = x.detach().requires_grad_()
-        norms = jacobian_norms(model(x), x, projections=projections, generator=generator, create_graph=differentiable)
-    return norms.mean() if differentiable else norms.mean().detach()
+    check_inputs(x)
+    create_graph = torch.is_grad_enabled()
+    return _jacobian_norm(model, x, projections=projections, generator=generator, create_graph=create_graph)
+
+
+@with_graph
+def _jacobian_norm(model, x: Tensor, **options) -> Tensor:
+    x = x.detach().requires_grad_()
+    with differentiable_twice(), own_buffers(model):
+        z = logits_apart(model, x)
+        if z is None:
+            statistics = BatchStatistics()
+            with statistics:
+                logits_of(model, x.detach())
+            with statistics.carried(model):
+                z = logits_of(model, x)
+        return jacobian_norms(z, x, **options).mean()

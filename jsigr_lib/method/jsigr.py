@@ -26,9 +26,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.method.autograd import BatchStatistics, CheapDoubleBackward, trains_batch_norm
+from jsigr_lib.method.autograd import BatchStatistics, CheapDoubleBackward, differentiable_twice, logits_apart
+from jsigr_lib.method.checks import at_least_single, check_inputs, described, logits_of
 from jsigr_lib.method.errors import InputError, between, one_of
-from jsigr_lib.method.jacobian import evaluation_mode, jacobian_norms, sphere, squared_norm, vjp
+from jsigr_lib.method.jacobian import jacobian_norms, sphere, squared_norm, vjp, with_graph
 from jsigr_lib.method.saliency import Selection, linearised_saliency, selection_mask
 from jsigr_lib.method.shapes import Float, Images, Maps
 
@@ -88,7 +89,11 @@ class JSIGR(Objective):
 
     Calling it with `mask` [batch, 1, H, W] uses that selection (a teacher's) instead of self targets. `terms` then
     holds the parts of the last loss: cross_entropy, and unbiased estimates of jacobian (R_J) and selective (R_S), both
-    unweighted and detached; a step without the penalty estimates them as 0.
+    unweighted and detached; a step without the penalty estimates them as 0. Without self targets and mask, x may
+    have any shape [batch, ...].
+
+    The penalty sees the model in its own mode: dropout is on in training mode, with batch norm and without. With batch
+    norm in training mode the penalty has a pass of its own, with the statistics of the batch and new draws of dropout.
 
     Raises InputError for weights, fractions or names out of range, and for the exact estimator of the L1 form of R_J.
     """
@@ -135,6 +140,7 @@ class JSIGR(Objective):
         other.fraction, other.penalised_steps = self.penalised_images, 1.0
         return other
 
+    @with_graph
     def __call__(
         self,
         model: nn.Module,
@@ -144,6 +150,7 @@ class JSIGR(Objective):
         *,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, ""]:
+        self._check(x, y, mask)
         x = x.detach()
         if not self._penalises(generator):
             return self._standard_step(model, x, y)
@@ -160,6 +167,17 @@ class JSIGR(Objective):
         self.terms = {"cross_entropy": loss.detach(), **parts}
         return loss + penalty / self.penalised_steps
 
+    def _check(self, x: Images, y: Tensor, mask: Maps | None) -> None:
+        """On every step, as an error that only some steps show is hard to find."""
+        selects = self.lambda_s > 0 and (mask is not None or self.selection is not None)
+        check_inputs(x, y)
+        if selects and x.ndim != 4:
+            raise InputError(
+                f"the images are {described(x)}; accepted: [batch, channels, height, width], or selection=None"
+            )
+        if mask is not None and (not torch.is_tensor(mask) or mask.shape not in (x[:, :1].shape, x.shape)):
+            raise InputError(f"the mask is {described(mask)}; accepted: {list(x[:, :1].shape)}")
+
     def _penalises(self, generator: torch.Generator | None) -> bool:
         """Whether this step carries the penalty: drawn, unless all steps do or none does."""
         if self.penalised_steps in (0, 1):
@@ -167,7 +185,7 @@ class JSIGR(Objective):
         return bool(_uniform(1, generator) < self.penalised_steps)
 
     def _standard_step(self, model: nn.Module, x: Images, y: Tensor) -> Tensor:
-        loss = F.cross_entropy(model(x), y)
+        loss = F.cross_entropy(logits_of(model, x, y), y)
         weights = {"jacobian": self.lambda_j, "selective": self.lambda_s}
         zeros = {name: torch.zeros_like(loss) for name, weight in weights.items() if weight > 0}
         self.terms = {"cross_entropy": loss.detach(), **zeros}
@@ -183,18 +201,18 @@ class JSIGR(Objective):
     def _forward(self, model: nn.Module, x: Images, y: Tensor, chosen: Tensor, layers) -> tuple[Tensor, Tensor, Tensor]:
         """The batch's mean cross-entropy; the chosen images; and their logits, in one graph with them by `layers`."""
         x_chosen = x[chosen].requires_grad_()
-        if trains_batch_norm(model):  # which mixes samples: the penalty needs a forward pass of its own
-            statistics = BatchStatistics()
-            with statistics:
-                loss = F.cross_entropy(model(x), y)
-            with evaluation_mode(model), layers, statistics:
-                return loss, x_chosen, model(x_chosen)
-        with layers:
-            z = model(x_chosen)
+        with differentiable_twice():
+            z = logits_apart(model, x_chosen, y[chosen], layers)
+            if z is None:  # batch norm mixes samples: the penalty needs a forward pass of its own
+                statistics = BatchStatistics()
+                with statistics:
+                    loss = F.cross_entropy(logits_of(model, x, y), y)
+                with layers, statistics.carried(model):
+                    return loss, x_chosen, logits_of(model, x_chosen)
         others = torch.ones(len(x), dtype=torch.bool, device=chosen.device).index_fill_(0, chosen, False)
         total = F.cross_entropy(z, y[chosen], reduction="sum")
         if others.any():
-            total = total + F.cross_entropy(model(x[others]), y[others], reduction="sum")
+            total = total + F.cross_entropy(logits_of(model, x[others], y[others]), y[others], reduction="sum")
         return total / len(x), x_chosen, z
 
     def _double_backprop(
@@ -233,7 +251,7 @@ class JSIGR(Objective):
         cotangent = torch.where(heads[:, None], jacobian_weight**0.5 * v, selective_weight**0.5 * residual(z, y))
         product = vjp(z, x, cotangent)
         if self.lambda_s > 0:
-            weight = torch.where(heads[:, None, None, None], 1.0, self._unselected(x, product, mask))
+            weight = torch.where(heads.view(-1, *[1] * (x.ndim - 1)), 1.0, self._unselected(x, product, mask))
             product = weight * product
         penalties = self._size(product)
         return penalties.mean(), self._parts(penalties.detach(), heads)
@@ -256,12 +274,16 @@ class JSIGR(Objective):
         if self.selection is None:
             return torch.ones_like(x[:, :1])
         with torch.no_grad():
-            saliency = linearised_saliency(x, gradient, **self.selection.perturbation)
+            saliency = linearised_saliency(at_least_single(x), at_least_single(gradient), **self.selection.perturbation)
             return 1 - selection_mask(saliency, share=self.selection.share, kind=self.selection.kind)
 
     def _size(self, g: Images) -> Float[Tensor, " batch"]:
         """||g_i||_2^2, or its L1 counterpart (||g_i||_1)^2 / N (Finlay & Oberman 2021: the dual norm)."""
-        return squared_norm(g) if self.norm == "l2" else g.flatten(1).norm(1, dim=1).square() / g[0].numel()
+        return (
+            squared_norm(g)
+            if self.norm == "l2"
+            else at_least_single(g).flatten(1).norm(1, dim=1).square() / g[0].numel()
+        )
 
 
 def _uniform(n: int, generator: torch.Generator | None) -> Tensor:

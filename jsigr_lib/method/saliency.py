@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jsigr_lib.method.checks import check_inputs, described, logits_of
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, logit_gradient, loss_gradient
 from jsigr_lib.method.shapes import Float, Images, Maps
@@ -109,6 +110,7 @@ def perturbation_saliency(
     one_of("score", score, ("class", "vector"))
     one_of("method", method, ("exact", "linearised"))
     check_grid(grid, mask_sigma, blur_sigma)
+    check_inputs(x, y, rank=4)
     x = x.detach()
     if method == "linearised":
         if score != "class":
@@ -120,8 +122,11 @@ def perturbation_saliency(
     blurred = blur(x, blur_sigma)
     at_once = max(1, CHUNK_BYTES.get(x.device.type, 1 << 20) // max(1, x.nbytes))
     with evaluation_mode(model), torch.no_grad():
-        z = model(x)
-        changes = [model(_perturb(x, blurred, some)).unflatten(0, (len(some), -1)) - z for some in masks.split(at_once)]
+        z = logits_of(model, x, y)
+        changes = [
+            logits_of(model, _perturb(x, blurred, some)).unflatten(0, (len(some), -1)) - z
+            for some in masks.split(at_once)
+        ]
     change = torch.cat(changes)  # [masks, batch, classes]
     if score == "class":
         change = change.gather(2, y.expand(len(masks), -1)[..., None])
@@ -145,6 +150,7 @@ def linearised_saliency(x: Images, gradient: Images, *, grid: int, mask_sigma: f
 
 def gradient_map(model: nn.Module, x: Images, y: Tensor) -> Maps:
     """|g|, summed over channels: the cheap map that the selective penalty teaches to imitate the costly one."""
+    check_inputs(x, y, rank=4)
     return loss_gradient(model, x, y).abs().sum(1, keepdim=True)
 
 
@@ -157,6 +163,10 @@ def selection_mask(saliency: Maps, *, share: float = 0.4, kind: str = "hard") ->
     """
     between("share", share, 0, 1)
     one_of("selection", kind, ("hard", "soft"))
+    if not torch.is_tensor(saliency) or not saliency.is_floating_point() or saliency.ndim < 2:
+        raise InputError(
+            f"the maps are {described(saliency)}; accepted: floating-point numbers [batch, 1, height, width]"
+        )
     flat = saliency.flatten(1)
     if kind == "soft":
         peak = flat.amax(1, keepdim=True)

@@ -381,3 +381,13 @@ def test_seeded_gives_the_state_back_after_an_error(x):
         torch.rand(3)
         raise KeyError
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [nn.Sequential(nn.Flatten(2), nn.Linear(36, 3), nn.Flatten()), nn.Sequential(nn.Linear(6, 3), nn.Flatten())],
+    ids=["tokens", "channels last"],
+)
+def test_grad_cam_refuses_what_is_not_channels_first(tail):
+    with pytest.raises(InputError, match="has a Linear after its last convolution"):
+        last_places(nn.Sequential(nn.Conv2d(1, 2, 3), tail), torch.rand(2, 1, 8, 8))

@@ -7,7 +7,7 @@ from torch.autograd import grad
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from jsigr_lib.method.autograd import BatchStatistics, CheapDoubleBackward, trains_batch_norm
+from jsigr_lib.method.autograd import BatchStatistics, CheapDoubleBackward, logits_apart
 
 # the statistics of a batch, carried from a pass in training mode to one in evaluation mode
 
@@ -27,12 +27,12 @@ def network(request, fixed_seed):
 
 
 def carried(model, x, some):
-    """Logits of `x` in training mode, and of `some` in evaluation mode as if they were in that batch."""
+    """Logits of `x` in training mode, and of `some` as if they were in that batch."""
     statistics = BatchStatistics()
     with statistics:
         z = model.train()(x)
-    with statistics:
-        return z, model.eval()(some)
+    with statistics.carried(model):
+        return z, model(some)
 
 
 def test_the_batch_itself_gives_the_same_logits_and_weight_gradients(network):
@@ -44,7 +44,7 @@ def test_the_batch_itself_gives_the_same_logits_and_weight_gradients(network):
     assert_close(*by_weights)
 
 
-@pytest.mark.parametrize("name", [name for name in NETWORKS if name != "without running statistics"])
+@pytest.mark.parametrize("name", NETWORKS)
 def test_each_sample_is_normalised_as_in_its_batch_and_differentiated_by_itself(name, fixed_seed):
     model, shape = NETWORKS[name]
     x = torch.randn(shape, dtype=torch.double)
@@ -62,8 +62,8 @@ def test_a_layer_that_was_in_evaluation_mode_keeps_its_own_statistics(fixed_seed
     x, statistics = torch.randn(6, 5, dtype=torch.double), BatchStatistics()
     with statistics:
         z = model(x)
-    with statistics:
-        assert_close(model.eval()(x), z)
+    with statistics.carried(model):
+        assert_close(model(x), z)
 
 
 def test_running_statistics_are_those_of_one_pass(fixed_seed):
@@ -74,9 +74,13 @@ def test_running_statistics_are_those_of_one_pass(fixed_seed):
     assert_close(model.state_dict(), expected.state_dict())
 
 
-def test_who_trains_batch_norm():
+def test_batch_norm_in_training_mode_is_known_by_its_call(fixed_seed):
+    x = torch.randn(6, 2)
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    assert trains_batch_norm(model) and not trains_batch_norm(model.eval()) and not trains_batch_norm(nn.Linear(2, 2))
+    assert logits_apart(model, x) is None
+    assert logits_apart(lambda x: F.batch_norm(x, None, None, training=True), x) is None
+    assert logits_apart(lambda x: torch.batch_norm(x, None, None, None, None, True, 0.1, 1e-5, False), x) is None
+    assert_close(logits_apart(model.eval(), x), model(x))
 
 
 # layers whose double backward is cheap

@@ -155,11 +155,27 @@ def test_gradients_are_those_of_evaluation_mode_and_touch_nothing(batch_norm_net
     assert_close(found, gradient(batch_norm_net.eval(), x, y))
 
 
-def test_norm_is_taken_in_the_mode_the_model_is_in(batch_norm_net, x):
+def test_training_mode_has_the_statistics_of_the_batch_and_moves_none(batch_norm_net, x):
+    before = {name: value.clone() for name, value in batch_norm_net.state_dict().items()}
     training = jacobian_norm(batch_norm_net, x, projections="exact")
-    assert batch_norm_net[1].num_batches_tracked == 1
+    assert_close(batch_norm_net.state_dict(), before, rtol=0, atol=0)
     assert jacobian_norm(batch_norm_net.eval(), x, projections="exact") != training
-    assert batch_norm_net[1].num_batches_tracked == 1
+    inputs = batch_norm_net[0](x)
+    batch_norm_net[1].running_mean = inputs.mean((0, 2, 3)).detach()
+    batch_norm_net[1].running_var = inputs.var((0, 2, 3), correction=0).detach()
+    assert_close(jacobian_norm(batch_norm_net, x, projections="exact"), training)
+
+
+def test_any_rank_half_precision_and_a_plain_function(linear):
+    weight = torch.randn(3, 16)
+    norm = weight.square().sum()
+    for shape in ((8, 16), (8, 1, 2, 2, 4)):
+        assert_close(jacobian_norm(lambda x: x.flatten(1) @ weight.T, torch.rand(shape), projections="exact"), norm)
+    half = jacobian_norm(lambda x: x @ weight.half().T, torch.rand(8, 16).half(), projections="exact")
+    assert_close(half, norm, rtol=0.01, atol=0)
+    with torch.inference_mode():
+        x = torch.rand(8, 16)
+        assert_close(jacobian_norm(lambda x: x @ weight.T, x, projections="exact"), norm)
 
 
 @pytest.mark.parametrize("error", [None, KeyError])
