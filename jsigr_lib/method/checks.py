@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.method.shapes import Images
 
+HALVES = (torch.float16, torch.bfloat16)  # a square in them overflows or vanishes, a pixel's step may be an attack's
 PROBABILITY_TOLERANCE = 1e-4  # of a sum of float32 probabilities
 
 
@@ -30,7 +31,15 @@ def check_inputs(x: Tensor, y: Tensor | None = None, *, rank: int | None = None)
 def logits_of(model, x: Tensor, y: Tensor | None = None) -> Tensor:
     """The model's logits [batch, classes], in single precision at least; with labels y, of the classes that they name.
     The model gets a copy of x, as it may change what it is given."""
-    z = model(x.clone())
+    try:
+        z = model(x.clone())
+    except RuntimeError as error:
+        weights = model.parameters() if isinstance(model, nn.Module) else ()
+        weight = next((weight for weight in weights if weight.is_floating_point()), x)
+        if (weight.dtype, weight.device) == (x.dtype, x.device):
+            raise
+        here, there = (f"{tensor.dtype} on {tensor.device}" for tensor in (x, weight))
+        raise InputError(f"images are {here}, the model is {there}; accepted: the same for both") from error
     if not torch.is_tensor(z) or z.ndim != 2 or len(z) != len(x) or not z.is_floating_point():
         raise InputError(f"the model gives {described(z)}; accepted: one tensor of logits [{len(x)}, classes]")
     if y is not None and y.numel() and y.max() >= z.shape[1]:
@@ -39,8 +48,8 @@ def logits_of(model, x: Tensor, y: Tensor | None = None) -> Tensor:
 
 
 def at_least_single(t: Tensor) -> Tensor:
-    """Half precision made single: a square in it overflows or vanishes too soon."""
-    return t.float() if t.dtype in (torch.float16, torch.bfloat16) else t
+    """Half precision made single."""
+    return t.float() if t.dtype in HALVES else t
 
 
 def described(value: object) -> str:
@@ -85,8 +94,6 @@ def are_probabilities(z: Tensor) -> bool:
 
 # What attacks and judges are given, made into what they work with.
 
-HALVES = (torch.float16, torch.bfloat16)  # precisions in which a pixel's step may be larger than an attack's
-
 
 def check_number(what: str, value: float) -> None:
     """`value` has to be one number, and no tensor with a number for each image."""
@@ -130,21 +137,3 @@ def module_of(model) -> nn.Module:
     if not callable(model):
         raise InputError(f"the model is a {type(model).__name__}; accepted: a torch module or a function")
     return model if isinstance(model, nn.Module) else Function(model)
-
-
-def logits_of(model: nn.Module, x: Images) -> Tensor:
-    """The model's logits [batch, classes] for a copy of x, which it may change in place; of half precision in float32.
-    Raises InputError if it gives anything else."""
-    try:
-        z = model(x.clone())
-    except RuntimeError as error:
-        weight = next((weight for weight in model.parameters() if weight.is_floating_point()), x)
-        if (weight.dtype, weight.device) == (x.dtype, x.device):
-            raise
-        here, there = (f"{tensor.dtype} on {tensor.device}" for tensor in (x, weight))
-        raise InputError(f"images are {here}, the model is {there}; accepted: the same for both") from error
-    if not isinstance(z, Tensor):
-        raise InputError(f"the model gives a {type(z).__name__}; accepted: one tensor of logits [batch, classes]")
-    if z.ndim != 2 or len(z) != len(x):
-        raise InputError(f"the model gives {[*z.shape]} for {len(x)} images; accepted: logits [{len(x)}, classes]")
-    return z.float() if z.dtype in HALVES else z
