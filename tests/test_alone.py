@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from jsigr_lib.store.paths import ROOT
 
-OLDEST = "2.1.2"  # the torch from which on pyproject.toml accepts it
+OLDEST = "2.3.1"
 ABSENT = ("captum", "jaxtyping", "numpy", "pandas", "pyautoattack", "pydantic", "scipy", "torchvision", "typer")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 (SNIPPET,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "JSIGR(lambda_j" in block)
@@ -158,7 +158,7 @@ def test_method_works_with_the_oldest_torch(wheel, tmp_path):
     """Three gigabytes to download, on Linux."""
     python = environment(tmp_path / "oldest")
     try:
-        pip(python, f"torch=={OLDEST}", "packaging", timeout=900)  # which torch 2.1 forgets to ask for
+        pip(python, f"torch=={OLDEST}", "packaging", timeout=900)  # which torch 2.3 forgets to ask for
     except (AssertionError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"torch {OLDEST} cannot be installed here: {str(error).splitlines()[-1]}")
     pip_offline(python, wheel)

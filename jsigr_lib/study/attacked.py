@@ -4,7 +4,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 from torch import Tensor
 
 from jsigr_lib.data.data import Split, load
@@ -76,6 +76,12 @@ class Outcomes(Spec):
     target: Training
     attacked: Attacked | None = None
     split: Literal["validation", "test"] = "test"
+
+    @model_validator(mode="after")
+    def _same_split(self):
+        if self.attacked and self.attacked.split != self.split:
+            raise ValueError(f"split {self.split!r}, attacked images of {self.attacked.split!r}; accepted: the same")
+        return self
 
     def needs(self) -> list[Spec]:
         return [self.target, self.target.data, *([self.attacked] if self.attacked else [])]

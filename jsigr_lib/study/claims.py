@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ConfigDict, Field
 
 from jsigr_lib.data.data import DATASETS
-from jsigr_lib.method.errors import between, one_of, within
+from jsigr_lib.method.errors import InputError, between, one_of, within
 from jsigr_lib.store import toml
 from jsigr_lib.store.paths import CLAIMS, PAPER_VALUES
 from jsigr_lib.study.config import Table
@@ -78,6 +78,8 @@ def load_paper_values(ledger: Sequence[Claim], path: Path = PAPER_VALUES) -> lis
             one_of("dataset", value.dataset, DATASETS)
             if value.measure.endswith("accuracy"):
                 between("accuracy", value.value, 0, 1)
+            if any(value.model_copy(update={"value": other.value}) == other for other in found):
+                raise InputError(f"a second value for {value.defence}, {value.measure}, {value.where!r}; accepted: one")
             found.append(value)
     return found
 

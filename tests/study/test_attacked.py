@@ -198,3 +198,9 @@ def test_probe_is_about_the_first_images(study):
     evidence = study.get(Probe(network=network, images=8)).facts["evidence"]
     assert evidence["non-finite"] == evidence["softmax output"] == evidence["random output"] == 0
     assert set(evidence) > {"zero gradients", "unbounded survives"}
+
+
+def test_split_of_images_and_labels_has_to_be_one(study):
+    attacked = Attacked(sources=study.surrogate("mlp"), attack="fgsm", eps=0.1, split="validation")
+    with pytest.raises(ValueError, match="split"):
+        Outcomes(target=study.training("standard"), attacked=attacked, split="test")

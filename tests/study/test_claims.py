@@ -219,3 +219,8 @@ def test_ours_stands_beside_the_papers(file, study, table):
         assert row.low <= row.ours <= row.high
     tested = {(claim.id, t.measure, d) for claim in LEDGER for t in claim.tests for d in (t.a, t.b)}
     assert set(zip(rows.claim, rows.measure, rows.defence, strict=True)) <= tested
+
+
+def test_a_number_entered_twice_is_refused(file):
+    with pytest.raises(InputError, match="value 2: a second value for jsigr, transfer accuracy"):
+        load_paper_values(LEDGER, file(VALUE + VALUE.replace("0.5", "0.6")))
