@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 
 from jsigr_lib.store.paths import ROOT
 
-OLDEST = "2.3.1"
+OLDEST = "2.3.1"  # of the releases that pyproject.toml accepts
 ABSENT = ("captum", "jaxtyping", "numpy", "pandas", "pyautoattack", "pydantic", "scipy", "torchvision", "typer")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 (SNIPPET,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "JSIGR(lambda_j" in block)
