@@ -32,6 +32,7 @@ from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.saliency import Selection
 from jsigr_lib.networks import models
 from jsigr_lib.records.deviations import load_deviations
+from jsigr_lib.records.record import sha256
 from jsigr_lib.store.paths import CLAIMS, DEVIATIONS, EQUATIONS, PRETRAINED, PROFILES, ROOT
 from jsigr_lib.store.tensor_files import read, write
 from jsigr_lib.study.claims import load_claims, load_paper_values
@@ -214,7 +215,7 @@ def network(tmp_path_factory) -> tuple[bytes, dict, dict]:
 def sign(folder: Path, content: bytes) -> None:
     """The set of one network, with the sum that its file has."""
     (folder / "jsigr.safetensors").write_bytes(content)
-    (folder / "SHA256SUMS").write_text(f"{pretrained._sha256(content)}  jsigr.safetensors\n")
+    (folder / "SHA256SUMS").write_text(f"{sha256(content)}  jsigr.safetensors\n")
 
 
 def test_pretrained_files(tmp_path, network):

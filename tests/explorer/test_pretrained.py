@@ -302,7 +302,7 @@ def test_committed_network_is_one_of_the_quick_profile(quick, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_committed_network_is_as_accurate_as_its_card_says(quick, name):
     one = pretrained.load(name)
-    accuracy = (predict(one.model, quick.split("test")) == quick.split("test").labels).double().mean().item()
+    accuracy = (predict(one.model, quick.dataset.test) == quick.dataset.test.labels).double().mean().item()
     assert accuracy == pytest.approx(
         one.facts["accuracy"]["clean"]["accuracy"], abs=0.002
     )  # another machine's rounding

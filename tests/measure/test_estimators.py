@@ -18,7 +18,7 @@ from jsigr_lib.measure.estimators import (
     predicted_spread,
     single_pass_moments,
 )
-from jsigr_lib.method import objectives
+from jsigr_lib.method import jsigr
 
 WEIGHTS = {"lambda_j": 0.7, "lambda_s": 1.3}
 SINGLE_PASS = ESTIMATORS["single pass"]
@@ -163,7 +163,7 @@ def moments(net, batch, seeded):
     """Of `net`, without noise."""
     vertices = cycle(F.normalize(torch.tensor(ICOSAHEDRON, dtype=torch.double)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(objectives, "sphere", lambda batch, classes, **_: torch.stack([*islice(vertices, batch)]))
+        patch.setattr(jsigr, "sphere", lambda batch, classes, **_: torch.stack([*islice(vertices, batch)]))
         patch.setattr(measure_estimators, "MOMENT_DRAWS", len(ICOSAHEDRON))
         return single_pass_moments(net, batch, seeded(), WEIGHTS)
 

@@ -400,7 +400,7 @@ def test_run_in_the_repository_ends_with_the_comparison(tmp_path, monkeypatch):
         "none of them a claim's verdict"
     )
     assert "0.9" in (tmp_path / "figures" / "smoke" / "t03.csv").read_text()
-    assert "tables: 1; values: 1, of which 1 the same, 0 within tolerance, 0 beyond it" in (
+    assert "tables: 1; values: 2, of which 2 the same, 0 within tolerance, 0 beyond it" in (
         pipeline.run(profile="smoke", notebooks=["03"]).agreement
     )
     assert pipeline.run(profile="smoke", settings={"eps": 0.05}).agreement == []

@@ -212,7 +212,7 @@ def test_table_with_numbers_of_unknown_tolerance_is_refused(tiny, study, tmp_pat
     writer = tiny(study.store.root, out=tmp_path / "new")
     table = pd.DataFrame({"defence": ["jsigr"], "eps": [0.1], "images": [5], "mean": [1], "low": [0], "high": [2]})
     for cost in (2.0, 2, "2.5", "1e-9"):
-        with pytest.raises(InputError, match=r"^column 'cost' of a table has numbers without .*; accepted: ") as error:
+        with pytest.raises(InputError, match=r"^column 'cost' has numbers without .*; accepted: ") as error:
             writer.save_table(declare(table.assign(cost=["none", cost][1:]), "defence", "eps"), "numbers")
         assert "\n" not in str(error.value)
     with pytest.raises(InputError, match="'eps'"):
