@@ -1,15 +1,9 @@
-"""What lies between a gradient penalty and autograd: batch norm beneath it, and layers that make it cheap.
+"""Backward passes that can be differentiated again, by any model, and cheaply.
 
-Batch norm. In training mode the gradient of a sample's output depends on its batch. In evaluation mode the penalty sees
-a network that the cross-entropy does not train: it can be lowered by shrinking the weights before each batch norm,
-which training mode undoes, until the running statistics fit neither. What is penalised here is the network as it is
-trained, dropout and all, with the statistics *of the batch*: constants for the gradient by the input, functions of the
-weights for the training step. `BatchStatistics` carries them over. Batch norm is known by its call, not by its class.
-
-Double backward. A gradient penalty differentiates the backward pass. torch does that for a convolution by one whose
-batch is the channels, for evaluation batch norm by a dozen element-wise steps, and for ReLU by a full pass of zeros.
-All three are linear in the gradient that passes through them, so the ordinary kernels do the same work: under
-`CheapDoubleBackward` a double backward pass costs no more than a backward pass.
+A gradient penalty differentiates the backward pass. torch does that for a convolution by one whose batch is the
+channels, for evaluation batch norm by a dozen element-wise steps, and for ReLU by a full pass of zeros. All three are
+linear in the gradient that passes through them, so the ordinary kernels do the same work: under `CheapDoubleBackward` a
+double backward pass costs no more than a backward pass.
 """
 
 import sys
@@ -21,106 +15,11 @@ import torch.utils.checkpoint
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 
-from jsigr_lib.method.checks import at_least_single, logits_of
-from jsigr_lib.method.errors import InputError
+from jsigr_lib.method.batch_norm import affine_batch_norm
 
 aten = torch.ops.aten
-
-
-def logits_apart(model, x: Tensor, y: Tensor | None = None, layers=None) -> Tensor | None:
-    """The logits of x under `layers`, or None if a batch norm in training mode mixes the samples."""
-    if isinstance(model, nn.Module) and any(isinstance(m, _BatchNorm) and m.training for m in model.modules()):
-        return None  # known without a pass
-    try:
-        with layers or ExitStack(), _NoMixing():
-            return logits_of(model, x, y)
-    except _Mixes:
-        return None
-
-
-class _Mixes(Exception):
-    """A batch norm in training mode was called."""
-
-
-class _NoMixing(TorchFunctionMode):
-    """Stops at the first batch norm in training mode, before that changes anything."""
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        call = _batch_norm_call(func, args, kwargs or {})
-        if call and call["training"]:
-            raise _Mixes
-        return func(*args, **(kwargs or {}))
-
-
-def _batch_norm_call(func, args: tuple, kwargs: dict) -> dict | None:
-    """The arguments by name, if `func` is one of torch's two functions of batch norm."""
-    if func is F.batch_norm:
-        names = ("input", "running_mean", "running_var", "weight", "bias", "training", "momentum", "eps")
-    elif func is torch.batch_norm:
-        names = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
-    else:
-        return None
-    defaults = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
-    return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
-
-
-class BatchStatistics(TorchFunctionMode):
-    """Carries the statistics of a batch from one forward pass in training mode over to another one.
-
-    statistics = BatchStatistics()
-    with statistics:
-        z = model(batch)
-    with statistics.carried(model):
-        z = model(some)  # each sample is normalised as in that batch, and nothing is left in the model's buffers
-
-    A call is known by its weight, and among those of the same weight, or of none, by its place in their order.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.seen: dict[int | None, list[tuple[Tensor, Tensor]]] = {}  # id of a weight -> mean, variance of each call
-        self.left: dict[int | None, list[tuple[Tensor, Tensor]]] | None = None  # those that are still to be carried
-
-    @contextmanager
-    def carried(self, model):
-        self.left = {key: list(calls) for key, calls in self.seen.items()}
-        with own_buffers(model), self:
-            yield
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        call = _batch_norm_call(func, args, kwargs or {})
-        if not call or not call["training"]:
-            return func(*args, **(kwargs or {}))
-        x, weight = call["input"], call["weight"]
-        key = id(weight) if weight is not None and weight.is_leaf else None
-        if self.left is None:
-            statistics = torch.var_mean(at_least_single(x), [0, *range(2, x.dim())], correction=0)
-            self.seen.setdefault(key, []).append(statistics[::-1])
-            return func(*args, **(kwargs or {}))
-        if self.left.get(key):
-            return affine_batch_norm(x, *self.left[key].pop(0), weight, call["bias"], call["eps"])
-        if call["running_mean"] is None:
-            raise InputError("a batch norm that the batch did not pass; accepted: the same layers in every pass")
-        return F.batch_norm(x, call["running_mean"], call["running_var"], weight, call["bias"], False, 0.0, call["eps"])
-
-
-@contextmanager
-def own_buffers(model):
-    """What passes leave in the buffers of the model, such as running statistics, is gone afterwards."""
-    before = [(m._buffers, dict(m._buffers)) for m in model.modules()] if isinstance(model, nn.Module) else []
-    copies: dict[int, Tensor] = {}  # one of each, as modules may share them
-    for buffers, kept in before:
-        for name, buffer in kept.items():
-            if buffer is not None:
-                buffers[name] = copies.setdefault(id(buffer), buffer.clone())
-    try:
-        yield
-    finally:
-        for buffers, kept in before:
-            buffers.update(kept)
 
 
 @contextmanager
@@ -165,17 +64,6 @@ class _Recurrent(TorchFunctionMode):
 
 
 RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
-
-
-def affine_batch_norm(
-    input: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> Tensor:
-    """Batch norm with given statistics, as the affine map per channel that it is; differentiable by the statistics too,
-    which torch's own is not."""
-    scale = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
-    shift = (0 if bias is None else bias) - mean * scale
-    shape = (1, -1, *[1] * (input.dim() - 2))
-    return torch.addcmul(shift.view(shape), at_least_single(input), scale.view(shape)).to(input.dtype)
 
 
 class CheapDoubleBackward(TorchFunctionMode):

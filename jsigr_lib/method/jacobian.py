@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.method.autograd import BatchStatistics, differentiable_twice, logits_apart, own_buffers
+from jsigr_lib.method.autograd import differentiable_twice
+from jsigr_lib.method.batch_norm import BatchStatistics, logits_apart, own_buffers
 from jsigr_lib.method.checks import at_least_single, check_inputs, logits_of
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.shapes import Float, Images

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.method.autograd import BatchStatistics, CheapDoubleBackward, differentiable_twice, logits_apart
+from jsigr_lib.method.autograd import CheapDoubleBackward, differentiable_twice
+from jsigr_lib.method.batch_norm import BatchStatistics, logits_apart
 from jsigr_lib.method.checks import at_least_single, check_inputs, described, logits_of
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import jacobian_norms, sphere, squared_norm, vjp, with_graph

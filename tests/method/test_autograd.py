@@ -7,7 +7,8 @@ from torch.autograd import grad
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from jsigr_lib.method.autograd import BatchStatistics, CheapDoubleBackward, logits_apart
+from jsigr_lib.method.autograd import CheapDoubleBackward
+from jsigr_lib.method.batch_norm import BatchStatistics, logits_apart
 
 # the statistics of a batch, carried from a pass in training mode to one in evaluation mode
 
