@@ -219,3 +219,14 @@ def test_autocast_keeps_torchs_own_layers(images):
     assert z.dtype == torch.bfloat16
     with layers.inputs_only():
         torch.autograd.grad(z.float().sum(), convolution.weight)
+
+
+def test_statistics_go_with_their_layer_where_another_one_is_skipped():
+    """As in a network of random depth."""
+    first, second = nn.BatchNorm1d(3).double(), nn.BatchNorm1d(3).double()
+    x, statistics = torch.rand(8, 3, dtype=torch.double), BatchStatistics()
+    with statistics:
+        first(5 * x)
+        expected = second(x)
+    with statistics.carried(nn.ModuleList([first, second])):
+        assert_close(second(x), expected)
