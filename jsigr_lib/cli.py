@@ -95,12 +95,12 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Compare two runs, table by table: exit code 0 if they agree within tolerance, 1 if they do not."""
-    from jsigr_lib.records import comparison
+    from jsigr_lib.records import comparison, results
 
-    folder = comparison.find_results(a, profile)
-    known = comparison.published_run(profile or folder.resolve().name) if b is None else nullcontext((b, str(b)))
+    folder = results.find_results(a, profile)
+    known = results.published_run(profile or folder.resolve().name) if b is None else nullcontext((b, str(b)))
     with known as (other, name):
-        found = comparison.compare(folder, comparison.find_results(other, profile))
+        found = comparison.compare(folder, results.find_results(other, profile))
     everything = {"a": str(a), "b": name, "agrees": found.agrees, "exact": found.exact, **asdict(found)}
     typer.echo(json.dumps(everything) if as_json else "\n".join(comparison.lines(found, str(a), name)))
     raise typer.Exit(0 if (found.exact if exact else found.agrees) else 1)

@@ -116,12 +116,12 @@ def test_the_search_leaves_what_is_safe(code):
 
 
 def test_no_code_is_unsafe():
-    """Of archives, comparison.py unpacks the zip file that git has just made of our own commit."""
+    """Of archives, results.py unpacks the zip file that git has just made of our own commit."""
     found = sources()
     assert {"jsigr_lib/data/data.py", "benchmarks/run.py", "notebooks/01_theory.ipynb"} <= set(found)
     lines = [f"{where}:{line}" for where, code in found.items() for line in unsafe(code)]
     assert [
-        line for line in lines if not re.fullmatch(r"jsigr_lib/records/comparison\.py:\d+: archive\.extractall", line)
+        line for line in lines if not re.fullmatch(r"jsigr_lib/records/results\.py:\d+: archive\.extractall", line)
     ] == []
 
 
@@ -129,7 +129,7 @@ def test_what_starts_other_programs_is_known():
     """git, which says what is published and what made a figure; in benchmarks/ also peers, browsers and ourselves."""
     users = {where for where, code in sources().items() if re.search(r"\bexec_module|\bsubprocess\b|\bPopen\b", code)}
     assert {where for where in users if not where.startswith("benchmarks/")} == {
-        *("jsigr_lib/records/record.py", "jsigr_lib/records/comparison.py")
+        *("jsigr_lib/records/record.py", "jsigr_lib/records/results.py")
     }
 
 

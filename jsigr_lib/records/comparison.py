@@ -4,37 +4,21 @@ On one machine a run repeats itself to the byte. On another one, two numbers agr
 `tolerances` allows, and text if it is the same. What a table's columns mean stands in its record.
 """
 
-import csv
 import math
-import re
-import subprocess
-import tempfile
-import zipfile
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from io import BytesIO
 from itertools import count
 from pathlib import Path
 
-from jsigr_lib.method.errors import InputError, printable, shown
-from jsigr_lib.records import embedding
-from jsigr_lib.records.record import git, load_manifest, parts
-from jsigr_lib.records.tolerances import COMMON, DEFAULT, RETOLD, Columns, Row, intervals, judged, number, same
-from jsigr_lib.store.paths import ROOT
+from jsigr_lib.method.errors import InputError, printable
+from jsigr_lib.records.record import parts
+from jsigr_lib.records.results import TextTable, files, look_the_same, made_of, published_run, read_table
+from jsigr_lib.records.tolerances import COMMON, DEFAULT, RETOLD, Columns, intervals, judged, number, same
 
-LARGEST_TABLE = 50_000_000  # bytes
-DECISIONS = ("verdict", "holds", "outcome", "better")  # columns of what a reader looks for first
+DECISIONS = {"verdict": 0, "holds": 1, "outcome": 2, "better": 3}  # columns of what a reader looks for, in that order
 WIDTHS = (22, 60, 28, 20, 20, 10, 10)  # of the columns that `lines` shows
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A CSV file as text: whether two values are the same is not left to how a number is read."""
-
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
 
 
 @dataclass(frozen=True)
@@ -50,9 +34,13 @@ class Difference:
     within: bool
 
     @property
+    def apart(self) -> float:
+        return abs(number(self.a) - number(self.b))
+
+    @property
     def ratio(self) -> float:
         """The difference in units of the allowed one; infinite for what is no number."""
-        return math.inf if self.allowed is None else abs(number(self.a) - number(self.b)) / self.allowed
+        return math.inf if self.allowed is None else self.apart / self.allowed
 
 
 @dataclass(frozen=True)
@@ -72,9 +60,8 @@ class Comparison:
     @property
     def beyond(self) -> list[Difference]:
         """The differences that are not allowed: verdicts, other text, and then numbers, the largest first."""
-        order = {column: place for place, column in enumerate(DECISIONS)}
         found = [one for one in self.differences if not one.within]
-        return sorted(found, key=lambda one: (order.get(one.column, len(order)), -one.ratio))
+        return sorted(found, key=lambda one: (DECISIONS.get(one.column, len(DECISIONS)), -one.ratio))
 
     @property
     def agrees(self) -> bool:
@@ -95,7 +82,9 @@ def compare(a: Path, b: Path, *, only: Iterable[str] | None = None) -> Compariso
     differences, values = [], 0
     for name in both:
         paths = [side[name] for side in sides]
-        found, lacking, compared = compare_tables(name, *map(read_table, paths), columns=_declared(*paths))
+        records = (parts(path.with_suffix(".json")).get("table") for path in paths)
+        columns = next((record.columns for record in records if record and record.columns), None)
+        found, lacking, compared = compare_tables(name, *map(read_table, paths), columns=columns)
         differences, unpaired, values = differences + found, unpaired + lacking, values + compared
     one, other = made_of(a), made_of(b)
     return Comparison(
@@ -118,7 +107,9 @@ def compare_tables(
     columns = columns or Columns()
     keys, tolerances = [key for key in columns.keys if key in shared], {**COMMON, **columns.tolerances}
     values = [column for column in shared if column not in keys and tolerances.get(column, DEFAULT) is not RETOLD]
-    rows = _by(keys, a), _by(keys, b)
+    # by their keys and, as these may be equal, a count
+    named = [[tuple(row[key] for key in keys) for row in table.rows] for table in (a, b)]
+    rows = [dict(zip(_numbered(names), table.rows, strict=True)) for names, table in zip(named, (a, b), strict=True)]
     labels = _labels(rows[0] | rows[1], len(keys))
     unpaired, both = _paired(f"{name}: row", *rows, labels=labels)
     bounds, found = intervals(shared), []
@@ -132,29 +123,23 @@ def compare_tables(
     return found, extra + unpaired, len(both) * len(values)
 
 
-def _declared(*paths: Path) -> Columns | None:
-    """What the record of the first of these tables that has one says of its columns."""
-    records = (parts(path.with_suffix(".json")).get("table") for path in paths)
-    return next((record.columns for record in records if record and record.columns), None)
-
-
 def lines(found: Comparison, a: str, b: str, *, limit: int = 20) -> list[str]:
     """The counts, what only one run has, the worst differences and, in the last line, whether the runs agree."""
-    beyond, equal = found.beyond, found.values - len(found.differences)
-    within = len(found.differences) - len(beyond)
-    said = [f"A  {a}", f"B  {b}"]
+    beyond, differ, said = found.beyond, len(found.differences), [f"A  {a}", f"B  {b}"]
     for word, state in (("different", False), ("the same", True), ("unknown whether the same", None)):
         if names := [name for name, value in found.made.items() if value is state]:
             said.append(f"{word}: {', '.join(names)}")
     said.append(
-        f"tables: {found.tables}; values: {found.values:,}, of which {equal:,} the same, {within:,} within tolerance, "
-        f"{len(beyond):,} beyond it"
+        f"tables: {found.tables}; values: {found.values:,}, of which {found.values - differ:,} the same, "
+        f"{differ - len(beyond):,} within tolerance, {len(beyond):,} beyond it"
     )
     if found.figures[0]:
         said.append(f"figures: {found.figures[0]}, of which {found.figures[1]} look the same")
     said += found.unpaired
     if beyond:
-        first = _foremost(beyond, limit)
+        # at most three of a table's column: one change may move all of it, and there are others to see
+        places = _numbered((one.table, one.column) for one in beyond)
+        first = [one for one, (*_, before) in zip(beyond, places, strict=True) if before < 3][:limit]
         cells = [("table", "row", "column", "A", "B", "apart", "allowed"), *map(_cells, first)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         said += ["", *("  ".join(map(str.ljust, row, widths)).rstrip() for row in cells)]
@@ -171,11 +156,9 @@ def conclusion(found: Comparison, a: str, b: str) -> str:
     if found.agrees:
         return f"{a} agrees with {b}: {len(found.differences):,} values of {found.values:,} differ, within tolerance"
     reasons = [f"verdict of {one.row}: {one.a} in A, {one.b} in B" for one in found.beyond if one.column == "verdict"]
-    other = len(found.beyond) - len(reasons)
-    if other and reasons:
-        reasons.append(f"{other:,} other values of {found.values:,} beyond tolerance")
-    elif other:
-        reasons.append(f"{other:,} of {found.values:,} values beyond tolerance, none of them a claim's verdict")
+    if other := len(found.beyond) - len(reasons):
+        alone = f"of {found.values:,} values beyond tolerance, none of them a claim's verdict"
+        reasons.append(f"{other:,} {f'other values of {found.values:,} beyond tolerance' if reasons else alone}")
     reasons += ["results that only one has"] * bool(found.unpaired)
     return f"{a} does not agree with {b}: {'; '.join(reasons)}"
 
@@ -196,25 +179,16 @@ def against_published(figures: Path, profile: str, *, replaced: Path, only: Iter
         return [printable(f"not compared with another run: {error}")]
 
 
-def _foremost(differences: list[Difference], limit: int) -> list[Difference]:
-    """The first ones, at most three of a table's column: one change may move all of it, and there are others to see."""
-    seen: dict[tuple[str, str], count] = defaultdict(count)
-    return [one for one in differences if next(seen[one.table, one.column]) < 3][:limit]
-
-
 def _cells(one: Difference) -> tuple[str, ...]:
     """A difference as the cells of a table for people."""
-    apart, allowed = "", "equal"
-    if one.allowed is not None:
-        apart, allowed = f"{abs(number(one.a) - number(one.b)):.4g}", f"{one.allowed:.2g}"
-    return tuple(map(_shortened, (one.table, one.row, one.column, one.a, one.b, apart, allowed), WIDTHS))
+    numbers = ("", "equal") if one.allowed is None else (f"{one.apart:.4g}", f"{one.allowed:.2g}")
+    return tuple(map(_shortened, (one.table, one.row, one.column, one.a, one.b, *numbers), WIDTHS))
 
 
-def _by(keys: list[str], table: TextTable) -> dict[tuple, Row]:
-    """Rows by their keys and, as these may be equal, a count."""
+def _numbered(keys: Iterable[tuple]) -> list[tuple]:
+    """Each key with how many equal ones stand before it."""
     seen: dict[tuple, count] = defaultdict(count)
-    named = ((tuple(row[column] for column in keys), row) for row in table.rows)
-    return {(*key, next(seen[key])): row for key, row in named}
+    return [(*key, next(seen[key])) for key in keys]
 
 
 def _labels(rows: Iterable[tuple], keys: int) -> dict[tuple, str]:
@@ -240,82 +214,3 @@ def _paired(what: str, a: Iterable, b: Iterable, labels: dict | None = None) -> 
 def _shortened(text: str, width: int) -> str:
     """Both ends, as rows often differ in the last of their keys."""
     return text if len(text) <= width else f"{text[: width // 2]}…{text[width // 2 + 1 - width :]}"
-
-
-# result folders: figures/<profile> of a run, wherever it lies
-
-
-def read_table(path: Path) -> TextTable:
-    """Raises InputError unless the file is a whole table: each row as long as the header."""
-    try:
-        if (size := path.stat().st_size) > LARGEST_TABLE:
-            raise ValueError(f"{size:,} bytes")
-        with open(path, encoding="utf-8", newline="") as file:
-            header, *rows = list(csv.reader(file, strict=True)) or [[]]
-        if len(set(header)) < len(header) or not header:
-            raise ValueError("no header, or one with two equal names")
-        for i, row in enumerate(rows, 1):
-            if len(row) != len(header):
-                raise ValueError(f"row {i} has {len(row)} values, not {len(header)}")
-    except (OSError, ValueError, csv.Error) as error:
-        accepted = f"CSV in UTF-8, rows as long as the header, at most {LARGEST_TABLE:,} bytes"
-        raise InputError(f"{path} is no table ({error}); accepted: {accepted}") from None
-    return TextTable(tuple(header), tuple(dict(zip(header, row, strict=True)) for row in rows))
-
-
-def files(folder: Path, suffix: str) -> dict[str, Path]:
-    """Name -> path of the files of one kind, in order."""
-    return {path.stem: path for path in sorted(folder.glob(f"*.{suffix}")) if path.is_file()}
-
-
-def find_results(path: Path, profile: str | None = None) -> Path:
-    """The folder of tables that `path` is or, as figures/<profile>, holds. Raises InputError unless there is one."""
-    if files(path, "csv"):
-        return path
-    holding = {folder.name: folder for folder in sorted((path / "figures").glob("*")) if files(folder, "csv")}
-    if profile in holding or (not profile and len(holding) == 1):
-        return holding[profile or next(iter(holding))]
-    if holding:
-        raise InputError(f"{path} and profile = {shown(profile)}; accepted: one of {', '.join(holding)} as its profile")
-    what = "is no folder" if not path.is_dir() else "holds no tables"
-    raise InputError(f"{path} {what}; accepted: a folder with CSV files, or with some in figures/<profile>")
-
-
-@contextmanager
-def published_run(profile: str, root: Path = ROOT) -> Iterator[tuple[Path, str]]:
-    """A copy of a profile's published results, those of the last commit, and their name. Raises InputError where there
-    are none, or no git."""
-    folder = f"figures/{profile}"
-    try:
-        commit = git(root, "--literal-pathspecs", "log", "-1", "--format=%h", "HEAD", "--", folder).decode().strip()
-        content = git(root, "archive", "--format=zip", "HEAD", folder) if commit else b""
-    except (OSError, subprocess.SubprocessError) as error:
-        said = " ".join((getattr(error, "stderr", None) or str(error).encode()).decode(errors="replace").split())
-        raise InputError(f"no published run is known here ({said}); accepted: a folder to compare with") from None
-    if not commit:
-        raise InputError(f"no run of profile {shown(profile)} is published; accepted: a folder to compare with")
-    with tempfile.TemporaryDirectory() as copy:
-        with zipfile.ZipFile(BytesIO(content)) as archive:
-            archive.extractall(copy)
-        yield Path(copy) / folder, f"the published {profile} run (commit {commit})"
-
-
-def made_of(folder: Path) -> dict[str, object]:
-    """The profile that a folder, staged or not, is named after, and what manifest.json says of code, packages and
-    machine; None for what is unknown."""
-    manifest, place = load_manifest(folder), folder.resolve()
-    named = place.parent.name == "figures"
-    return {
-        "profile": re.sub(r"^\.(.+)\.\d+\.staged$", r"\1", place.name) if named else None,
-        "code": manifest.code and manifest.code.sources,
-        "packages": manifest.environment and manifest.environment.packages,
-        "machine": manifest.run.get("machine"),
-    }
-
-
-def look_the_same(a: Path, b: Path) -> bool:
-    """Whether two PNG files show the same, whatever they say of their origin."""
-    try:
-        return embedding.extract(a.read_bytes()).content == embedding.extract(b.read_bytes()).content
-    except InputError:  # not whole
-        return a.read_bytes() == b.read_bytes()

@@ -14,7 +14,7 @@ from jsigr_lib.data.data import SPLIT_SEED, Dataset, DataSpec, load
 from jsigr_lib.method.errors import InputError, between, file_name, one_of, shown
 from jsigr_lib.method.judges import FEWEST_CLASSES
 from jsigr_lib.networks.zoo import Training, trained
-from jsigr_lib.records import comparison, deviations, record
+from jsigr_lib.records import deviations, record, results
 from jsigr_lib.records.tolerances import declared
 from jsigr_lib.store.artefacts import Artefact, Progress, Spec, Store
 from jsigr_lib.store.paths import FIGURES, RUNS
@@ -90,7 +90,7 @@ class Study:
         path = FIGURES / profile / f"{name}.csv"
         if not path.exists():
             return None
-        comparison.read_table(path)
+        results.read_table(path)
         self.read[f"{profile}/{path.name}"] = record.sha256(path.read_bytes())
         return pd.read_csv(path, keep_default_na=False)
 

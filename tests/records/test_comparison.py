@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.pipeline import pipeline
-from jsigr_lib.records import comparison
+from jsigr_lib.records import comparison, results
 from jsigr_lib.records.comparison import TextTable, compare, compare_tables, conclusion, lines
 from jsigr_lib.records.record import Code, Environment, Manifest, Part, parts
 from jsigr_lib.records.tolerances import EXACT, RETOLD, Columns, Tolerance
@@ -413,7 +413,7 @@ def no_git(*_):
 
 @pytest.mark.parametrize("path", sorted(QUICK.glob("*.csv")), ids=lambda path: path.stem)
 def test_published_table_agrees_with_itself(path):
-    table = comparison.read_table(path)
+    table = results.read_table(path)
     assert compare_tables(path.stem, table, table)[:2] == ([], [])
 
 
@@ -424,7 +424,7 @@ def test_every_table_of_a_run_is_known(smoke_run):
     paths = sorted(smoke_run.figures.glob("*.csv"))
     assert len(paths) > 15
     for path in paths:
-        table, columns = comparison.read_table(path), parts(path.with_suffix(".json"))["table"].columns
+        table, columns = results.read_table(path), parts(path.with_suffix(".json"))["table"].columns
         assert columns.keys and tuple(columns.keys) == table.columns[: len(columns.keys)]
         assert columns.tolerances.keys() <= set(table.columns)
         repeated = Counter(tuple(row[key] for key in columns.keys) for row in table.rows)

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.records import comparison, embedding
+from jsigr_lib.records import embedding, results
 from jsigr_lib.records.record import Code, Environment, Manifest
 from jsigr_lib.store.paths import ROOT
 
@@ -47,7 +47,7 @@ def test_damaged_table_is_one_line(tmp_path, content, named):
     path = tmp_path / "robustness.csv"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"robustness\.csv is no table") as error:
-        comparison.read_table(path)
+        results.read_table(path)
     assert named in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -55,30 +55,30 @@ def test_damaged_table_is_one_line(tmp_path, content, named):
 def test_huge_table_is_refused_unread(tmp_path):
     path = tmp_path / "huge.csv"
     with open(path, "wb") as file:
-        file.truncate(comparison.LARGEST_TABLE + 1)  # of no blocks on the disk
+        file.truncate(results.LARGEST_TABLE + 1)  # of no blocks on the disk
     with pytest.raises(InputError, match="50,000,001 bytes"):
-        comparison.read_table(path)
+        results.read_table(path)
 
 
 def test_table_is_read_as_text(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text('test,value\n"a, b",0.10\n‖J‖,\n', encoding="utf-8")
-    table = comparison.read_table(path)
+    table = results.read_table(path)
     assert table.columns == ("test", "value")
     assert table.rows == ({"test": "a, b", "value": "0.10"}, {"test": "‖J‖", "value": ""})
 
 
 def test_folder_is_found_as_itself_or_in_the_output_of_a_run(repository):
     quick = repository / "figures" / "quick"
-    assert comparison.find_results(quick) == quick
-    assert comparison.find_results(repository) == quick
-    assert comparison.find_results(repository, "quick") == quick
+    assert results.find_results(quick) == quick
+    assert results.find_results(repository) == quick
+    assert results.find_results(repository, "quick") == quick
     shutil.copytree(quick, repository / "figures" / "smoke")
-    assert comparison.find_results(repository, "smoke") == repository / "figures" / "smoke"
+    assert results.find_results(repository, "smoke") == repository / "figures" / "smoke"
     with pytest.raises(InputError, match="profile = None; accepted: one of quick, smoke"):
-        comparison.find_results(repository)
+        results.find_results(repository)
     with pytest.raises(InputError, match="profile = 'full'; accepted: one of quick, smoke"):
-        comparison.find_results(repository, "full")
+        results.find_results(repository, "full")
 
 
 def test_what_holds_no_tables_is_refused(tmp_path):
@@ -86,16 +86,16 @@ def test_what_holds_no_tables_is_refused(tmp_path):
     (tmp_path / "folder" / "folder.csv").mkdir(parents=True)
     for name, said in {"file": "is no folder", "nowhere": "is no folder", "folder": "holds no tables"}.items():
         with pytest.raises(InputError, match=rf"{name} {said}; accepted: a folder with CSV files"):
-            comparison.find_results(tmp_path / name)
+            results.find_results(tmp_path / name)
 
 
 def test_published_run_is_that_of_the_last_commit(repository):
     working = repository / "figures" / "quick" / "judges.csv"
     working.write_text("defence,accuracy\njsigr,0.9\n")
     commit = git(repository, "log", "-1", "--format=%h").strip()
-    with comparison.published_run("quick", repository) as (folder, name):
+    with results.published_run("quick", repository) as (folder, name):
         assert name == f"the published quick run (commit {commit})"
-        assert comparison.read_table(folder / "judges.csv").rows == ({"defence": "jsigr", "accuracy": "0.5"},)
+        assert results.read_table(folder / "judges.csv").rows == ({"defence": "jsigr", "accuracy": "0.5"},)
     assert not folder.exists()
     assert "0.9" in working.read_text()
     assert git(repository, "status", "--short").strip() == "M figures/quick/judges.csv"
@@ -103,41 +103,41 @@ def test_published_run_is_that_of_the_last_commit(repository):
 
 @pytest.mark.parametrize("profile", ["smoke", "*", "-x", "../.."])
 def test_profile_without_a_published_run_is_refused(repository, profile):
-    with pytest.raises(InputError, match="published"), comparison.published_run(profile, repository):
+    with pytest.raises(InputError, match="published"), results.published_run(profile, repository):
         pass
 
 
 def test_without_git_there_is_no_published_run(repository, tmp_path, monkeypatch):
     """Neither in a folder that is no repository, as from a zip file, nor on a machine without the program."""
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(InputError, match="not a git repository"), comparison.published_run("quick", tmp_path):
+    with pytest.raises(InputError, match="not a git repository"), results.published_run("quick", tmp_path):
         pass
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(InputError, match="'git'") as error, comparison.published_run("quick", repository):
+    with pytest.raises(InputError, match="'git'") as error, results.published_run("quick", repository):
         pass
     assert "\n" not in str(error.value)
 
 
 def test_repository_is_where_results_are_published():
-    with comparison.published_run("quick") as (folder, name):
-        assert comparison.files(folder, "csv").keys() == comparison.files(ROOT / "figures" / "quick", "csv").keys()
+    with results.published_run("quick") as (folder, name):
+        assert results.files(folder, "csv").keys() == results.files(ROOT / "figures" / "quick", "csv").keys()
     assert "commit" in name
 
 
 def test_manifest_says_what_made_a_run_or_is_silent(tmp_path):
     unknown = {"profile": None, "code": None, "packages": None, "machine": None}
-    assert comparison.made_of(tmp_path) == unknown
+    assert results.made_of(tmp_path) == unknown
     path = tmp_path / "manifest.json"
     for content in ("", "[]", "null", '{"run": 3}', '{"run": ', "[" * 100_000):
         path.write_text(content)
-        assert set(comparison.made_of(tmp_path).values()) == {None}
+        assert set(results.made_of(tmp_path).values()) == {None}
     code = Code(version="1", commit=None, modified=None, sources="S")
     environment = Environment(python="3", machine="M, with AVX2", packages={"torch": "2"})
     path.write_text(Manifest(run={"machine": "M"}, code=code, environment=environment).model_dump_json())
-    assert comparison.made_of(tmp_path) == unknown | {"code": "S", "packages": {"torch": "2"}, "machine": "M"}
+    assert results.made_of(tmp_path) == unknown | {"code": "S", "packages": {"torch": "2"}, "machine": "M"}
     for name, profile in {"smoke": "smoke", ".smoke.41.staged": "smoke"}.items():
         (tmp_path / "figures" / name).mkdir(parents=True)
-        assert comparison.made_of(tmp_path / "figures" / name)["profile"] == profile
+        assert results.made_of(tmp_path / "figures" / name)["profile"] == profile
 
 
 def test_drawing_is_what_a_picture_shows_not_what_it_says(tmp_path):
@@ -155,4 +155,4 @@ def test_drawing_is_what_a_picture_shows_not_what_it_says(tmp_path):
         "cut cut": True,
         "short empty": False,
     }.items():
-        assert comparison.look_the_same(*(tmp_path / f"{name}.png" for name in pair.split())) is same, pair
+        assert results.look_the_same(*(tmp_path / f"{name}.png" for name in pair.split())) is same, pair
