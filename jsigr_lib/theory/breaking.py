@@ -3,7 +3,7 @@ numbers and as a live panel. All in float64; distances are L2, in pixel units.""
 
 import io
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache
 from itertools import combinations
 
 import ipywidgets
@@ -11,70 +11,15 @@ import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from jsigr_lib.figures.plotting import Described, figure, panels
-from jsigr_lib.measure import linearised, regions
-from jsigr_lib.measure.estimators import EXACT
-from jsigr_lib.method.jacobian import evaluation_mode, loss_gradient, sphere, squared_norm
+from jsigr_lib.measure import linearised
+from jsigr_lib.method.jacobian import loss_gradient, sphere, squared_norm
 from jsigr_lib.method.jsigr import JSIGR, residual
-from jsigr_lib.method.shapes import Images
 from jsigr_lib.study.study import Study
+from jsigr_lib.theory.specimen import SOFTNESS, WEIGHTS, Specimen, directions, offsets, penalty
 
-WEIGHTS = {"lambda_j": 0.01, "lambda_s": 3.0}
-FEW = 3  # images, where every one takes many passes
-SOFTNESS = 10.0  # of the smoothed network, softplus(a t) / a in place of its ReLUs
 RADII = np.geomspace(3e-5, 3, 26)
-
-# trained networks, and what the statements need to know of them
-
-
-@dataclass(frozen=True)
-class Specimen:
-    """A network and images, float64. specimen[chosen] has some of the images."""
-
-    model: nn.Module
-    x: Images
-    y: Tensor
-
-    def __getitem__(self, chosen: slice | list[int]) -> "Specimen":
-        return Specimen(self.model, self.x[chosen], self.y[chosen])
-
-    def forward(self) -> tuple[Images, Tensor]:
-        """The images, and the logits in their graph."""
-        x = self.x.detach().requires_grad_()
-        with evaluation_mode(self.model):
-            return x, self.model(x)
-
-    @cached_property
-    def jacobian(self) -> Tensor:
-        return linearised.full_jacobian(self.model, self.x)
-
-    @cached_property
-    def logits(self) -> Tensor:
-        return linearised.predict(self.model, self.x)
-
-    @cached_property
-    def top(self) -> Tensor:
-        return self.logits.argmax(1)
-
-    def gaps(self, z: Tensor) -> Tensor:
-        """How far the likeliest class is ahead of the others, z_i* - z_k: [batch, K - 1, ...] of [batch, K, ...]."""
-        ahead = z[torch.arange(len(z), device=z.device), self.top][:, None] - z
-        return ahead[F.one_hot(self.top, z.shape[1]) == 0].view(len(z), -1, *z.shape[2:])
-
-    @cached_property
-    def slopes(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Of the other classes: gaps z_i* - z_j [batch, K - 1], their gradients, and these gradients' lengths."""
-        gradients = self.gaps(self.jacobian)
-        return self.gaps(self.logits), gradients, gradients.norm(dim=2)
-
-    @cached_property
-    def nearest(self) -> Tensor:
-        """Which of the other classes has the nearest boundary, by the tangent."""
-        gaps, _, lengths = self.slopes
-        return (gaps / lengths).argmin(1)
 
 
 def specimens(study: Study, images: int = 24, names: list[str] | None = None) -> dict[str, Specimen]:
@@ -84,25 +29,6 @@ def specimens(study: Study, images: int = 24, names: list[str] | None = None) ->
     models = {name: study.model(study.training(name)).double().requires_grad_(True) for name in names or study.labels}
     found = {name: Specimen(model, x.double(), y) for name, model in models.items()}
     return {name: one for name, one in found.items() if one.jacobian.any()}
-
-
-def directions(x: Images) -> Images:
-    """A random unit vector per image, the same at every call."""
-    return sphere(len(x), x[0].numel(), like=x, generator=torch.Generator().manual_seed(0)).view_as(x)
-
-
-def penalty(one: Specimen, mask: Tensor | None = None) -> Tensor:
-    """lambda_J R_J + lambda_S R_S, exactly; without a mask, nothing is spared."""
-    x, z = one.forward()
-    mask = torch.zeros_like(x[:, :1]) if mask is None else mask
-    return JSIGR(**WEIGHTS, **EXACT)._double_backprop(z, x, one.y, mask, None)[0].detach()
-
-
-def offsets(one: Specimen) -> Tensor:
-    """beta of z_i* - z_j = <x, grad> + beta for the other classes: what the network says to the black image, where
-    <x, grad> is zero, while its ReLUs stay on or off as they are at x."""
-    inputs = regions.relus(one.model, one.x)[0]
-    return one.gaps(regions.relus(one.model, torch.zeros_like(one.x), inputs)[1])
 
 
 # both sides of a statement, for the figures
@@ -143,20 +69,21 @@ def towards_boundary(one: Specimen, shares: np.ndarray) -> dict[str, np.ndarray]
     return {"gap": gap.cpu().numpy(), "same": same.double().cpu().numpy()}
 
 
-def alignment_sides(there: Specimen, beta: Tensor) -> tuple[Tensor, Tensor]:
-    """S8, per image: |rho~ - alpha|, and |beta| / ||grad|| of the class that attains rho~, betas of any region."""
-    robust = linearised.linearised_robustness(there.model, there.x)
-    bounds = beta.abs() / there.slopes[2]
-    return (robust["robustness"] - robust["alignment"]).abs(), bounds.gather(1, there.nearest[:, None])[:, 0]
+def alignment_sides(one: Specimen, away: float | np.ndarray, bend: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """S8, at points this far from the images, in random directions: |rho~ - alpha|, and |beta| / ||grad|| of the class
+    that attains rho~, with the betas of the *images'* regions: NaN where the decision is another, as the betas are."""
+    points = one.x + torch.as_tensor(np.reshape(away, (-1, 1, 1, 1))).to(one.x) * directions(one.x)
+    there = _bent(replace(one, x=points), bend)
+    robust = linearised.linearised_robustness(there.model, points)
+    most = (offsets(one).abs() / there.slopes[2]).gather(1, there.nearest[:, None])[:, 0]
+    left, right = (robust["robustness"] - robust["alignment"]).abs(), most.where(there.top == one.top, torch.nan)
+    return left.cpu().numpy(), right.cpu().numpy()
 
 
 def alignment_gaps(one: Specimen, away: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
-    """`alignment_sides` at points this far from the images, in random directions, with the betas of the *images'*
-    regions, where the decision is the image's."""
-    there = replace(one, x=one.x + away * directions(one.x))
-    same = there.top == one.top
-    left, most = alignment_sides(there, offsets(one))
-    return left[same].cpu().numpy(), most[same].cpu().numpy()
+    """`alignment_sides` where the decision is the image's."""
+    left, most = alignment_sides(one, away)
+    return left[~np.isnan(most)], most[~np.isnan(most)]
 
 
 def error_curves(one: Specimen, radii: np.ndarray = RADII) -> dict[str, np.ndarray]:
@@ -265,10 +192,7 @@ def _boundary(one: Specimen, bend: float) -> Sides:
 
 
 def _alignment(one: Specimen, bend: float) -> Sides:
-    points = one.x + torch.as_tensor(DISTANCES).to(one.x).view(-1, 1, 1, 1) * directions(one.x)
-    there = _bent(Specimen(one.model, points, one.y.expand(len(points))), bend)
-    left, right = (side.cpu().numpy() for side in alignment_sides(there, offsets(one).expand(len(points), -1)))
-    right = np.where((there.top == one.top).cpu().numpy(), right, np.nan)  # another class, other offsets
+    left, right = alignment_sides(one, DISTANCES, bend)
     excess = np.where(left <= right * (1 + 1e-9), 0, np.nan_to_num(left / right - 1, nan=np.inf))
     return Sides("S8", DISTANCES, left, right, excess, ("distance", "|ρ̃ − α|", "|β| / ‖∇‖"), ("log", "linear"))
 

@@ -15,7 +15,7 @@ from torch import nn
 from jsigr_lib.measure import linearised
 from jsigr_lib.method.jsigr import JSIGR
 from jsigr_lib.theory import network_checks
-from jsigr_lib.theory.breaking import Specimen
+from jsigr_lib.theory.specimen import Specimen
 from jsigr_lib.theory.symbolic import sphere_design
 
 CASES = 800

@@ -12,7 +12,7 @@ from jsigr_lib.measure import linearised, regions
 from jsigr_lib.measure.estimators import EXACT, penalty_gradient
 from jsigr_lib.method.jacobian import loss_gradient, sphere, squared_norm, vjp
 from jsigr_lib.method.jsigr import JSIGR, residual
-from jsigr_lib.theory.breaking import FEW, SOFTNESS, WEIGHTS, Specimen, directions, offsets, penalty
+from jsigr_lib.theory.specimen import FEW, SOFTNESS, WEIGHTS, Specimen, directions, offsets, penalty
 from jsigr_lib.theory.symbolic import sphere_design
 
 PLACES, BETWEEN = 32, 1.01  # of a segment, where its curvature is taken; a margin for what lies between them
@@ -20,13 +20,6 @@ COIN, SHARE, BATCH = 0.1, 0.1, 6  # chance of heads; share of the images with th
 
 Networks = dict[str, Specimen]
 Found = Iterable[tuple[str, Tensor, int]]  # network, deviations, cases
-
-
-def largest(found: Found) -> tuple[float, int, str]:
-    """The largest deviation, the number of cases, and the network that deviates the most."""
-    parts = [(values.max().item(), cases, name) for name, values, cases in found]
-    deviation, _, worst = max(parts)
-    return deviation, sum(cases for _, cases, _ in parts), worst
 
 
 def each(check: Callable[[Specimen, Callable], Iterator[tuple[Tensor, int]]]) -> Callable[[Networks, Callable], Found]:

@@ -15,7 +15,8 @@ from jsigr_lib.records.tolerances import EXACT, RETOLD, Tolerance, declare
 from jsigr_lib.study import estimators
 from jsigr_lib.study.study import Study
 from jsigr_lib.theory import counterexamples, network_checks, symbolic
-from jsigr_lib.theory.breaking import Specimen, specimens
+from jsigr_lib.theory.breaking import specimens
+from jsigr_lib.theory.specimen import Specimen
 
 KINDS = ("symbolic", "trained networks, float64", "search", "random draws")
 DRAWS = 20_000
@@ -62,15 +63,16 @@ class Statement:
 
     def prove(self) -> Finding:
         """How many of the identities do not vanish."""
-        found = self.by[0](self.formula)
+        found = list(self.by[0](self.formula))
         left = [one for one in found if sp.simplify(sp.expand(one)) != 0]
         return Finding(len(left), 0, len(found), "identities that fail", str(left[0])[:200] if left else "")
 
     def measure(self, networks: dict[str, Specimen]) -> Finding:
-        """The largest deviation on trained networks."""
+        """The largest deviation on trained networks, and the one that deviates the most."""
         says, tolerance = self.deviation
-        largest, n, worst = network_checks.largest(self.by[1](networks, self.formula))
-        return Finding(largest, tolerance, n, says, worst)
+        found = [(values.max().item(), cases, name) for name, values, cases in self.by[1](networks, self.formula)]
+        largest, _, worst = max(found)
+        return Finding(largest, tolerance, sum(cases for _, cases, _ in found), says, worst)
 
     def search(self, cases: int = counterexamples.CASES) -> Finding:
         """The largest deviation of the cases that a search makes up."""

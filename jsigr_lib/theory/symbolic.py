@@ -1,14 +1,14 @@
-"""The statements of the theory notebook in symbols. Each `..._identities` is given a statement's formula, and returns
+"""The statements of the theory notebook in symbols. Each `..._identities` is given a statement's formula, and yields
 expressions that vanish if it holds. Means over the sphere come from its moments, chances are enumerated."""
 
-from collections.abc import Callable
-from itertools import combinations
+from collections.abc import Callable, Iterator
+from itertools import combinations, product
 
 import numpy as np
 import sympy as sp
 
 CLASSES = (2, 3, 4)
-Identities = list[sp.Expr]
+Identities = Iterator[sp.Expr]
 
 
 def sphere_moment(powers: tuple[int, ...]) -> sp.Expr:
@@ -47,28 +47,25 @@ def _squared(vector: sp.Matrix) -> sp.Expr:
     return sum(entry**2 for entry in vector)
 
 
-def _products() -> list[tuple[sp.Expr, list[sp.Symbol], sp.Matrix]]:
+def _products() -> Iterator[tuple[sp.Expr, list[sp.Symbol], sp.Matrix]]:
     """For each number of classes: ||J^T v||^2 by the entries of v and of the symmetric J J^T, v, and J J^T."""
-    found = []
     for classes in CLASSES:
         v = _vector("v", classes)
         gram = sp.Matrix(classes, classes, lambda i, j: sp.Symbol(f"g{min(i, j)}{max(i, j)}", real=True))
-        found.append(((v.T * gram * v)[0], list(v), gram))
-    return found
+        yield (v.T * gram * v)[0], list(v), gram
 
 
 def mean_identities(estimate: Callable) -> Identities:
     """S1: E[K ||J^T v||^2] - ||J||_F^2."""
-    return [sphere_mean(estimate(len(v), square), v) - gram.trace() for square, v, gram in _products()]
+    for square, v, gram in _products():
+        yield sphere_mean(estimate(len(v), square), v) - gram.trace()
 
 
 def variance_identities(variance: Callable) -> Identities:
     """S2: E[(K ||J^T v||^2)^2] - ||J||_F^4 - the formula."""
-    found = []
     for square, v, gram in _products():
         measured = sphere_mean((len(v) * square) ** 2, v) - gram.trace() ** 2
-        found.append(measured - variance(sp.Integer(len(v)), _squared(gram), gram.trace()))
-    return found
+        yield measured - variance(sp.Integer(len(v)), _squared(gram), gram.trace())
 
 
 def gradient_identities(residual: Callable) -> Identities:
@@ -76,19 +73,15 @@ def gradient_identities(residual: Callable) -> Identities:
     pixels = sp.symbols("x0 x1", real=True)
     z = [sp.Function(f"z{k}", real=True)(*pixels) for k in range(3)]
     total = sum(sp.exp(one) for one in z)
-    found = []
-    for y in range(3):
-        loss = sp.log(total) - z[y]
+    for y, n in product(range(3), pixels):
         cotangent = [residual(sp.exp(z[k]) / total, int(k == y)) for k in range(3)]
-        found += [sp.diff(loss, n) - sum(sp.diff(z[k], n) * cotangent[k] for k in range(3)) for n in pixels]
-    return found
+        yield sp.diff(sp.log(total) - z[y], n) - sum(sp.diff(z[k], n) * cotangent[k] for k in range(3))
 
 
 def single_pass_identities(coin_weights: Callable) -> Identities:
     """S4, two and three classes, two pixels, J and c = p - onehot any functions of a weight t: mean over coin and
     sphere of the squared norm, less lambda_J ||J||_F^2 + lambda_S ||(1 - m) J^T c||^2; and the same of derivatives."""
     lambda_j, lambda_s, coin, t = sp.symbols("lambda_J lambda_S pi t", positive=True)
-    found = []
     for classes in (2, 3):
         jacobian = sp.Matrix(classes, 2, lambda k, n: sp.Function(f"J{k}{n}")(t))
         cotangent = sp.Matrix(classes, 1, lambda k, _: sp.Function(f"c{k}")(t))
@@ -98,30 +91,25 @@ def single_pass_identities(coin_weights: Callable) -> Identities:
         selective = sum(((1 - m) * g) ** 2 for m, g in zip(free, jacobian.T * cotangent, strict=True))
         target = lambda_j * _squared(jacobian) + lambda_s * selective
         for of in (lambda e: e, lambda e: sp.diff(e, t)):
-            found.append(coin * sphere_mean(of(on_heads), list(v)) + (1 - coin) * of(tails * selective) - of(target))
-    return found
+            yield coin * sphere_mean(of(on_heads), list(v)) + (1 - coin) * of(tails * selective) - of(target)
 
 
 def fraction_identities(counted: Callable) -> Identities:
     """S5, batches of two to five, a half of each (rounded down) on a share 2q of the steps: mean over all halves and
     all steps, less the mean of the batch."""
     q = sp.Symbol("q", positive=True)
-    found = []
     for batch in range(2, 6):
         penalties, size = list(_vector("r", batch)), batch // 2
         halves = [counted(sum(half) / sp.Integer(size), 2 * q) for half in combinations(penalties, size)]
-        found.append(2 * q * sum(halves) / len(halves) - sum(penalties) / sp.Integer(batch))
-    return found
+        yield 2 * q * sum(halves) / len(halves) - sum(penalties) / sp.Integer(batch)
 
 
 def bound_identities(slope_squared: Callable) -> Identities:
     """S6, as a sum of squares: 2 ||J||_F^2 - ||J_0 - J_1||^2 = ||J_0 + J_1||^2 + 2 sum_{k > 1} ||J_k||^2 >= 0."""
-    found = []
     for classes in CLASSES:
         rows = [_vector(f"J{k}", 3) for k in range(classes)]
         slack = slope_squared(sum(map(_squared, rows))) - _squared(rows[0] - rows[1])
-        found.append(slack - _squared(rows[0] + rows[1]) - 2 * sum(map(_squared, rows[2:])))
-    return found
+        yield slack - _squared(rows[0] + rows[1]) - 2 * sum(map(_squared, rows[2:]))
 
 
 def distance_identities(distance: Callable) -> Identities:
@@ -134,11 +122,9 @@ def distance_identities(distance: Callable) -> Identities:
     (nearest,) = sp.solve([*stationary, plane], [*d, multiplier], dict=True)
     point = d.subs(nearest)
     along = step - a * (a.dot(step) / _squared(a))  # any step within the plane
-    return [
-        plane.subs(nearest),
-        _squared(point) - distance(gap**2, _squared(a)),
-        _squared(point + along) - _squared(point) - _squared(along),
-    ]
+    yield plane.subs(nearest)
+    yield _squared(point) - distance(gap**2, _squared(a))
+    yield _squared(point + along) - _squared(point) - _squared(along)
 
 
 def alignment_identities(alignment_gap: Callable) -> Identities:
@@ -148,7 +134,7 @@ def alignment_identities(alignment_gap: Callable) -> Identities:
     slope = sp.Symbol("slope", positive=True)
     gap = s + offset
     slack = alignment_gap(offset, slope) ** 2 - (abs(gap) / slope - abs(s) / slope) ** 2
-    return [slack * slope**2 - 2 * (abs(s * gap) - s * gap)]
+    yield slack * slope**2 - 2 * (abs(s * gap) - s * gap)
 
 
 def remainder_identities(remainder: Callable) -> Identities:
@@ -159,8 +145,6 @@ def remainder_identities(remainder: Callable) -> Identities:
     phi = sp.Function("phi")(t)
     inner = (1 - t) * sp.diff(phi, t) + phi
     affine = level + slope * t
-    return [
-        sp.diff(inner, t) - (1 - t) * sp.diff(phi, t, 2),
-        sp.integrate((1 - t) * curvature * length**2, (t, 0, 1)) - remainder(curvature, length),
-        affine.subs(t, 1) - affine.subs(t, 0) - sp.diff(affine, t),
-    ]
+    yield sp.diff(inner, t) - (1 - t) * sp.diff(phi, t, 2)
+    yield sp.integrate((1 - t) * curvature * length**2, (t, 0, 1)) - remainder(curvature, length)
+    yield affine.subs(t, 1) - affine.subs(t, 0) - sp.diff(affine, t)

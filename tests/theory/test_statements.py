@@ -15,7 +15,8 @@ from jsigr_lib.figures import theory as theory_figures
 from jsigr_lib.measure import linearised
 from jsigr_lib.measure.linearised import second_derivative, softened, tangent_error
 from jsigr_lib.theory import breaking, counterexamples, network_checks, statements
-from jsigr_lib.theory.breaking import Specimen, offsets, penalty, specimens
+from jsigr_lib.theory.breaking import specimens
+from jsigr_lib.theory.specimen import Specimen, offsets, penalty
 from jsigr_lib.theory.statements import KINDS, STATEMENTS, Finding, checks_table, failing
 from jsigr_lib.theory.symbolic import sphere_design, sphere_moment
 
