@@ -1,6 +1,6 @@
 """Intervals, so that no number is shown without how sure it is. All are at 95 percent."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,14 @@ def columns(name: str, values: np.ndarray, interval: Interval = mean) -> dict[st
     """What a row of a table says of values [seeds, images]: how many they are, their mean as `name`, its interval."""
     average, low, high = interval(values)
     return {"images": values.shape[1], "seeds": len(values), name: average, "low": low, "high": high}
+
+
+def table(
+    keys: Sequence[str], name: str, values: Mapping[tuple, np.ndarray], interval: Interval = mean
+) -> pd.DataFrame:
+    """A row per key, with the columns `keys`, and `columns` of its values."""
+    rows = [{**dict(zip(keys, key, strict=True)), **columns(name, value, interval)} for key, value in values.items()]
+    return pd.DataFrame(rows, columns=[*keys, "images", "seeds", name, "low", "high"])
 
 
 def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:

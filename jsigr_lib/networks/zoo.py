@@ -69,12 +69,22 @@ class Training(Spec):
         data = load(self.data, store)
         guide = None if self.teacher is None else store.get(self.guide).tensors["guide"]
         model, checkpoint = self.untrained(data.shape).to(device), store.checkpoint(self)
-        names = ("epochs", "batch_size", "learning_rate", "seed", "augment")
-        settings = {name: getattr(self, name) for name in names}
+        settings = self.model_dump(include={"epochs", "batch_size", "learning_rate", "seed", "augment"})
         history = training.fit(
             model, self.build_objective(), data.train, data.validation, guide=guide, checkpoint=checkpoint, **settings
         )
         return dict(model.state_dict()), {"history": history}
+
+
+class OfNetwork(Spec):
+    """What is computed from one network, images of its data and the other specs among the fields, such as attacked
+    images."""
+
+    target: Training
+
+    def needs(self) -> list[Spec]:
+        others = [value for name, value in self if name != "target" and isinstance(value, Spec)]
+        return [self.target, self.target.data, *others]
 
 
 class Bank(Spec):
@@ -121,16 +131,14 @@ def count_flops(architecture: str, width: int | None, objective: str, options: O
     shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
     model = models.build(architecture, width=width, seed=0, **shape)
     kinds = defences.build(objective, **dict(options)).kinds_of_step()
-    return round(sum(how_often * _step_flops(model, kind, channels, size) for how_often, kind in kinds))
-
-
-def _step_flops(model: nn.Module, objective: defences.Objective, channels: int, size: int) -> int:
-    images, generator = 8, torch.Generator().manual_seed(0)
-    x, y = torch.rand(images, channels, size, size, generator=generator), torch.arange(images) % 10
-    guide = x if objective.guide == "gradient" else None
-    with _Flops() as counter:
-        objective(model, x, y, guide, generator=generator).backward()
-    return counter.total // images
+    images, total = 8, 0.0
+    for how_often, kind in kinds:
+        generator = torch.Generator().manual_seed(0)
+        x, y = torch.rand(images, channels, size, size, generator=generator), torch.arange(images) % 10
+        with _Flops() as counter:
+            kind(model, x, y, x if kind.guide == "gradient" else None, generator=generator).backward()
+        total += how_often * (counter.total // images)
+    return round(total)
 
 
 class _Flops(TorchDispatchMode):

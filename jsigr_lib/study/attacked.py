@@ -13,7 +13,7 @@ from jsigr_lib.method import attacks
 from jsigr_lib.method.balls import distance, quantise
 from jsigr_lib.networks.models import Ensemble
 from jsigr_lib.networks.training import predict
-from jsigr_lib.networks.zoo import Training, trained
+from jsigr_lib.networks.zoo import OfNetwork, Training, trained
 from jsigr_lib.store.artefacts import Spec, Store
 from jsigr_lib.study.study import Study
 
@@ -38,12 +38,8 @@ class Attacked(Spec):
     def _as_tuple(cls, value):
         return (value,) if isinstance(value, Training) else value
 
-    @property
-    def data(self):
-        return self.sources[0].data
-
     def needs(self) -> list[Spec]:
-        return [*self.sources, self.data]
+        return [*self.sources, self.sources[0].data]
 
     def uses(self) -> list[Any]:
         return [attacks.ATTACKS.get(self.attack)]
@@ -52,12 +48,14 @@ class Attacked(Spec):
         settings = dict(self.settings)
         steps = {"autoattack": 1300, "square": settings.get("queries", 1000) / 18, "vt-fgsm": 210, "si-fgsm": 50}
         passes = steps.get(self.attack, settings.get("steps", 10)) * settings.get("restarts", 1)
-        return (self.images or self.data.test_images) * passes * sum(one.step_flops for one in self.sources) / 2
+        return (
+            (self.images or self.sources[0].data.test_images) * passes * sum(one.step_flops for one in self.sources) / 2
+        )
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         models = [trained(source, store) for source in self.sources]
         model = models[0] if len(models) == 1 else Ensemble(models)
-        split = getattr(load(self.data, store), self.split).first(self.images)
+        split = getattr(load(self.sources[0].data, store), self.split).first(self.images)
         generator = torch.Generator().manual_seed(self.sources[0].seed)
         options = {"eps": self.eps, "norm": self.norm, "generator": generator, **dict(self.settings)}
         batches = []
@@ -67,13 +65,12 @@ class Attacked(Spec):
         return {"images": torch.cat(batches)}, {}
 
 
-class Outcomes(Spec):
+class Outcomes(OfNetwork):
     """Which images a network still classifies correctly: clean (attacked None), or attacked, as they are in floating
     point and as an 8-bit file would hold them; `farthest` says how far the attack went, so that the images, which are
     large, need not be kept."""
 
     kind: ClassVar[str] = "outcomes"
-    target: Training
     attacked: Attacked | None = None
     split: Literal["validation", "test"] = "test"
 
@@ -82,9 +79,6 @@ class Outcomes(Spec):
         if self.attacked and self.attacked.split != self.split:
             raise ValueError(f"split {self.split!r}, attacked images of {self.attacked.split!r}; accepted: the same")
         return self
-
-    def needs(self) -> list[Spec]:
-        return [self.target, self.target.data, *([self.attacked] if self.attacked else [])]
 
     def work(self) -> float:
         return self.target.data.test_images * self.target.step_flops / 3
@@ -104,23 +98,19 @@ class Outcomes(Spec):
         return {"correct": right, "correct_8bit": right_8bit}, {"farthest": farthest}
 
 
-class Probe(Spec):
+class Probe(OfNetwork):
     """The evidence of `flags.probe` about a network, on its first test images."""
 
     kind: ClassVar[str] = "probe"
-    network: Training
     images: int
 
-    def needs(self) -> list[Spec]:
-        return [self.network, self.network.data]
-
     def work(self) -> float:
-        return self.images * 30 * self.network.step_flops / 2
+        return self.images * 30 * self.target.step_flops / 2
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
-        x, y = load(self.network.data, store).test.first(self.images).batch(slice(None), device)
-        generator = torch.Generator().manual_seed(self.network.seed)
-        return {}, {"evidence": flags.probe(trained(self.network, store), x, y, generator=generator)}
+        x, y = load(self.target.data, store).test.first(self.images).batch(slice(None), device)
+        generator = torch.Generator().manual_seed(self.target.seed)
+        return {}, {"evidence": flags.probe(trained(self.target, store), x, y, generator=generator)}
 
 
 def attacked_split(split: Split, attacked: Attacked | None, store: Store) -> Split:

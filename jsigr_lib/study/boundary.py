@@ -12,9 +12,9 @@ from torch import Tensor
 from jsigr_lib.data.data import load
 from jsigr_lib.measure import regions, statistics
 from jsigr_lib.measure.boundary import DDN_STEPS, FAB_STEPS, TARGETS, correlation, measured_distance
-from jsigr_lib.networks.zoo import Training, trained
+from jsigr_lib.networks.zoo import OfNetwork, Training, trained
 from jsigr_lib.records.tolerances import EXACT, MEAN, SHARE, Tolerance, declare
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.study.linearised_tables import linearised_specs, linearised_values
 from jsigr_lib.study.study import Study
 
@@ -22,16 +22,12 @@ BATCH = 50
 NETWORK = ("architecture", "defence")  # what a row of the tables is about
 
 
-class Distance(Spec):
+class Distance(OfNetwork):
     """`measured_distance` of the first test images for one network, without the points, and on the way there the reach
     of its linear regions, `regions.on_the_way`."""
 
     kind: ClassVar[str] = "distance"
-    target: Training
     images: int
-
-    def needs(self) -> list[Spec]:
-        return [self.target, self.target.data]
 
     def work(self) -> float:
         return self.images * 2 * TARGETS * (2 * FAB_STEPS + DDN_STEPS) * self.target.step_flops / 2
@@ -92,18 +88,13 @@ def contrast_table(study: Study) -> pd.DataFrame:
     """J-SIGR minus each other defence, on the images that both have right: paired differences with 95 % intervals."""
     study.make(boundary_specs(study))
     found = {name: _of_all_images(study, study.targets()[study.architecture, name]) for name in study.labels}
-    ours, usable = found["jsigr"]
-    rows = []
+    ours, usable = found.pop("jsigr")
+    keys, values = ("a", "b", "measure"), {}
     for name, (theirs, also) in found.items():
         shared = usable & also
-        if name == "jsigr" or not shared.any():
-            continue
-        for measure in ("robustness", "distance", "boxed"):
-            differences = statistics.differences(ours[measure], theirs[measure])[:, shared]
-            numbers = statistics.columns("difference", differences)
-            rows.append({"a": "jsigr", "b": name, "measure": measure, **numbers})
-    columns = ("a", "b", "measure", "images", "seeds", "difference", "low", "high")
-    return declare(pd.DataFrame(rows, columns=columns), "a", "b", "measure")
+        for measure in ("robustness", "distance", "boxed") if shared.any() else ():
+            values["jsigr", name, measure] = statistics.differences(ours[measure], theirs[measure])[:, shared]
+    return declare(statistics.table(keys, "difference", values), *keys)
 
 
 def region_table(study: Study) -> pd.DataFrame:

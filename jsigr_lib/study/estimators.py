@@ -1,6 +1,6 @@
 """The scatter of the penalty's estimators for a study's networks: the artefacts and their table."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pandas as pd
 import torch
@@ -9,20 +9,19 @@ from torch import Tensor
 from jsigr_lib.data.data import load
 from jsigr_lib.measure.estimators import ESTIMATORS, gradient_scatter, predicted_spread, single_pass_moments
 from jsigr_lib.method.saliency import Selection, perturbation_saliency, selection_mask
-from jsigr_lib.networks.zoo import Options, Training, trained
+from jsigr_lib.networks.zoo import OfNetwork, Options, trained
 from jsigr_lib.records.tolerances import Tolerance, declare
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.study.study import Study
 
 COINS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.8)
 
 
-class Scatter(Spec):
+class Scatter(OfNetwork):
     """`gradient_scatter` of every estimator and coin for one network, on the first training images, in float64 and for
     the L2 norm, the one that has an exact reference."""
 
     kind: ClassVar[str] = "scatter"
-    target: Training
     lambda_j: float
     lambda_s: float
     coin: float
@@ -30,32 +29,28 @@ class Scatter(Spec):
     images: int = 8
     selection: Options = ()
 
-    def needs(self) -> list[Spec]:
-        return [self.target, self.target.data]
-
     def work(self) -> float:
         return 30 * self.draws * self.images * self.target.step_flops
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model = trained(self.target, store).double().requires_grad_(True)
         x, y = load(self.target.data, store).train.first(self.images).batch(slice(None), device)
+        x, selection = x.double(), Selection(**dict(self.selection))
         generator, weights = torch.Generator().manual_seed(0), {"lambda_j": self.lambda_j, "lambda_s": self.lambda_s}
-        selection = Selection(**dict(self.selection))
-        saliency = perturbation_saliency(model, x.double(), y, **selection.perturbation)
-        masks = {kind: selection_mask(saliency, share=selection.share, kind=kind) for kind in ("hard", "soft")}
-        rows = [
-            {"estimator": name, "mask": kind, "coin": self.coin if options["estimator"] == "single-pass" else None}
-            | gradient_scatter(model, (x.double(), y, mask), self.draws, generator, weights, coin=self.coin, **options)
-            for kind, mask in masks.items()
-            for name, options in ESTIMATORS.items()
-        ]
-        hard = (x.double(), y, masks["hard"])
-        moments = single_pass_moments(model, hard, generator, weights)
-        rows += [
-            {"estimator": "single pass", "mask": "hard", "coin": coin, "predicted": predicted_spread(moments, coin)}
-            | gradient_scatter(model, hard, self.draws, generator, weights, coin=coin, **ESTIMATORS["single pass"])
-            for coin in COINS
-        ]
+        saliency = perturbation_saliency(model, x, y, **selection.perturbation)
+        batches = {
+            kind: (x, y, selection_mask(saliency, share=selection.share, kind=kind)) for kind in ("hard", "soft")
+        }
+
+        def row(name: str, kind: str, coin: float, **predicted: float) -> dict[str, Any]:
+            options = {"coin": coin, **ESTIMATORS[name]}
+            tossed = coin if options["estimator"] == "single-pass" else None
+            found = gradient_scatter(model, batches[kind], self.draws, generator, weights, **options)
+            return {"estimator": name, "mask": kind, "coin": tossed, **predicted, **found}
+
+        rows = [row(name, kind, self.coin) for kind in batches for name in ESTIMATORS]
+        moments = single_pass_moments(model, batches["hard"], generator, weights)
+        rows += [row("single pass", "hard", coin, predicted=predicted_spread(moments, coin)) for coin in COINS]
         return {}, {"rows": rows, "moments": moments}
 
 

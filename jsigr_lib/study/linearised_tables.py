@@ -10,9 +10,9 @@ from torch import Tensor
 from jsigr_lib.data.data import load
 from jsigr_lib.measure import statistics
 from jsigr_lib.measure.linearised import linearised_robustness
-from jsigr_lib.networks.zoo import Training, trained
+from jsigr_lib.networks.zoo import OfNetwork, Training, trained
 from jsigr_lib.records.tolerances import Tolerance, declare
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.study.attacked import Attacked, attacked_split
 from jsigr_lib.study.cells import headline_attack
 from jsigr_lib.study.study import Study
@@ -21,16 +21,12 @@ QUANTITIES = ("margin", "jacobian", "robustness", "bound", "alignment")
 ZERO_IF_WRONG = ("margin", "robustness", "bound")
 
 
-class Linearised(Spec):
+class Linearised(OfNetwork):
     """`linearised_robustness` of the first test images for one network, clean or attacked."""
 
     kind: ClassVar[str] = "linearised"
-    target: Training
     images: int
     attacked: Attacked | None = None
-
-    def needs(self) -> list[Spec]:
-        return [self.target, self.target.data, *([self.attacked] if self.attacked else [])]
 
     def work(self) -> float:
         return self.images * 10 * self.target.step_flops / 3
@@ -68,13 +64,11 @@ def linearised_values(study: Study, target: Training, *, attacked: bool = False)
 def linearised_table(study: Study) -> pd.DataFrame:
     """Mean of each quantity per defence, with its interval."""
     study.make(linearised_specs(study))
-    rows = []
-    for (architecture, defence), networks in study.targets().items():
-        per_seed = [linearised_values(study, network) for network in networks]
-        for name in QUANTITIES:
-            numbers = statistics.columns("mean", np.stack([one[name] for one in per_seed]))
-            rows.append({"architecture": architecture, "defence": defence, "quantity": name, **numbers})
-    return declare(pd.DataFrame(rows), "architecture", "defence", "quantity")
+    keys, values = ("architecture", "defence", "quantity"), {}
+    for target, networks in study.targets().items():
+        seeds = [linearised_values(study, network) for network in networks]
+        values |= {(*target, name): np.stack([one[name] for one in seeds]) for name in QUANTITIES}
+    return declare(statistics.table(keys, "mean", values), *keys)
 
 
 def error_table(radii: list[float], errors: dict[str, list[np.ndarray]]) -> pd.DataFrame:

@@ -59,7 +59,6 @@ QUESTIONS = (
     *(Question("Adversarial training or standard?", one, ("standard", "gradient")) for one in TRAINED),
     *(Question("J-SIGR or adversarial training?", OURS, one) for one in TRAINED),
 )
-ANSWER = ["question", "a", "b", "measure", "input", "images", "seeds", "difference", "low", "high", "p"]
 
 
 def explained(study: Study, target: Training, maps: tuple[str, ...], *, attacked: bool = True) -> Explained:
@@ -117,13 +116,11 @@ def stacked(study: Study, architecture: str, defence: str) -> dict[tuple[str, st
 def measures_table(study: Study) -> pd.DataFrame:
     """Every measure of every map and defence: n, seeds, mean and 95 % interval."""
     study.make(specs(study))
-    rows = []
-    for architecture, defence in study.targets():
-        found = stacked(study, architecture, defence)
-        for measure, name, given in sorted(found, key=lambda key: list(MEASURES).index(key[0])):
-            row = {"architecture": architecture, "defence": defence, "measure": measure, "map": name, "input": given}
-            rows.append({**row, **statistics.columns("mean", found[measure, name, given])})
-    return declare(pd.DataFrame(rows), "architecture", "defence", "measure", "map", "input")
+    keys, values = ("architecture", "defence", "measure", "map", "input"), {}
+    for target in study.targets():
+        found = stacked(study, *target)
+        values |= {(*target, *key): found[key] for key in sorted(found, key=lambda key: list(MEASURES).index(key[0]))}
+    return declare(statistics.table(keys, "mean", values), *keys)
 
 
 def questions_table(study: Study) -> pd.DataFrame:
@@ -131,19 +128,17 @@ def questions_table(study: Study) -> pd.DataFrame:
     interval, the p-value of Wilcoxon's signed-rank test after Holm's correction over the table, and which is better."""
     study.make(specs(study))
     found = {name: stacked(study, study.architecture, name) for name in study.featured}
-    rows = []
+    keys, values = ("question", "a", "b", "measure", "input"), {}
     for text, (defence_a, map_a), (defence_b, map_b) in QUESTIONS:
         a, b = found.get(defence_a, {}), found.get(defence_b, {})
         for measure, name, given in a if b else ():
             if name == map_a and _comparable(measure, map_b):
-                differences = statistics.differences(a[measure, map_a, given], b[measure, map_b, given])
-                what = {"question": text, "a": f"{defence_a}, {map_a}", "b": f"{defence_b}, {map_b}"}
-                what |= {"measure": measure, "input": given, **statistics.columns("difference", differences)}
-                rows.append({**what, "p": statistics.signed_rank(differences)})
-    table = pd.DataFrame(rows, columns=ANSWER)  # none, if no question is about featured networks alone
-    table["p"] = statistics.holm(table.p.to_numpy(float))
-    table = table.assign(better=[_better(row) for row in table.itertuples()])
-    return declare(table, "question", "a", "b", "measure", "input", p=RETOLD)
+                key = (text, f"{defence_a}, {map_a}", f"{defence_b}, {map_b}", measure, given)
+                values[key] = statistics.differences(a[measure, map_a, given], b[measure, map_b, given])
+    table = statistics.table(keys, "difference", values)
+    table["p"] = statistics.holm(np.array([statistics.signed_rank(value) for value in values.values()]))
+    table["better"] = [_better(row) for row in table.itertuples()]
+    return declare(table, *keys, p=RETOLD)
 
 
 def _comparable(measure: str, other: str) -> bool:
@@ -177,12 +172,10 @@ def curves_table(study: Study) -> pd.DataFrame:
 def cascade_table(study: Study) -> pd.DataFrame:
     """How much of each map is left when 1, 2, ... layers are drawn anew from the last on (Adebayo et al. 2018)."""
     study.make(specs(study))
-    rows = []
+    keys, values = ("defence", "map", "layers"), {}
     for defence in study.featured:
         seeds = [study.get(sanity(study, network)).tensors for network in study.targets()[study.architecture, defence]]
         for name in study.profile.saliency_maps:
-            values = np.stack([one[f"cascade|{name}|clean"].numpy() for one in seeds])
-            for i in range(values.shape[2]):
-                what = {"defence": defence, "map": name, "layers": i + 1}
-                rows.append({**what, **statistics.columns("correlation", values[:, :, i])})
-    return declare(pd.DataFrame(rows), "defence", "map", "layers")
+            found = np.stack([one[f"cascade|{name}|clean"].numpy() for one in seeds])
+            values |= {(defence, name, i + 1): found[:, :, i] for i in range(found.shape[2])}
+    return declare(statistics.table(keys, "correlation", values), *keys)

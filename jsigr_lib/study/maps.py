@@ -13,8 +13,8 @@ from jsigr_lib.measure import measures
 from jsigr_lib.measure.attributions import MAPS, saliency_map
 from jsigr_lib.measure.statistics import rank_correlation
 from jsigr_lib.method.shapes import Images
-from jsigr_lib.networks.zoo import Training, trained
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.networks.zoo import OfNetwork, trained
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.study.attacked import Attacked, attacked_split
 
 BATCH = 50
@@ -26,18 +26,14 @@ LAYERS = 6  # about how many a cascade draws anew, for `work`
 Values = dict[str, Tensor]
 
 
-class DrawnMaps(Spec):
+class DrawnMaps(OfNetwork):
     """Some maps of the first test images of one network, each about the true class."""
 
-    target: Training
     maps: tuple[str, ...]
     images: int
     grid: int
     mask_sigma: float
     blur_sigma: float
-
-    def needs(self) -> list[Spec]:
-        return [self.target, self.target.data]
 
     def uses(self) -> list[Any]:
         return [MAPS[name].draw for name in (*self.maps, CONTROL) if name in MAPS]
@@ -57,9 +53,6 @@ class Explained(DrawnMaps):
 
     kind: ClassVar[str] = "maps"
     attacked: Attacked | None = None
-
-    def needs(self) -> list[Spec]:
-        return [*super().needs(), *([self.attacked] if self.attacked else [])]
 
     def passes(self) -> int:
         each = sum(MAPS[name].passes + 2 * measures.CURVE_STEPS + measures.SQUARES**2 for name in (*self.maps, CONTROL))

@@ -29,7 +29,7 @@ def _networks(cells: list[Cell]) -> list[Training]:
 
 def _probes(study: Study, cells: list[Cell]) -> dict[Training, Probe]:
     images = min(study.profile.strong_images, study.profile.test_images)
-    return {network: Probe(network=network, images=images) for network in _networks(cells)}
+    return {network: Probe(target=network, images=images) for network in _networks(cells)}
 
 
 def _clean(cells: list[Cell]) -> list[Outcomes]:

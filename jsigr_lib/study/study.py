@@ -62,9 +62,8 @@ class Study:
         self.out = Path(out) if out else RUNS / "figures" / self.profile.name
         self.progress = progress
         self.read: dict[str, str] = {}  # table of another run -> its hash, of those that were asked for
-        sizes = ("image_size", "train_images", "validation_images", "test_images")
-        fields = {name: getattr(self.profile, name) for name in sizes}
-        self.data = DataSpec.locate(self.profile.dataset, self.profile.data_root, download=download, **fields)
+        sizes = self.profile.model_dump(include={"image_size", "train_images", "validation_images", "test_images"})
+        self.data = DataSpec.locate(self.profile.dataset, self.profile.data_root, download=download, **sizes)
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -219,7 +218,8 @@ def _changed(profile: Profile) -> dict[str, dict[str, Any]] | None:
     values; None if none does."""
     if profile.name not in PROFILE_NAMES:
         return None
-    value, default = _flat(_fields(profile)), _flat(_fields(load_profile(profile.name)))
+    both = (_fields(profile), _fields(load_profile(profile.name)))
+    value, default = (pd.json_normalize(fields).iloc[0].to_dict() for fields in both)
     fields = [field for field in {**default, **value} if value.get(field) != default.get(field)]
     return {field: {"value": value.get(field), "default": default.get(field)} for field in fields}
 
@@ -227,10 +227,3 @@ def _changed(profile: Profile) -> dict[str, dict[str, Any]] | None:
 def _fields(profile: Profile) -> dict[str, Any]:
     """As JSON, without the folder of the data, which says nothing of them."""
     return profile.model_dump(mode="json", exclude={"data_root"})
-
-
-def _flat(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in table.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

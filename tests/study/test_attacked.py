@@ -195,7 +195,7 @@ def test_correct_of_stacks_seeds(study):
 
 def test_probe_is_about_the_first_images(study):
     network = study.training("standard")
-    evidence = study.get(Probe(network=network, images=8)).facts["evidence"]
+    evidence = study.get(Probe(target=network, images=8)).facts["evidence"]
     assert evidence["non-finite"] == evidence["softmax output"] == evidence["random output"] == 0
     assert set(evidence) > {"zero gradients", "unbounded survives"}
 

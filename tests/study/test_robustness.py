@@ -101,7 +101,7 @@ def planted(study, monkeypatch, evidence, facts):
     def reporting(spec):
         artefact = get(spec)
         if isinstance(spec, Probe):
-            name = "target" if spec.network == target else "source"
+            name = "target" if spec.target == target else "source"
             artefact.facts["evidence"] |= evidence.get(name, {})
         return type(artefact)(artefact.tensors, artefact.facts | (facts if "farthest" in artefact.facts else {}))
 
