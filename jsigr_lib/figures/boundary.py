@@ -19,8 +19,7 @@ MEASURES = {
 
 def boundary_distance(study: Study, values: dict[str, dict[str, np.ndarray]], table: pd.DataFrame) -> Described:
     """The tangent's distance against the measured one, image by image, and their ratio for every defence."""
-    fig = figure(9.6, 4.3)
-    left, right = panels(fig, 1, 2)[0]
+    fig, (left, right) = plotting.row(9.6, 4.3, 2)
     for name in study.featured:
         look = {**looks(study)[name], "linestyle": "none", "markersize": 4, "alpha": 0.75, "markeredgewidth": 0}
         left.plot(values[name]["distance"].ravel(), values[name]["robustness"].ravel(), **look)
@@ -51,8 +50,7 @@ def boundary_distance(study: Study, values: dict[str, dict[str, np.ndarray]], ta
 
 def linear_region(study: Study, table: pd.DataFrame) -> Described:
     """How far the linear region reaches beside what the tangent says of the boundary, and the ReLUs that flip."""
-    fig = figure(9.6, 4.3)
-    left, right = panels(fig, 1, 2, sharey=True, width_ratios=(1.5, 1))[0]
+    fig, (left, right) = plotting.row(9.6, 4.3, 2, sharey=True, width_ratios=(1.5, 1))
     shown = _rows(study, table)
     for column, (label, colour, marker) in MEASURES.items():
         left.plot(shown[column], range(len(shown)), marker, color=colour, label=label, markersize=5.5)

@@ -1,7 +1,7 @@
 """How figures look and how they are kept: one style, one palette, the pieces that several figures draw with, and
 `save`. It writes a figure as PNG and SVG with its alternative text beside it, and shows it in the notebook.
 
-The modules named `*_figures` hold the figures themselves. Each of their functions reads a table or arrays of a run,
+The modules beside this one hold the figures themselves. Each of their functions reads a table or arrays of a run,
 computes nothing, and returns the figure and its alternative text, which holds the figure's main numbers."""
 
 import io

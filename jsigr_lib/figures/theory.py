@@ -4,7 +4,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 
-from jsigr_lib.figures.plotting import Described, bars, figure, legend, listed, looks, name_bars, panels
+from jsigr_lib.figures.plotting import Described, bars, figure, legend, listed, looks, name_bars, panels, row
 from jsigr_lib.measure.estimators import best_coin, predicted_spread
 from jsigr_lib.study.study import Study
 
@@ -19,8 +19,7 @@ def _line(study: Study, name: str) -> dict[str, str]:
 
 def projection_estimator(study: Study, samples: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Described:
     """One-projection estimates over the exact norm [draws, images], and their predicted relative spread [images]."""
-    fig = figure(9, 3.2)
-    left, right = panels(fig, 1, 2)[0]
+    fig, (left, right) = row(9, 3.2, 2)
     for name, estimates in samples.items():
         style = _line(study, name)
         left.hist(estimates[:, 0], bins=60, density=True, histtype="step", linewidth=1.8, **style)
@@ -39,8 +38,7 @@ def projection_estimator(study: Study, samples: dict[str, np.ndarray], predicted
 
 def estimator_spread(study: Study, table: pd.DataFrame, moments: dict[str, dict[str, float]]) -> Described:
     """Spread of the single pass's gradient against its coin: measured, and as the formula predicts it."""
-    fig = figure(7.6, 3.4)
-    (axes,) = panels(fig)[0]
+    fig, (axes,) = row(7.6, 3.4)
     coins = np.linspace(0.02, 0.9, 120)
     for name, sums in moments.items():
         style = _line(study, name)
@@ -63,8 +61,7 @@ def estimator_spread(study: Study, table: pd.DataFrame, moments: dict[str, dict[
 
 def linearised_robustness(study: Study, values: dict[str, dict[str, np.ndarray]], table: pd.DataFrame) -> Described:
     """Linearised robustness per image against its lower bound, and its mean per defence."""
-    fig = figure(9, 3.5)
-    left, right = panels(fig, 1, 2)[0]
+    fig, (left, right) = row(9, 3.5, 2)
     means = table[(table.architecture == study.architecture) & (table.quantity == "robustness")]
     for name in study.featured:
         shown = values[name]["robustness"] > 0
@@ -84,8 +81,7 @@ def linearised_robustness(study: Study, values: dict[str, dict[str, np.ndarray]]
 
 def linearisation_error(study: Study, radii: list[float], errors: dict, attack_size: float) -> Described:
     """Error of the tangent against the distance, relative to the change and to the margin: median and quartiles."""
-    fig = figure(9, 3.5)
-    grid = panels(fig, 1, 2)[0]
+    fig, grid = row(9, 3.5, 2)
     for name, both in errors.items():
         for axes, error in zip(grid, both, strict=True):
             low, middle, high = np.quantile(error, [0.25, 0.5, 0.75], axis=1)
@@ -109,8 +105,7 @@ def penalty_identities(
     study: Study, gradients: dict[str, Pair], coins: np.ndarray, outcomes: Curves, halves: tuple[np.ndarray, float]
 ) -> Described:
     """S3: loss gradients against the Jacobian's products; S4: heads, tails and mean; S5: every half of a batch."""
-    fig = figure(11, 3.5)
-    left, middle, right = panels(fig, 1, 3)[0]
+    fig, (left, middle, right) = row(11, 3.5, 3)
     for name, (g, product) in gradients.items():
         left.scatter(product, g, s=7, linewidths=0, alpha=0.6, **_line(study, name))
     left.axline((0, 0), slope=1, color="black", linewidth=0.8)
