@@ -3,6 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.stats import binomtest, spearmanr
 
+from jsigr_lib.measure import statistics
 from jsigr_lib.measure.statistics import differences, holm, mean, proportion, rank_correlation, signed_rank
 
 
@@ -134,3 +135,11 @@ def test_holm_by_hand():
     """Ascending: .01 times 4, .02 times 3, .03 times 2 but not below the one before, and .9 as it is."""
     assert_allclose(holm(np.array([0.9, 0.02, 0.01, 0.03])), [0.9, 0.06, 0.04, 0.06])
     assert_allclose(holm(np.array([0.6, 0.7])), [1, 1])
+
+
+def test_table_has_a_row_per_key_and_its_columns_even_without_one():
+    columns = ["defence", "layers", "images", "seeds", "gain", "low", "high"]
+    table = statistics.table(columns[:2], "gain", {("pgd", 2): np.array([[1, 3]]), ("jsigr", 1): np.zeros((2, 1))})
+    assert list(table) == columns
+    assert table.iloc[:, :5].to_numpy().tolist() == [["pgd", 2, 2, 1, 2.0], ["jsigr", 1, 1, 2, 0.0]]
+    assert list(statistics.table(columns[:2], "gain", {})) == columns
