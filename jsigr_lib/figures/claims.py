@@ -66,9 +66,7 @@ def forest(study: Study, table: pd.DataFrame) -> plotting.Described:
     for name, axes in zip(data, grid, strict=True):
         for y, test in enumerate(tests):
             rows = table[(table.data == name) & (table[key] == pd.Series(test, key)).all(axis=1)]
-            n = len(rows)
-            beside = (np.arange(n) - (n - 1) / 2) * min(0.7 / max(n, 1), 0.2)
-            for offset, row in zip(beside, rows.itertuples(), strict=True):
+            for offset, row in zip(_spread(len(rows)), rows.itertuples(), strict=True):
                 axes.plot([row.low, row.high], [y + offset] * 2, color=OUTCOMES[row.outcome], linewidth=1.4)
                 axes.plot(row.difference, y + offset, marker="o", color=OUTCOMES[row.outcome], markersize=3.5)
                 axes.plot([row.margin] * 2, [y - 0.42, y + 0.42], color="black", linewidth=1.2)
@@ -85,3 +83,8 @@ def forest(study: Study, table: pd.DataFrame) -> plotting.Described:
         f"The {len(table)} differences behind the scorecard with their 95 percent intervals and the margins to clear: "
         f"{counts}."
     )
+
+
+def _spread(n: int) -> np.ndarray:
+    """Where n lines stand beside each other in one row."""
+    return (np.arange(n) - (n - 1) / 2) * min(0.7 / max(n, 1), 0.2)

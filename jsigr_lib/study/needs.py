@@ -8,11 +8,14 @@ from jsigr_lib.study import boundary, estimators, linearised_tables, map_tables,
 from jsigr_lib.study.cells import robustness_cells
 from jsigr_lib.study.study import Study
 
+
+def _theory(study: Study) -> list[Spec]:
+    scatters = estimators.scatter_specs(study).values()
+    return [*linearised_tables.linearised_specs(study), *boundary.boundary_specs(study), *scatters]
+
+
 NEEDS: dict[str, Callable[[Study], list[Spec]]] = {
-    "01_theory": lambda study: [
-        *(*linearised_tables.linearised_specs(study), *boundary.boundary_specs(study)),
-        *estimators.scatter_specs(study).values(),
-    ],
+    "01_theory": _theory,
     "02_training": lambda study: [*study.networks, *weights.specs(study)],
     "03_transfer_attacks": lambda study: robustness.specs(study, robustness_cells(study)),
     "04_saliency": map_tables.specs,

@@ -3,7 +3,6 @@ each combination trains one network (first seed, the profile's search scale), an
 images only report: the trade of clean accuracy for robustness, and the defences at a matched loss of clean accuracy,
 since a network that is wrong more often is easily "robust"."""
 
-import re
 from itertools import product
 
 import pandas as pd
@@ -95,12 +94,16 @@ def choose(validation: pd.DataFrame) -> dict[str, dict[str, str]]:
     floor = clean[STANDARD, ""]
     found: dict[str, dict[str, str]] = {}
     for defence in dict.fromkeys(validation.defence):
-        own = [key for key in clean.index if key[0] == defence and not re.search(r" 0(,|$)", key[1])]
+        own = [key for key in clean.index if key[0] == defence and not _has_zero(key[1])]
         for rule, loss in RULES.items():
             within = [key for key in own if clean[key] >= floor - loss - 1e-9]
             best = max(within, key=transfer.get) if within else max(own, key=clean.get)
             found.setdefault(defence, {})[rule] = best[1]
     return found
+
+
+def _has_zero(weights: str) -> bool:
+    return any(part.endswith(" 0") for part in weights.split(", "))
 
 
 def unlike_profile(study: Study, table: pd.DataFrame) -> list[str]:
