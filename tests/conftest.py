@@ -19,7 +19,7 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 
-from jsigr_lib.measure import statistics
+from jsigr_lib.measure import boundary as distances
 from jsigr_lib.pipeline import pipeline
 from jsigr_lib.site import site
 from jsigr_lib.store import artefacts, keys
@@ -308,7 +308,7 @@ def table(study):
     @cache
     def made(name: str):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(statistics, "DRAWS", 50)
+            patch.setattr(distances, "DRAWS", 50)
             return makers[name]()
 
     return lambda name: made(name).copy()

@@ -43,7 +43,11 @@ def accuracy_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
     study.make(specs(study, cells))
     common = correct_of(study, _clean(cells)).all(0)
     correct = [correct_of(study, cell.outcomes) for cell in cells]
-    raised = flags.of_comparison([cell.row for cell in cells], correct)
+    named = [
+        {one.target: own for one, own in zip(cell.outcomes, right, strict=True)}
+        for cell, right in zip(cells, correct, strict=True)
+    ]
+    raised = flags.of_comparison([cell.row for cell in cells], named)
     evidence = {network: study.get(probe).facts["evidence"] for network, probe in _probes(study, cells).items()}
     rows = []
     for cell, right, compared in zip(cells, correct, raised, strict=True):

@@ -68,8 +68,7 @@ def test_attacks_do_harm(table):
     assert rows["white-box"] < rows["transfer"]
 
 
-def test_several_seeds(study, monkeypatch):
-    monkeypatch.setattr("jsigr_lib.measure.statistics.DRAWS", 50)
+def test_several_seeds(study):
     outcomes = [Outcomes(target=study.training("standard", seed=seed)) for seed in (0, 1)]
     row = accuracy_table(study, [Cell({"name": "both", **CLEAN}, outcomes)]).iloc[0]
     correct = correct_of(study, outcomes)
