@@ -68,8 +68,9 @@ def test_sources_are_a_random_factor():
 @pytest.mark.parametrize(("seeds", "least"), [(2, 0.84), (3, 0.89), (5, 0.9)])
 @pytest.mark.parametrize("ratio", [0, 1, 6])
 def test_interval_covers_the_truth(seeds, ratio, least):
-    """600 studies of 300 images, whose seeds' means spread `ratio` times as much as the images' mean. The standard error
-    of a coverage of .9 is .012. At 6 it is .88 for two seeds, .93 for three, .94 for five, where a percentile bootstrap
+    """600 studies of 300 images, whose seeds' means spread `ratio` times as much as the images' mean. The standard
+    error of a coverage of .9 is .012. At 6 it is .88 for two seeds, .93 for three, .94 for five, where a percentile
+    bootstrap
     of seeds and images has .73, .81 and .88."""
     rng, images, studies = np.random.default_rng(0), 300, 600
     own = ratio / np.sqrt(images) * rng.normal(size=(studies, seeds, 1))
