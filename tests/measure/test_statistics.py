@@ -70,8 +70,7 @@ def test_sources_are_a_random_factor():
 def test_interval_covers_the_truth(seeds, ratio, least):
     """600 studies of 300 images, whose seeds' means spread `ratio` times as much as the images' mean. The standard
     error of a coverage of .9 is .012. At 6 it is .88 for two seeds, .93 for three, .94 for five, where a percentile
-    bootstrap
-    of seeds and images has .73, .81 and .88."""
+    bootstrap of seeds and images has .73, .81 and .88."""
     rng, images, studies = np.random.default_rng(0), 300, 600
     own = ratio / np.sqrt(images) * rng.normal(size=(studies, seeds, 1))
     values = own + rng.normal(size=(studies, 1, images)) + rng.normal(size=(studies, seeds, images))
