@@ -14,7 +14,7 @@ def proportion(outcomes: np.ndarray) -> tuple[float, float, float]:
     is that of as many independent outcomes as would be as sure of their mean as these are."""
     outcomes = np.atleast_2d(outcomes).astype(float)
     average, variance, freedom = _spread(outcomes)
-    if len(outcomes) == 1 or not variance:
+    if outcomes[..., 0].size == 1 or not variance:
         independent, z2 = outcomes.shape[-1], NORMAL**2
     else:
         independent, z2 = average * (1 - average) / variance, _quantile(freedom) ** 2
@@ -57,9 +57,9 @@ def columns(name: str, values: np.ndarray, interval: Interval = mean) -> dict[st
 
 
 def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a - b, values [seeds, images] of two defences, on the seeds that both have: the first ones."""
-    seeds = min(len(a), len(b))
-    return a[:seeds].astype(float) - b[:seeds].astype(float)
+    """a - b, values [..., seeds, images] of two defences, on the seeds that both have: the first ones."""
+    seeds = min(a.shape[-2], b.shape[-2])
+    return a[..., :seeds, :].astype(float) - b[..., :seeds, :].astype(float)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

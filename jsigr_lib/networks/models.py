@@ -30,7 +30,7 @@ def mlp(channels: int, size: int, classes: int, width: int = 256) -> nn.Sequenti
 
 
 def small_cnn(channels: int, size: int, classes: int, width: int = 32, activation=nn.ReLU) -> nn.Sequential:
-    """Two strided convolutions, two linear layers; 0.42M parameters on 28x28 grey images. Piecewise affine with ReLU."""
+    """Two strided convolutions, two linear layers; 0.42M parameters on 28x28 grey images; piecewise affine if ReLU."""
     first, second = nn.Conv2d(channels, width, 5, 2, padding=2), nn.Conv2d(width, 2 * width, 3, 2, padding=1)
     hidden = nn.Linear(2 * width * ((size + 3) // 4) ** 2, 4 * width)
     head = [nn.Flatten(), hidden, activation(), nn.Linear(4 * width, classes)]

@@ -15,6 +15,7 @@ from jsigr_lib.networks.models import Ensemble
 from jsigr_lib.networks.training import predict
 from jsigr_lib.networks.zoo import Training, trained
 from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.study.config import Profile
 from jsigr_lib.study.study import Study
 
 ATTACK_BATCH = 250
@@ -142,12 +143,19 @@ def white_box(study: Study, target: Training, eps: float) -> Outcomes:
     return Outcomes(target=target, attacked=attacked)
 
 
+def transfer_settings(p: Profile, attack: str = "") -> tuple[tuple[str, int], ...]:
+    """How many steps a transfer attack makes, the headline one by default; FGSM is of one step."""
+    own = p.transfer_steps is None or (attack or p.transfer_attacks[0]) == "fgsm"
+    return () if own else (("steps", p.transfer_steps),)
+
+
 def transferred(
     study: Study, target: Training, sources: Sources, eps: float, *, attack="", norm="linf", split="test"
 ) -> Outcomes:
     """Attack images made on other networks, never on the target itself; with the headline attack by default."""
     attack = attack or study.profile.transfer_attacks[0]
-    attacked = Attacked(sources=sources, attack=attack, eps=eps, norm=norm, split=split)
+    settings = transfer_settings(study.profile, attack)
+    attacked = Attacked(sources=sources, attack=attack, eps=eps, norm=norm, split=split, settings=settings)
     if target in attacked.sources:
         raise ValueError(f"source and target are the same network ({target.digest}); accepted: two different ones")
     return Outcomes(target=target, attacked=attacked, split=split)

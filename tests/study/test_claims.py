@@ -97,10 +97,10 @@ def test_malformed_file_names_the_field(tmp_path):
 
 def test_well_formed_file(tmp_path):
     path = tmp_path / "claims.toml"
-    path.write_text(f"{ENTRY}architectures = 2\ntests = [{TEST}]\n")
+    path.write_text(f'{ENTRY}on = "others"\ntests = [{TEST}]\n')
     (claim,) = load_claims(path)
     assert claim == Claim(
-        id="a", statement="s", figure="f", architectures=2, tests=[{"measure": "m", "a": "x", "b": "y", "margin": 0.1}]
+        id="a", statement="s", figure="f", on="others", tests=[{"measure": "m", "a": "x", "b": "y", "margin": 0.1}]
     )
 
 
