@@ -12,6 +12,7 @@ from jsigr_lib.study.study import Study
 
 OUTCOMES = {"holds": "#007a5a", "fails": "#c2410c", "undecided": "#6b6b6b"}
 VERDICTS = {"supported": "#007a5a", "inconclusive": "#8a6500", "refuted": "#c2410c", "not tested": "#6b6b6b"}
+VERDICTS |= {"partly supported": "#8a6500", "not supported": "#c2410c"}  # of the first protocol, in tables of its runs
 
 
 def trade_offs(study: Study, table: pd.DataFrame) -> plotting.Described:

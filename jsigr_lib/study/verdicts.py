@@ -120,7 +120,7 @@ def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
             raise InputError(f"{has}; accepted: {', '.join(own)}, as `jsigr run --profile {profile}` writes them")
         tables += [] if other is None else [other]
     table = pd.concat(tables, ignore_index=True)
-    return declare(table, *("data", "claim", "test", "architecture", "measure", "context", "a", "b"), margin=EXACT)
+    return declare(table, *("data", "claim", "test", "architecture", "measure", "context", "a", "b"), margin=EXACT, sources=EXACT)
 
 
 def _contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:

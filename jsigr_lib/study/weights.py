@@ -7,7 +7,7 @@ from itertools import product
 import pandas as pd
 
 from jsigr_lib.networks.zoo import Training
-from jsigr_lib.records.tolerances import COUNT, SHARE, declare
+from jsigr_lib.records.tolerances import COUNT, EXACT, SHARE, declare
 from jsigr_lib.store.artefacts import Spec
 from jsigr_lib.study import robustness, sources
 from jsigr_lib.study.attacked import Attacked, Outcomes, transferred, white_box
@@ -79,7 +79,7 @@ def table(study: Study) -> pd.DataFrame:
     chosen = [choices[name] == weights for name, weights in each]
     first = ["defence", "weights", "split", "threat", "source", "eps"]
     table = whole.assign(chosen=chosen)[[*first, "chosen", *whole.columns.drop(first)]]
-    return declare(table, *first, eight_bit=SHARE, common_images=COUNT)
+    return declare(table, *first, origins=EXACT, eight_bit=SHARE, common_images=COUNT)
 
 
 def counting(study: Study) -> list[sources.Source]:
