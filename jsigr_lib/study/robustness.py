@@ -85,7 +85,7 @@ def headline_table(study: Study, table: pd.DataFrame, *, common: bool = False) -
     shown = has_budget(table, 0) | has_budget(table, p.eps)
     rows = table[(table.architecture == study.architecture) & (table.norm == "linf") & shown]
     made = (rows.attack == p.transfer_attacks[0]) & (rows.source_defence == "standard")
-    rows = rows[(rows.threat != "transfer") | (made & (rows.source != study.architecture))]
+    rows = rows[(rows.threat != "transfer") | made]
     names = (rows.attack + " from " + rows.source).where(rows.threat == "transfer", rows.attack).replace("", "clean")
     columns = [f"{name} (n {n:,})" for name, n in zip(names, rows[f"{start}images"], strict=True)]
     accuracy, low, high = (rows[f"{start}{name}"] for name in ("accuracy", "low", "high"))

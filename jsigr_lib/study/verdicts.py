@@ -120,7 +120,9 @@ def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
             raise InputError(f"{has}; accepted: {', '.join(own)}, as `jsigr run --profile {profile}` writes them")
         tables += [] if other is None else [other]
     table = pd.concat(tables, ignore_index=True)
-    return declare(table, *("data", "claim", "test", "architecture", "measure", "context", "a", "b"), margin=EXACT, sources=EXACT)
+    return declare(
+        table, *("data", "claim", "test", "architecture", "measure", "context", "a", "b"), margin=EXACT, sources=EXACT
+    )
 
 
 def _contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
@@ -225,7 +227,7 @@ def evidence(study: Study, claim: Claim, rows: pd.DataFrame) -> list[str]:
 
 
 def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _n(rows: pd.DataFrame) -> str:

@@ -367,20 +367,23 @@ def test_training_curves_plot_the_history(study, table):
 def test_accuracy_curves_plot_the_table(study, table):
     accuracy = table("accuracy")
     fig, alt = attack_figures.accuracy_curves(study, accuracy)
-    titles = ["white-box PGD", "MI-FGSM from mlp", "MI-FGSM from vgg", "MI-FGSM from mlp+vgg"]
+    everyone = "mlp+vgg+small-cnn"
+    titles = ["white-box PGD", *(f"MI-FGSM from {name}" for name in ("mlp", "small-cnn", "5 networks together"))]
     assert [axes.get_title("left") for axes in fig.axes] == titles + [""] * 4
-    accuracy = accuracy[(accuracy.norm == "linf") & accuracy.source_defence.isin(["", "standard"])]
+    accuracy = accuracy[accuracy.norm == "linf"]
+    of = {"itself": "", everyone: "standard+pgd"}
     families = list(study.families.values())
     for i, axes in enumerate(fig.axes):
-        source = ("itself", "mlp", "vgg", "mlp+vgg")[i % 4]
+        source = ("itself", "mlp", "small-cnn", everyone)[i % 4]
         attack = "pgd" if source == "itself" else "mi-fgsm"
         lines = [line for line in axes.lines if len(line.get_xdata()) > 1 and line.get_linestyle() == "-"]
         for line, name in zip(lines, families[i // 4], strict=True):
             rows = accuracy[accuracy.defence == name]
             rows = rows[(rows.threat == "clean") | ((rows.source == source) & (rows.attack == attack))]
+            rows = rows[(rows.threat == "clean") | (rows.source_defence == of.get(source, "standard"))]
             assert line.get_xdata().tolist() == [0.0, 0.1]
             assert_allclose(line.get_ydata(), rows.sort_values("eps").accuracy)
-    headline = accuracy.query("source == 'mlp' and attack == 'mi-fgsm' and eps == 0.1")
+    headline = accuracy.query("source == 'mlp' and source_defence == 'standard' and attack == 'mi-fgsm' and eps == 0.1")
     assert len(headline) == len(study.profile.defences)
     for row in headline.itertuples():
         assert f"{study.labels[row.defence]} {row.accuracy:.2f}" in alt
@@ -399,7 +402,7 @@ def test_transfer_matrix_leaves_a_networks_own_cell_empty(study, table):
     (axes,) = fig.axes
     values = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
     defences = list(study.profile.defences)
-    above = 6  # three undefended families, two ensembles, a defended surrogate; the third is of the targets' own kind
+    above = 7  # two other families, two ensembles, two defended surrogates, another seed of the targets' own kind
     assert values.shape == (above - 1 + len(defences), len(defences))
     assert np.isnan(values[above:, 1:].diagonal()).all()
     assert np.isfinite(values).sum() == values.size - (len(defences) - 1)
@@ -407,9 +410,9 @@ def test_transfer_matrix_leaves_a_networks_own_cell_empty(study, table):
     at = {(row.source, row.source_defence, row.defence): row.accuracy for row in rows.itertuples()}
     assert values[0, 1] == at["mlp", "standard", defences[1]]
     assert values[4, 1] == at["mlp", "pgd", defences[1]]
-    assert values[5, 1] == at["small-cnn", "standard", defences[1]]
+    assert values[6, 1] == at["small-cnn", "standard", defences[1]]
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels[5:] == [f"small-cnn, {label}" for label in study.labels.values()]
+    assert labels[6:] == [f"small-cnn, {label}" for label in study.labels.values()]
     assert f"from {rows.accuracy.min():.2f} to {rows.accuracy.max():.2f}" in alt
 
 

@@ -247,7 +247,7 @@ def test_scorecard_shows_the_differences(study, measured):
 
 
 def test_scorecard_says_how_many_sources_are_behind_a_number_or_that_none_bites(study, measured):
-    zeros, ours = ({("t", context): np.full((2, 4), level) for context in (POOLED, "from vgg")} for level in (0, 0.4))
+    zeros, ours = ({("t", one): np.full((2, 4), level) for one in (POOLED, "from vgg")} for level in (0.0, 0.4))
     measured({"jsigr": ours, "standard": zeros})
     claim = claim_of(("t", "jsigr", "standard", 0.2))
     rows = contrasts(study, [claim])
