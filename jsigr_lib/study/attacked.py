@@ -139,7 +139,8 @@ def correct_of(study: Study, outcomes: list[Outcomes], which: str = "correct") -
 
 def white_box(study: Study, target: Training, eps: float) -> Outcomes:
     """PGD with one random start on the target itself."""
-    attacked = Attacked(sources=target, attack="pgd", eps=eps, settings=(("steps", study.profile.pgd_steps),))
+    settings, images = (("steps", study.profile.pgd_steps),), study.profile.white_box_images
+    attacked = Attacked(sources=target, attack="pgd", eps=eps, settings=settings, images=images)
     return Outcomes(target=target, attacked=attacked)
 
 

@@ -66,7 +66,7 @@ def _white_box(study: Study, defence: str, networks: list[Training]) -> list[tup
 
     few = min(p.strong_images, p.test_images)
     for eps in p.budgets:
-        add("white-box", "pgd", "pgd", eps, images=None, steps=p.pgd_steps)
+        add("white-box", "pgd", "pgd", eps, images=p.white_box_images, steps=p.pgd_steps)
     add("white-box", "pgd", "pgd-restarts", p.eps, images=few, steps=2 * p.pgd_steps, restarts=p.pgd_restarts)
     add("white-box", "pgd", "pgd", p.eps_l2, norm="l2", images=few, steps=p.pgd_steps)
     add("black-box", "square", "square", p.eps, images=few, queries=p.square_queries)

@@ -142,6 +142,7 @@ class Profile(Table):
     transfer_attacks: OneOrMore[Attack]  # the first is the headline one
     transfer_steps: Count | None = None  # of each transfer attack but FGSM; None leaves each its own
     surrogate_defences: Defended = []  # defended surrogates, besides the undefended ones
+    white_box_images: Count | None = None  # the first test images, for PGD with one start; None is all
     pgd_steps: Count
     pgd_restarts: Count  # of the stronger PGD, with twice the steps
     square_queries: Count
