@@ -18,7 +18,7 @@ from jsigr_lib.networks.zoo import Training
 from jsigr_lib.store.artefacts import Spec
 from jsigr_lib.study import map_tables
 from jsigr_lib.study.attacked import Outcomes, correct_of, transferred, white_box
-from jsigr_lib.study.cells import sources_of
+from jsigr_lib.study.sources import sources_of
 from jsigr_lib.study.study import Study
 
 PROFILE = Path(__file__).parent / "variants.toml"

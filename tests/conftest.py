@@ -19,11 +19,11 @@ from filelock import FileLock
 from PIL import Image
 from torch import Tensor, nn
 
-from jsigr_lib.measure import statistics
+from jsigr_lib.measure import boundary as distances
 from jsigr_lib.pipeline import pipeline
 from jsigr_lib.site import site
 from jsigr_lib.store import artefacts, keys
-from jsigr_lib.study import estimators, linearised_tables, map_tables, robustness, verdicts, weights
+from jsigr_lib.study import estimators, linearised_tables, map_tables, robustness, sources, verdicts, weights
 from jsigr_lib.study.cells import robustness_cells
 from jsigr_lib.study.claims import load_claims
 from jsigr_lib.study.study import Study
@@ -293,6 +293,8 @@ def table(study):
         "history": lambda: robustness.history_table(study),
         "accuracy": lambda: robustness.accuracy_table(study, robustness_cells(study)),
         "search": lambda: weights.table(study),
+        "sources": lambda: sources.sources_table(study),
+        "strength": lambda: sources.strength_table(study),
         "judges": lambda: robustness.judges_table(study, robustness_cells(study), made("accuracy")),
         "cost": lambda: robustness.cost_table(study),
         "measures": lambda: map_tables.measures_table(study),
@@ -308,7 +310,7 @@ def table(study):
     @cache
     def made(name: str):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(statistics, "DRAWS", 50)
+            patch.setattr(distances, "DRAWS", 50)
             return makers[name]()
 
     return lambda name: made(name).copy()

@@ -9,7 +9,6 @@ from torch.testing import assert_close
 
 from benchmarks import ablations, frontier, run
 from benchmarks.ablations import ABLATIONS, DEFAULT, Ablated, MapCosine, VectorBank, map_cosine
-from jsigr_lib.measure import statistics
 from jsigr_lib.method.jacobian import sphere
 from jsigr_lib.method.jsigr import JSIGR
 from jsigr_lib.method.saliency import Selection, linearised_saliency, perturbation_saliency, selection_mask
@@ -42,7 +41,6 @@ def some(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablations")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ablations, "ABLATIONS", {name: ABLATIONS[name] for name in CHOSEN})
-        patch.setattr(statistics, "DRAWS", 200)
         study = ablations.study(device="cpu", runs=folder, out=folder / "results", **SMALL)
         return study, ablations.table(study)
 

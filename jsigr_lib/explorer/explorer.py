@@ -19,9 +19,9 @@ from jsigr_lib.method import attacks
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.saliency import Selection
 from jsigr_lib.store.artefacts import one_thread
-from jsigr_lib.study.cells import sources_of
 from jsigr_lib.study.map_tables import MEASURES
 from jsigr_lib.study.maps import REFERENCE, pixels
+from jsigr_lib.study.sources import sources_of
 from jsigr_lib.study.study import Study
 
 SHOWN = ("agreement", "stability", "SSIM", "deletion AUC", "insertion AUC", "sparseness")

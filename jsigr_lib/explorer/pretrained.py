@@ -29,7 +29,7 @@ from jsigr_lib.store.artefacts import Store, one_thread
 from jsigr_lib.store.paths import FRONT, PRETRAINED, RUNS
 from jsigr_lib.store.tensor_files import read, write
 from jsigr_lib.study.attacked import ATTACK_BATCH, Attacked, attacked_split
-from jsigr_lib.study.cells import headline_attack
+from jsigr_lib.study.sources import headline_attack
 from jsigr_lib.study.study import Study
 
 DEFENCES = ("standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast")

@@ -18,7 +18,7 @@ from jsigr_lib.method.saliency import Selection
 from jsigr_lib.networks.zoo import Training, trained
 from jsigr_lib.store.artefacts import Spec, Store
 from jsigr_lib.store.paths import FRONT
-from jsigr_lib.study.cells import sources_of
+from jsigr_lib.study.sources import sources_of
 from jsigr_lib.study.study import Study
 
 IMAGES = 6  # the first test images; nobody chose them

@@ -4,6 +4,7 @@ import pandas as pd
 
 from jsigr_lib.figures import plotting
 from jsigr_lib.study.robustness import has_budget
+from jsigr_lib.study.sources import ensembles, sources_of
 from jsigr_lib.study.study import Study
 
 JUDGES = {  # colour and marker of each
@@ -22,14 +23,19 @@ def _linf(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy_curves(study: Study, table: pd.DataFrame) -> plotting.Described:
-    """Accuracy against eps with its interval: white-box, and transferred from each undefended surrogate (headline
-    attack). Each family of defences has a row of panels; the standard and the J-SIGR network are in both."""
+    """Accuracy against eps with its interval: white-box, and by the headline attack from the first undefended source,
+    from another network of the target's architecture, and from all sources together. Each family of defences has a row
+    of panels; the standard and the J-SIGR network are in both."""
     table, p = _linf(study, table), study.profile
     clean, attack = table[table.threat == "clean"], p.transfer_attacks[0]
-    headline = table[(table.threat == "transfer") & (table.attack == attack) & (table.source_defence == "standard")]
+    headline = table[(table.threat == "transfer") & (table.attack == attack)]
     shown = {"white-box PGD": table[(table.threat == "white-box") & (table.attack == "pgd")]}
-    for source in headline[headline.source != study.architecture].source.unique():
-        shown[f"{attack.upper()} from {source}"] = headline[headline.source == source]
+    together = ensembles(study, study.architecture)[-1]
+    first, everyone = sources_of(study, study.architecture)[0], f"{len(together.origins[0])} networks together"
+    asked = {first: (first, "standard"), study.architecture: (study.architecture, "standard")}
+    for name, (source, of) in (asked | {everyone: (together.architecture, together.defence)}).items():
+        own = headline[(headline.source == source) & (headline.source_defence == of)]
+        shown[f"{attack.upper()} from {name}"] = own
     families, looks = study.families, plotting.looks(study)
     fig = plotting.figure(2.7 * len(shown) + 1.8, 2.9 * len(families) + 0.3)
     grid = plotting.panels(fig, len(families), len(shown), sharey=True, sharex=True)
@@ -52,7 +58,29 @@ def accuracy_curves(study: Study, table: pd.DataFrame) -> plotting.Described:
     values = plotting.listed(study, at_headline, "{accuracy:.2f}", ", ")
     return fig, (
         "Accuracy of each defence against the attack budget eps, with 95 percent intervals: white-box PGD, and "
-        f"transferred from each undefended surrogate and their ensemble. {first}, {study.budget}: {values}."
+        f"transferred from undefended networks and from an ensemble. {first}, {study.budget}: {values}."
+    )
+
+
+def strength(study: Study, table: pd.DataFrame) -> plotting.Described:
+    """What is left of the undefended network against the number of steps: a panel per source, a line per attack."""
+    sources = list(table.source.unique())
+    fig, grid = plotting.row(1.6 + 2.6 * len(sources), 3.4, len(sources), sharey=True)
+    for axes, source in zip(grid, sources, strict=True):
+        for i, (attack, line) in enumerate(table[table.source == source].groupby("attack", sort=False)):
+            axes.fill_between(
+                line.steps, line.low, line.high, color=plotting.nth_look(i, "")["color"], alpha=0.12, lw=0
+            )
+            axes.plot(line.steps, line.accuracy, **plotting.nth_look(i, attack.upper()))
+        axes.set(title=f"from {source}", xlabel="steps", ylim=(0, None))
+        plotting.by_doubling(axes)
+    grid[0].set_ylabel(f"validation accuracy, {study.budget}")
+    plotting.legend(fig, grid[0])
+    means = table.groupby(["attack", "steps"], sort=False).accuracy.mean()
+    attack, steps = means.idxmin()
+    return fig, (
+        "Accuracy of the undefended network on attacked validation images against the number of steps, by source and "
+        f"attack. In the mean over sources {attack.upper()} with {steps} steps leaves the least: {means.min():.3f}."
     )
 
 
@@ -60,7 +88,8 @@ def transfer_matrix(study: Study, table: pd.DataFrame) -> plotting.Described:
     """Accuracy of each target (column) on images attacked through each source (row), headline attack and budget."""
     p, table = study.profile, _linf(study, table)
     rows = table[(table.threat == "transfer") & (table.attack == p.transfer_attacks[0]) & has_budget(table, p.eps)]
-    names = rows.source + ", " + rows.source_defence.map(study.labels)
+    labels = rows.source_defence.map(lambda names: " + ".join(study.labels[name] for name in names.split("+")))
+    names = rows.source + ", " + labels
     pivot = rows.assign(name=names).pivot(index="name", columns="defence", values="accuracy")
     own = names.str.startswith(f"{study.architecture}, ")
     order = [*names[~own].unique(), *(f"{study.architecture}, {label}" for label in study.labels.values())]

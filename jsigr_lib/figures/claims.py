@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 
 from jsigr_lib.figures import plotting
+from jsigr_lib.study.sources import LEFT
 from jsigr_lib.study.study import Study
 
 OUTCOMES = {"holds": "#007a5a", "fails": "#c2410c", "undecided": "#6b6b6b"}
-VERDICTS = {"supported": "#007a5a", "partly supported": "#8a6500", "not supported": "#c2410c", "not tested": "#6b6b6b"}
+VERDICTS = {"supported": "#007a5a", "inconclusive": "#8a6500", "refuted": "#c2410c", "not tested": "#6b6b6b"}
+VERDICTS |= {"partly supported": "#8a6500", "not supported": "#c2410c"}  # of the first protocol, in tables of its runs
 
 
 def trade_offs(study: Study, table: pd.DataFrame) -> plotting.Described:
@@ -56,8 +58,9 @@ def verdicts(study: Study, card: pd.DataFrame) -> plotting.Described:
 
 
 def forest(study: Study, table: pd.DataFrame) -> plotting.Described:
-    """Every test behind the scorecard: a row per test, a column per data set. A cell shows the difference with its
-    interval from each source and architecture, and the margin that each has to clear."""
+    """Every test that decides: a row per test, a column per data set. A cell shows the difference with its interval, on
+    each architecture that the claim is about, and the margin that each has to clear."""
+    table = table[table.role == "decides"]
     key = ["claim", "measure", "a", "b"]
     tests, data = list(table[key].drop_duplicates().itertuples(index=False, name=None)), table.data.unique()
     most = int(table.groupby(["data", *key]).size().max())
@@ -82,6 +85,34 @@ def forest(study: Study, table: pd.DataFrame) -> plotting.Described:
     return fig, (
         f"The {len(table)} differences behind the scorecard with their 95 percent intervals and the margins to clear: "
         f"{counts}."
+    )
+
+
+def sources(study: Study, table: pd.DataFrame, told: pd.DataFrame) -> plotting.Described:
+    """What J-SIGR gains over the undefended network against what the attack leaves of that (`told`, validation images),
+    a dot per source: hollow where the attack does not bite, so that nothing could be gained."""
+    own = table[(table.claim == "transfer") & (table.data == study.profile.data_title)]
+    own = own.drop_duplicates("context").set_index("context")
+    fig, (axes,) = plotting.row(8.4, 4.4)
+    rows = told[told.architecture == study.architecture]
+    said = []
+    for i, row in enumerate(rows.to_dict("records")):
+        name = row["source"] if row["source_defence"] == "standard" else f"{row['source']}, {row['source_defence']}"
+        if (context := f"from {name}") in own.index:
+            found = own.loc[context]
+            look = {**plotting.nth_look(i, name), "linestyle": "none", "fillstyle": "full" if row["bites"] else "none"}
+            bars = [[found.difference - found.low], [found.high - found.difference]]
+            axes.errorbar(row["share_left"], found.difference, bars, markersize=8, **look)
+            said.append(f"{name} leaves {row['share_left']:.0%}, gain {found.difference:+.2f}")
+    axes.axvspan(LEFT, 1.05, color="#eeeeee", zorder=0)
+    axes.axhline(0, color="#999999", linewidth=0.8)
+    axes.set(xlim=(0, 1.05), xlabel="share of the undefended network's clean accuracy that the attack leaves")
+    axes.set_ylabel("what J-SIGR gains in accuracy")
+    axes.set_title(f"{study.profile.data_title}, {study.budget}: a gain can only be seen where something is lost")
+    plotting.legend(fig, axes)
+    return fig, (
+        "What J-SIGR gains in accuracy over the undefended network, by source of the transferred attack, against what "
+        f"that attack leaves of the undefended network: {'; '.join(said)}."
     )
 
 

@@ -9,8 +9,8 @@ from jsigr_lib.figures import plotting
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.networks.training import predict
 from jsigr_lib.study.attacked import attacked_split
-from jsigr_lib.study.cells import headline_attack
 from jsigr_lib.study.map_tables import INPUTS, PAIR, explained_in, specs
+from jsigr_lib.study.sources import headline_attack
 from jsigr_lib.study.study import Study
 
 IMAGES_IN_FULL = 2  # the gallery shows this many images with all their maps

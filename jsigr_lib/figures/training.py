@@ -26,13 +26,15 @@ def training_curves(study: Study, history: pd.DataFrame) -> plotting.Described:
 
 
 def lambda_grid(study: Study, table: pd.DataFrame) -> plotting.Described:
-    """J-SIGR's validation accuracy over lambda_J x lambda_S: clean, and under transferred attack."""
+    """J-SIGR's validation accuracy over lambda_J x lambda_S: clean, and under the headline attack from
+    each undefended source, in the mean."""
     tried = study.profile.defences["jsigr"].tried
     if not set(GRID) <= set(tried):
         raise InputError(
             f"tried of defence 'jsigr' = {tried}; accepted: values of {' and '.join(GRID)}, for a grid of them"
         )
-    table = table[(table.defence == "jsigr") & (table.split == "validation")].copy()
+    table = table[(table.defence == "jsigr") & (table.split == "validation")]
+    table = table.groupby(["weights", "threat"], sort=False).accuracy.mean().reset_index()
     for name in GRID:
         table[name] = table.weights.str.extract(rf"{name} ([^,]+)", expand=False).astype(float)
     fig, grid = plotting.row(8.6, 0.5 * table.lambda_j.nunique() + 1.9, 2)
@@ -50,26 +52,34 @@ def lambda_grid(study: Study, table: pd.DataFrame) -> plotting.Described:
     )
 
 
-def searched(study: Study, table: pd.DataFrame) -> plotting.Described:
-    """Every candidate of the search: transferred against clean accuracy, on the validation images, which choose, and on
-    the test images, which report. A ring marks the best of a defence."""
-    wide = table.pivot(index=["defence", "weights", "chosen", "split"], columns="threat", values="accuracy")
+def frontier(study: Study, table: pd.DataFrame, counting: list[str]) -> plotting.Described:
+    """Every candidate of the search at its final length: accuracy under attack against clean accuracy. Validation
+    images, which choose; test images, which report; and AutoAttack, where it was asked. A ring marks the chosen one.
+    Transferred accuracy is the mean over the sources that count."""
+    keys, attacked = ["defence", "weights", "chosen", "split"], table[table.threat == "transfer"]
+    wide = table[table.threat != "transfer"].pivot(index=keys, columns="threat", values="accuracy")
+    wide["transfer"] = attacked[attacked.source.isin(counting)].groupby(keys).accuracy.mean()
     wide = wide.reset_index().sort_values("clean", kind="stable")
-    fig, grid = plotting.row(9.6, 4.1, 2, sharex=True, sharey=True)
-    for axes, split in zip(grid, ("validation", "test"), strict=True):
+    panels = {"Validation images, transferred": ("validation", "transfer")}
+    panels |= {"Test images, transferred": ("test", "transfer")}
+    if "AutoAttack" in wide:
+        panels["Test images, AutoAttack"] = ("test", "AutoAttack")
+    fig, grid = plotting.row(2.4 + 3.6 * len(panels), 4.1, len(panels), sharex=True)
+    for axes, (title, (split, threat)) in zip(grid, panels.items(), strict=True):
         for name, look in plotting.looks(study).items():
-            points = wide[(wide.defence == name) & (wide.split == split)]
+            points = wide[(wide.defence == name) & (wide.split == split)].dropna(subset=threat)
             if len(points):
-                axes.plot(points.clean, points.transfer, linestyle="none", **look)
-                best = points[points.chosen.str.contains("best")]
-                axes.plot(best.clean, best.transfer, "o", markersize=11, fillstyle="none", color=look["color"])
-        axes.set(title=f"{split.capitalize()} images", xlabel="clean accuracy")
-    grid[0].set_ylabel(f"transferred accuracy, {study.budget}")
+                axes.plot(points.clean, points[threat], **{**look, "linestyle": ":"})
+                best = points[points.chosen]
+                axes.plot(best.clean, best[threat], "o", markersize=11, fillstyle="none", color=look["color"])
+        axes.set(title=title, xlabel="clean accuracy", ylim=(0, None))
+    grid[0].set_ylabel(f"accuracy under attack, {study.budget}")
     plotting.legend(fig, grid[0])
-    best = wide[wide.chosen.str.contains("best") & (wide.split == "test")].sort_values(["defence", "weights"])
+    best = wide[wide.chosen & (wide.split == "test")].sort_values(["defence", "weights"])
     best = best.assign(weights=best.weights.replace("", "no weight"))
     return fig, (
-        "Transferred against clean accuracy of every weight that was tried, on validation and on test images. Clean "
-        "and transferred accuracy on the test images of those chosen: "
+        "Accuracy under attack against clean accuracy of every weight that was tried; attacks transferred from "
+        f"{', '.join(counting)}. "
+        "Clean and transferred accuracy on the test images of those chosen: "
         f"{plotting.listed(study, best, '({weights}) {clean:.2f} and {transfer:.2f}')}."
     )

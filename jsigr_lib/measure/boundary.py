@@ -19,6 +19,7 @@ IMAGE = (0.0, 1.0)
 ROOM = (-4.0, 5.0)  # walls that no search reaches: the tangent's distance knows none
 TARGETS = 3  # classes that a search aims at, those with the largest logits
 FAB_STEPS, DDN_STEPS, HALVINGS = 8, 50, 15
+DRAWS, SEED = 2000, 0  # of the bootstrap
 
 Logits = Callable[[Images], Tensor]
 
@@ -125,11 +126,11 @@ def _unit(x: Images) -> Images:
 
 
 def correlation(a: np.ndarray, b: np.ndarray) -> tuple[float, float, float]:
-    """Mean over seeds of the rank correlation over images [seeds, images], with a bootstrap interval over images, and
-    seeds if several."""
-    rng = np.random.default_rng(statistics.SEED)
+    """Mean over seeds of the rank correlation over images [seeds, images], with a percentile bootstrap interval over
+    images, and seeds if several; the draws are the same at every call."""
+    rng = np.random.default_rng(SEED)
     seeds, images = a.shape
-    chosen = rng.integers(images, size=(statistics.DRAWS, images))
+    chosen = rng.integers(images, size=(DRAWS, images))
     each = np.stack([statistics.rank_correlation(a[s][chosen], b[s][chosen]) for s in range(seeds)], 1)
     draws = np.take_along_axis(each, rng.integers(seeds, size=each.shape), 1).mean(1)
     low, high = np.quantile(draws, [0.025, 0.975])

@@ -1,7 +1,7 @@
 """Trust flags: signs that a robustness number says less than it seems to, shown beside it. After Carlini et al. 2019
 ("On Evaluating Adversarial Robustness") and AutoAttack's own checks. A flag is a reason to look, not a verdict."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from itertools import permutations
 from typing import NamedTuple
 
@@ -92,15 +92,16 @@ def of_number(low: float, high: float, excess: float) -> set[str]:
     return raised | ({"budget exceeded"} if excess > ROUNDING else set())
 
 
-def of_comparison(rows: list[dict], correct: list[np.ndarray]) -> list[set[str]]:
-    """The flags that a table's rows raise against each other. `rows` say what each is (threat, attack, eps, ...), the
-    arrays hold 0/1 per seed and image; two rows with as many seeds are compared on the images that both have."""
+def of_comparison(rows: list[dict], correct: list[dict[Hashable, np.ndarray]]) -> list[set[str]]:
+    """The flags that a table's rows raise against each other. `rows` say what each is (threat, attack, eps, ...),
+    `correct` holds 0/1 per image for each of a row's networks. Two rows are compared on the networks and images that
+    both have: AutoAttack on one seed with PGD on that seed."""
     table = pd.DataFrame(rows)
     what = [name for name in table if name not in ("threat", "source", "source_defence", "attack", "norm", "eps")]
     raised: list[set[str]] = [set() for _ in rows]
     for _, group in table.groupby(what, dropna=False) if what else [((), table)]:
         for i, j in permutations(group.index, 2):
-            if len(correct[i]) == len(correct[j]) and _below(correct[j], correct[i]):
+            if _below(correct[j], correct[i]):
                 raised[i] |= {name for name, weaker in COMPARISONS.items() if weaker(rows[i], rows[j])}
     return raised
 
@@ -126,9 +127,11 @@ COMPARISONS: dict[str, Callable[[dict, dict], bool]] = {
 """Flag -> whether a row `other` that leaves less accuracy than `one` raises it."""
 
 
-def _below(other: np.ndarray, one: np.ndarray) -> bool:
-    n = min(other.shape[1], one.shape[1])
-    return other[:, :n].mean() < one[:, :n].mean() - POINT
+def _below(other: dict[Hashable, np.ndarray], one: dict[Hashable, np.ndarray]) -> bool:
+    """Whether `other` leaves over a point less on what both have."""
+    pairs = [(other[network], one[network]) for network in other.keys() & one.keys()]
+    n = min((len(values) for pair in pairs for values in pair), default=0)
+    return n > 0 and np.mean([a[:n] for a, _ in pairs]) < np.mean([b[:n] for _, b in pairs]) - POINT
 
 
 def shown(raised: set[str]) -> str:

@@ -5,42 +5,55 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-DRAWS = 2000
-SEED = 0
+NORMAL = 1.959963984540054  # the 97.5 % point of the standard normal distribution
 Interval = Callable[[np.ndarray], tuple[float, float, float]]
 
 
 def proportion(outcomes: np.ndarray) -> tuple[float, float, float]:
-    """Mean of 0/1 outcomes [seeds, images] with its interval: Wilson's over images, or with several seeds `mean`'s."""
+    """Mean of 0/1 outcomes [seeds, images] with Wilson's interval, which stays between 0 and 1. With several seeds it
+    is that of as many independent outcomes as would be as sure of their mean as these are."""
     outcomes = np.atleast_2d(outcomes).astype(float)
-    if len(outcomes) > 1:
-        return mean(outcomes)
-    from scipy.stats import binomtest  # here, as it is slow to import and not always needed
-
-    interval = binomtest(int(outcomes.sum()), outcomes.size).proportion_ci(method="wilson")
-    return float(outcomes.mean()), float(interval.low), float(interval.high)
+    average, variance, freedom = _spread(outcomes)
+    if outcomes[..., 0].size == 1 or not variance:
+        independent, z2 = outcomes.shape[-1], NORMAL**2
+    else:
+        independent, z2 = average * (1 - average) / variance, _quantile(freedom) ** 2
+    centre = (average + z2 / (2 * independent)) / (1 + z2 / independent)
+    half = np.sqrt(z2 * (average * (1 - average) / independent + z2 / (4 * independent**2))) / (1 + z2 / independent)
+    return average, min(max(centre - half, 0.0), average), max(min(centre + half, 1.0), average)
 
 
 def mean(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean of values [seeds, images] with a percentile bootstrap interval over images, which stay together, and seeds
-    if several; the draws are the same at every call. Of paired differences, it is a paired interval."""
-    values = np.atleast_2d(values).astype(float)
-    seeds, images = values.shape
-    rng = np.random.default_rng(SEED)
-    chosen = rng.integers(images, size=(DRAWS, images))
-    if seeds == 1:
-        draws = values[0][chosen].mean(1)
-    else:
-        over_seeds = values[rng.integers(seeds, size=(DRAWS, seeds))].mean(1)
-        draws = np.take_along_axis(over_seeds, chosen, axis=1).mean(1)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
+    """Mean of values [seeds, images], or [sources, seeds, images], with Student's interval. Every axis is a random
+    factor, as another run would have other seeds and other images: the variances of the means along each add up
+    (crossed factors; what they share is counted twice, so that the interval errs on the wide side), and so do their
+    degrees of freedom (Satterthwaite 1946). An axis of length 1 counts as fixed. Of paired differences, it is a paired
+    interval."""
+    average, variance, freedom = _spread(np.atleast_2d(values).astype(float))
+    half = _quantile(freedom) * np.sqrt(variance)
+    return average, average - half, average + half
+
+
+def _spread(values: np.ndarray) -> tuple[float, float, float]:
+    """The mean over all axes, its variance, and the degrees of freedom of that."""
+    along = [np.moveaxis(values, axis, 0).reshape(n, -1).mean(1) for axis, n in enumerate(values.shape) if n > 1]
+    parts = [(means.var(ddof=1) / len(means), len(means) - 1) for means in along]
+    variance = sum(part for part, _ in parts)
+    if not variance:
+        return float(values.mean()), 0.0, np.inf
+    return float(values.mean()), float(variance), float(variance**2 / sum(part**2 / free for part, free in parts))
+
+
+def _quantile(freedom: float) -> float:
+    from scipy.special import stdtrit  # here, as it is slow to import and not always needed
+
+    return float(stdtrit(freedom, 0.975)) if np.isfinite(freedom) else NORMAL
 
 
 def columns(name: str, values: np.ndarray, interval: Interval = mean) -> dict[str, float]:
     """What a row of a table says of values [seeds, images]: how many they are, their mean as `name`, its interval."""
     average, low, high = interval(values)
-    return {"images": values.shape[1], "seeds": len(values), name: average, "low": low, "high": high}
+    return {"images": values.shape[-1], "seeds": values.shape[-2], name: average, "low": low, "high": high}
 
 
 def table(
@@ -52,9 +65,9 @@ def table(
 
 
 def differences(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """a - b, values [seeds, images] of two defences, on the seeds that both have: the first ones."""
-    seeds = min(len(a), len(b))
-    return a[:seeds].astype(float) - b[:seeds].astype(float)
+    """a - b, values [..., seeds, images] of two defences, on the seeds that both have: the first ones."""
+    seeds = min(a.shape[-2], b.shape[-2])
+    return a[..., :seeds, :].astype(float) - b[..., :seeds, :].astype(float)
 
 
 def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:

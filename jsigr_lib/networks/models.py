@@ -29,46 +29,92 @@ def mlp(channels: int, size: int, classes: int, width: int = 256) -> nn.Sequenti
     return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, classes))
 
 
-def small_cnn(channels: int, size: int, classes: int, width: int = 32) -> nn.Sequential:
-    """Two strided convolutions, two linear layers; 0.42M parameters on 28x28 grey images. Piecewise affine."""
+def small_cnn(channels: int, size: int, classes: int, width: int = 32, activation=nn.ReLU) -> nn.Sequential:
+    """Two strided convolutions, two linear layers; 0.42M parameters on 28x28 grey images; piecewise affine if ReLU."""
     first, second = nn.Conv2d(channels, width, 5, 2, padding=2), nn.Conv2d(width, 2 * width, 3, 2, padding=1)
     hidden = nn.Linear(2 * width * ((size + 3) // 4) ** 2, 4 * width)
-    head = [nn.Flatten(), hidden, nn.ReLU(), nn.Linear(4 * width, classes)]
-    return nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), *head)
+    head = [nn.Flatten(), hidden, activation(), nn.Linear(4 * width, classes)]
+    return nn.Sequential(first, activation(), second, activation(), *head)
 
 
-def vgg(channels: int, size: int, classes: int, width: int = 16) -> nn.Sequential:
-    """Pairs of 3x3 convolutions, doubling in width, as in VGG (Simonyan & Zisserman 2015), without batch norm."""
+def vgg(channels: int, size: int, classes: int, width: int = 16, *, batch_norm: bool = False) -> nn.Sequential:
+    """Pairs of 3x3 convolutions, doubling in width, as in VGG (Simonyan & Zisserman 2015)."""
     layers: list[nn.Module] = []
     for stage in range(3):
         for _ in range(2):
-            layers += [nn.Conv2d(channels, width << stage, 3, padding=1), nn.ReLU()]
-            channels = width << stage
+            outputs = width << stage
+            layers.append(nn.Conv2d(channels, outputs, 3, padding=1, bias=not batch_norm))
+            layers += [nn.BatchNorm2d(outputs), nn.ReLU()] if batch_norm else [nn.ReLU()]
+            channels = outputs
         layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * (size // 8) ** 2, classes))
+
+
+def _convolution(inputs: int, outputs: int, kernel: int = 3) -> nn.Sequential:
+    layer = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    return nn.Sequential(layer, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def nin(channels: int, size: int, classes: int, width: int = 64) -> nn.Sequential:
+    """Network in network (Lin, Chen & Yan 2014), with batch norm: each convolution is followed by two of 1x1."""
+    layers: list[nn.Module] = []
+    for outputs, kernel in ((width, 5), (width, 5), (2 * width, 3)):
+        layers += [_convolution(channels, outputs, kernel), _convolution(outputs, outputs, 1)]
+        layers += [_convolution(outputs, outputs, 1), nn.MaxPool2d(2)]
+        channels = outputs
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, classes))
+
+
+class Residual(nn.Module):
+    """x plus two 3x3 convolutions of it."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.body = nn.Sequential(_convolution(width, width), _convolution(width, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def resnet9(channels: int, size: int, classes: int, width: int = 16) -> nn.Sequential:
+    """The nine layers that learn CIFAR-10 fastest (Page 2018, "How to train your ResNet"): residual blocks between max
+    pools, no strides."""
+    stem = [_convolution(channels, width), _convolution(width, 2 * width), nn.MaxPool2d(2), Residual(2 * width)]
+    middle = [_convolution(2 * width, 4 * width), nn.MaxPool2d(2), _convolution(4 * width, 8 * width), nn.MaxPool2d(2)]
+    head = [Residual(8 * width), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8 * width, classes)]
+    return nn.Sequential(*stem, *middle, *head)
 
 
 class PreactivationBlock(nn.Module):
     """Two 3x3 convolutions around an identity (He et al. 2016, second form)."""
 
-    def __init__(self, inputs: int, outputs: int, stride: int):
+    def __init__(self, inputs: int, outputs: int, stride: int, activation=nn.ReLU):
         super().__init__()
         self.bn1 = nn.BatchNorm2d(inputs)
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
+        self.act1, self.act2 = activation(), activation()
         changes = stride != 1 or inputs != outputs
         self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.relu1(self.bn1(x))
+        y = self.act1(self.bn1(x))
         identity = x if self.shortcut is None else self.shortcut(y)
-        return identity + self.conv2(self.relu2(self.bn2(self.conv1(y))))
+        return identity + self.conv2(self.act2(self.bn2(self.conv1(y))))
 
 
 def resnet(
-    channels: int, size: int, classes: int, width: int, *, stages: int = 3, blocks: int = 1, stem: int = 0, stride=1
+    channels: int,
+    size: int,
+    classes: int,
+    width: int,
+    *,
+    stages: int = 3,
+    blocks: int = 1,
+    stem: int = 0,
+    stride: int = 1,
+    activation=nn.ReLU,
 ) -> nn.Sequential:
     """Pre-activation residual network for small images: a stem as wide as the first stage, or `stem`, of 3x3, or 5x5 if
     strided; then stages that double in width."""
@@ -76,9 +122,9 @@ def resnet(
     layers: list[nn.Module] = [nn.Conv2d(channels, inputs, 2 * stride + 1, stride, padding=stride, bias=False)]
     for stage in range(stages):
         for block in range(blocks):
-            layers.append(PreactivationBlock(inputs, width << stage, stride=2 if stage and not block else 1))
+            layers.append(PreactivationBlock(inputs, width << stage, 2 if stage and not block else 1, activation))
             inputs = width << stage
-    head = [nn.BatchNorm2d(inputs), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
+    head = [nn.BatchNorm2d(inputs), activation(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, classes)]
     return nn.Sequential(*layers, *head)
 
 
@@ -96,10 +142,15 @@ class Ensemble(nn.Module):
 ARCHITECTURES = Registry(
     {
         "small-cnn": small_cnn,
+        "small-cnn-silu": partial(small_cnn, activation=nn.SiLU),
         "vgg": vgg,
+        "vgg-bn": partial(vgg, batch_norm=True),
+        "nin": nin,
+        "resnet9": resnet9,
         "resnet8": partial(resnet, width=16),
         # The stem halves the image, as in those for large images: twice as wide for as many operations.
         "resnet8-strided": partial(resnet, width=32, stride=2),
+        "resnet8-strided-silu": partial(resnet, width=32, stride=2, activation=nn.SiLU),
         "resnet18": partial(resnet, width=64, stages=4, blocks=2),
         # WideResNet-28-10 (Zagoruyko & Komodakis 2016): (28 - 4) / 6 = 4 blocks a stage, 10 times as wide.
         "wrn28-10": partial(resnet, width=160, blocks=4, stem=16),

@@ -15,6 +15,7 @@ from jsigr_lib.networks.models import Ensemble
 from jsigr_lib.networks.training import predict
 from jsigr_lib.networks.zoo import OfNetwork, Training, trained
 from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.study.config import Profile
 from jsigr_lib.study.study import Study
 
 ATTACK_BATCH = 250
@@ -128,8 +129,15 @@ def correct_of(study: Study, outcomes: list[Outcomes], which: str = "correct") -
 
 def white_box(study: Study, target: Training, eps: float) -> Outcomes:
     """PGD with one random start on the target itself."""
-    attacked = Attacked(sources=target, attack="pgd", eps=eps, settings=(("steps", study.profile.pgd_steps),))
+    settings, images = (("steps", study.profile.pgd_steps),), study.profile.white_box_images
+    attacked = Attacked(sources=target, attack="pgd", eps=eps, settings=settings, images=images)
     return Outcomes(target=target, attacked=attacked)
+
+
+def transfer_settings(p: Profile, attack: str = "") -> tuple[tuple[str, int], ...]:
+    """How many steps a transfer attack makes, the headline one by default; FGSM is of one step."""
+    own = p.transfer_steps is None or (attack or p.transfer_attacks[0]) == "fgsm"
+    return () if own else (("steps", p.transfer_steps),)
 
 
 def transferred(
@@ -137,7 +145,8 @@ def transferred(
 ) -> Outcomes:
     """Attack images made on other networks, never on the target itself; with the headline attack by default."""
     attack = attack or study.profile.transfer_attacks[0]
-    attacked = Attacked(sources=sources, attack=attack, eps=eps, norm=norm, split=split)
+    settings = transfer_settings(study.profile, attack)
+    attacked = Attacked(sources=sources, attack=attack, eps=eps, norm=norm, split=split, settings=settings)
     if target in attacked.sources:
         raise ValueError(f"source and target are the same network ({target.digest}); accepted: two different ones")
     return Outcomes(target=target, attacked=attacked, split=split)

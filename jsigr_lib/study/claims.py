@@ -5,6 +5,7 @@ claims.toml holds the claims and their tests; paper_values.toml the paper's own 
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ConfigDict, Field
 
@@ -27,14 +28,14 @@ class Difference(Table):
 
 
 class Claim(Table):
-    """A sentence of the paper, the differences that decide it, and the figure that shows them; tested only by runs with
-    so many `architectures`."""
+    """A sentence of the paper, the differences that decide it, on the first architecture or on the others, and the
+    figure that shows them."""
 
     id: str
     statement: str
     figure: str
     caveat: str = ""
-    architectures: int = 1
+    on: Literal["first", "others"] = "first"
     tests: list[Difference] = Field(min_length=1)
 
     @property

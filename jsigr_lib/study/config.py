@@ -128,21 +128,21 @@ class Profile(Table):
     seeds: OneOrMore[Seed]
     epochs: Count
     surrogate_epochs: Count
+    surrogate_seeds: Count = 1  # networks per family of sources
     batch_size: Count
     learning_rate: float = Field(gt=0, le=10)
     augment: bool = False
     widths: dict[Architecture, Width] = {}  # of an architecture; its own default otherwise
     penalty: Penalty = Penalty()
     defences: dict[DefenceName, Defence]
-    search_images: int | None = Field(None, ge=1)  # what the search of weights learns from, if less than the rest
-    search_epochs: int | None = Field(None, ge=1)
     # attacks
     eps: Fraction  # the headline budget
     eps_grid: Annotated[list[Fraction], Field(min_length=1)]
     eps_l2: float = Field(gt=0, le=1000)  # the length of an L2 attack's change
     transfer_attacks: OneOrMore[Attack]  # the first is the headline one
-    transfer_design: Literal["star", "full"] = "full"  # attack x eps: around the headline, or all; see attack_grid
+    transfer_steps: Count | None = None  # of each transfer attack but FGSM; None leaves each its own
     surrogate_defences: Defended = []  # defended surrogates, besides the undefended ones
+    white_box_images: Count | None = None  # the first test images, for PGD with one start; None is all
     pgd_steps: Count
     pgd_restarts: Count  # of the stronger PGD, with twice the steps
     square_queries: Count
@@ -179,7 +179,7 @@ class Profile(Table):
         require(both, "everywhere", self.everywhere, "'standard', 'jsigr' and others, or []")
         others = self.name not in self.replications
         require(others, "replications", self.replications, "other profiles than this one")
-        most = {"search_images": "train_images", "saliency_images": "test_images", "gallery_images": "saliency_images"}
+        most = {"saliency_images": "test_images", "gallery_images": "saliency_images"}
         for field, limit in most.items():
             value, bound = getattr(self, field) or 1, getattr(self, limit)
             require(value <= bound, field, value, f"at most {limit} = {bound}")

@@ -14,7 +14,7 @@ from jsigr_lib.networks.zoo import OfNetwork, Training, trained
 from jsigr_lib.records.tolerances import Tolerance, declare
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.study.attacked import Attacked, attacked_split
-from jsigr_lib.study.cells import headline_attack
+from jsigr_lib.study.sources import headline_attack
 from jsigr_lib.study.study import Study
 
 QUANTITIES = ("margin", "jacobian", "robustness", "bound", "alignment")

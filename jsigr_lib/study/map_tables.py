@@ -11,9 +11,9 @@ from jsigr_lib.measure import statistics
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import RETOLD, Tolerance, declare
 from jsigr_lib.store.artefacts import Spec
-from jsigr_lib.study.cells import headline_attack
 from jsigr_lib.study.linearised_tables import linearised_spec, linearised_values
 from jsigr_lib.study.maps import REFERENCE, Explained, Sanity
+from jsigr_lib.study.sources import headline_attack
 from jsigr_lib.study.study import Study
 
 PAIR = ("gradient", REFERENCE)  # the two maps that every network has

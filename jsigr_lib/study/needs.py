@@ -4,7 +4,7 @@ needs to know nothing of the science in them."""
 from collections.abc import Callable
 
 from jsigr_lib.store.artefacts import Spec
-from jsigr_lib.study import boundary, estimators, linearised_tables, map_tables, robustness, verdicts, weights
+from jsigr_lib.study import boundary, estimators, linearised_tables, map_tables, robustness, sources, verdicts, weights
 from jsigr_lib.study.cells import robustness_cells
 from jsigr_lib.study.study import Study
 
@@ -14,10 +14,15 @@ def _theory(study: Study) -> list[Spec]:
     return [*linearised_tables.linearised_specs(study), *boundary.boundary_specs(study), *scatters]
 
 
+def _transfer(study: Study) -> list[Spec]:
+    own = [*sources.specs(study), *sources.strength_cells(study).values()]
+    return [*own, *robustness.specs(study, robustness_cells(study))]
+
+
 NEEDS: dict[str, Callable[[Study], list[Spec]]] = {
     "01_theory": _theory,
     "02_training": lambda study: [*study.networks, *weights.specs(study)],
-    "03_transfer_attacks": lambda study: robustness.specs(study, robustness_cells(study)),
+    "03_transfer_attacks": _transfer,
     "04_saliency": map_tables.specs,
     "05_claims": verdicts.specs,
 }

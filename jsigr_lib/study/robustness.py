@@ -9,7 +9,8 @@ from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import COUNT, EXACT, RETOLD, SHARE, TRAINED, Tolerance, declare
 from jsigr_lib.store.artefacts import Spec
 from jsigr_lib.study.attacked import Outcomes, Probe, correct_of
-from jsigr_lib.study.cells import Cell, attack_sources, headline_cells, sources_of
+from jsigr_lib.study.cells import Cell, headline_cells
+from jsigr_lib.study.sources import attack_sources, sources_of
 from jsigr_lib.study.study import DIGITS, Study
 
 
@@ -43,15 +44,17 @@ def accuracy_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
     study.make(specs(study, cells))
     common = correct_of(study, _clean(cells)).all(0)
     correct = [correct_of(study, cell.outcomes) for cell in cells]
-    raised = flags.of_comparison([cell.row for cell in cells], correct)
+    named = [_by_network(cell, right) for cell, right in zip(cells, correct, strict=True)]
+    raised = flags.of_comparison([cell.row for cell in cells], named)
     evidence = {network: study.get(probe).facts["evidence"] for network, probe in _probes(study, cells).items()}
     rows = []
     for cell, right, compared in zip(cells, correct, raised, strict=True):
-        row = {**cell.row, **statistics.columns("accuracy", right, statistics.proportion)}
+        row = {**cell.row, "origins": cell.origins}
+        row |= statistics.columns("accuracy", cell.of(right), statistics.proportion)
         row["eight_bit"] = correct_of(study, cell.outcomes, "correct_8bit").mean()
         where = common[: right.shape[1]]
         row["common_images"] = int(where.sum())
-        among = statistics.proportion(right[:, where]) if where.any() else (float("nan"),) * 3
+        among = statistics.proportion(cell.of(right[:, where])) if where.any() else (float("nan"),) * 3
         row["common_accuracy"], row["common_low"], row["common_high"] = among
         attacked = [one for one in cell.outcomes if one.attacked]
         excess = max((study.get(one).facts["farthest"] - one.attacked.eps for one in attacked), default=0.0)
@@ -60,7 +63,13 @@ def accuracy_table(study: Study, cells: list[Cell]) -> pd.DataFrame:
         own = flags.of_number(row["low"], row["high"], excess)
         row["flags"] = flags.shown(own.union(compared, *targets, *sources))
         rows.append(row)
-    return declare(pd.DataFrame(rows), *cells[0].row, eight_bit=SHARE, common_images=COUNT)
+    return declare(pd.DataFrame(rows), *cells[0].row, origins=EXACT, eight_bit=SHARE, common_images=COUNT)
+
+
+def _by_network(cell: Cell, right: np.ndarray) -> dict[Training, np.ndarray]:
+    """What is right of each network that a cell judges; of several origins, in the mean."""
+    each = cell.of(right).mean(0)
+    return {one.target: own for one, own in zip(cell.outcomes, each, strict=False)}
 
 
 def has_budget(table: pd.DataFrame, eps: float) -> pd.Series:
@@ -76,7 +85,7 @@ def headline_table(study: Study, table: pd.DataFrame, *, common: bool = False) -
     shown = has_budget(table, 0) | has_budget(table, p.eps)
     rows = table[(table.architecture == study.architecture) & (table.norm == "linf") & shown]
     made = (rows.attack == p.transfer_attacks[0]) & (rows.source_defence == "standard")
-    rows = rows[(rows.threat != "transfer") | (made & (rows.source != study.architecture))]
+    rows = rows[(rows.threat != "transfer") | made]
     names = (rows.attack + " from " + rows.source).where(rows.threat == "transfer", rows.attack).replace("", "clean")
     columns = [f"{name} (n {n:,})" for name, n in zip(names, rows[f"{start}images"], strict=True)]
     accuracy, low, high = (rows[f"{start}{name}"] for name in ("accuracy", "low", "high"))
@@ -110,7 +119,7 @@ def judges_table(study: Study, cells: list[Cell], table: pd.DataFrame) -> pd.Dat
             continue
         for judge, asks in asked.items():
             if asks.items() <= what.items():
-                correct = correct_of(study, cell.outcomes[:1])[:, : p.autoattack_images]
+                correct = cell.of(correct_of(study, cell.outcomes))[:1, 0, : p.autoattack_images]
                 numbers = statistics.columns("accuracy", correct, statistics.proportion)
                 own = set(raised.split("; ")) | flags.of_number(numbers["low"], numbers["high"], 0.0)
                 rows.append({"defence": what["defence"], "judge": judge, **numbers, "flags": flags.shown(own)})

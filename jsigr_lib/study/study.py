@@ -122,18 +122,17 @@ class Study:
         """The first n images of a split, float in [0, 1], and their labels, on the device."""
         return getattr(self.dataset, name).first(n).batch(slice(None), self.store.device)
 
-    def training(
-        self, defence: str, *, architecture="", seed: int | None = None, epochs=0, data=None, **options
-    ) -> Training:
-        """The spec of one defended network: by default of the first architecture and seed, with the profile's epochs
-        and data; `options` replace the objective's."""
+    def training(self, defence: str, *, architecture="", seed: int | None = None, epochs=0, **options) -> Training:
+        """The spec of one defended network: by default of the first architecture and seed, with the profile's epochs;
+        `options` replace the objective's."""
         p = self.profile
         one_of("defence", defence, p.defences)
         architecture = architecture or self.architecture
         seed = p.seeds[0] if seed is None else seed
-        common = {"architecture": architecture, "seed": seed, "epochs": epochs or p.epochs, "data": data or self.data}
+        common = {"architecture": architecture, "seed": seed, "epochs": epochs or p.epochs}
         return Training(
             **common,
+            data=self.data,
             width=p.widths.get(architecture),
             **{name: getattr(p, name) for name in ("batch_size", "learning_rate", "augment")},
             objective=p.defences[defence].objective,
@@ -141,10 +140,10 @@ class Study:
             teacher=self.training("standard", **common) if p.defences[defence].teacher else None,
         )
 
-    def surrogate(self, architecture: str, defence: str = "standard") -> Training:
+    def surrogate(self, architecture: str, defence: str = "standard", *, seed: int = 0) -> Training:
         """The spec of a network that transfer attacks come from, and that is no target."""
         epochs = self.profile.surrogate_epochs
-        return self.training(defence, architecture=architecture, seed=SURROGATE_SEED, epochs=epochs)
+        return self.training(defence, architecture=architecture, seed=SURROGATE_SEED + seed, epochs=epochs)
 
     def targets(self) -> dict[tuple[str, str], list[Training]]:
         """(architecture, defence) -> its networks, one per seed. The first architecture has every defence."""

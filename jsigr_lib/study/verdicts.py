@@ -9,15 +9,16 @@ import pandas as pd
 
 from jsigr_lib.measure import flags, statistics
 from jsigr_lib.method.errors import InputError
+from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import COUNT, EXACT, RETOLD, declare
 from jsigr_lib.store.artefacts import Spec
-from jsigr_lib.study import linearised_tables, map_tables, robustness
-from jsigr_lib.study.attacked import Outcomes, correct_of, transferred, white_box
-from jsigr_lib.study.cells import headline_cells, sources_of
+from jsigr_lib.study import cells, linearised_tables, map_tables, matching, robustness, sources, weights
+from jsigr_lib.study.attacked import Outcomes, correct_of, white_box
 from jsigr_lib.study.claims import NOT_ENTERED, Claim, Difference, PaperValue, cited
 from jsigr_lib.study.study import Study
 
-OUTCOMES = ("holds", "fails", "undecided")
+TRANSFER, ADAPTIVE = "transfer accuracy", "transfer accuracy, adaptive"
+POOLED, WORST = "from all that bite", "at the worst of all that bite"
 UNTESTED = {True: "this run lacks what the test needs", False: "no published run has what the test needs"}
 TRADED = {
     "transferred": "transfer accuracy",
@@ -30,29 +31,63 @@ TRADED = {
 
 def specs(study: Study) -> list[Spec]:
     """The artefacts that `contrasts` reads."""
+    defended = [(*key, one) for key in study.targets() for one in sources.defended_sources(study, key[0])]
+    adaptive = [
+        outcome
+        for architecture, defence, source in defended
+        for outcome in cells.from_source(study, source, study.targets()[architecture, defence], study.profile.eps)[1]
+    ]
     return [
-        *robustness.specs(study, headline_cells(study)),
+        *robustness.specs(study, cells.headline_cells(study)),
         *(white_box(study, network, study.profile.eps) for network in study.networks),
+        *adaptive,
+        *weights.specs(study),
         *linearised_tables.linearised_specs(study),
         *map_tables.specs(study),
     ]
 
 
 def values_per_image(study: Study, architecture: str, defence: str) -> dict[tuple[str, str], np.ndarray]:
-    """(measure, context) -> one value per seed and test image, for one defence; what the tests compare."""
+    """(measure, context) -> one value per seed and test image, for one defence; what the tests compare. Transferred
+    accuracies are per origin, or per source, too: [sources, seeds, images]."""
     networks = study.targets()[architecture, defence]
     p = study.profile
     values = {("clean accuracy", ""): correct_of(study, [Outcomes(target=network) for network in networks])}
     values["white-box accuracy", ""] = correct_of(study, [white_box(study, network, p.eps) for network in networks])
-    for source in sources_of(study, architecture):
-        outcomes = [transferred(study, network, study.surrogate(source), p.eps) for network in networks]
-        values["transfer accuracy", f"from {source}"] = correct_of(study, outcomes)
+    for (measure, context), contributing in contexts(study, architecture).items():
+        each = [_from(study, source, networks) for source in contributing]
+        if context == POOLED:
+            values[measure, context] = np.stack([one.mean(0) for one in each])
+        else:
+            together = np.concatenate(each)
+            values[measure, context] = together.min(0) if context == WORST else together
+    if architecture == study.architecture and defence in (mixed := matching.mixtures(study)):
+        values["transfer accuracy at equal clean accuracy", POOLED] = matching.attacked(study, mixed[defence])
     for (measure, name, given), value in map_tables.stacked(study, architecture, defence).items():
         of = "" if name == "network" else f" of the {name} map"
         values[f"{measure}{of}{'' if given == 'both' else f', {given}'}", ""] = value
     linearised = [linearised_tables.linearised_values(study, network)["robustness"] for network in networks]
     values["linearised robustness", ""] = np.stack(linearised)
     return values
+
+
+def _from(study: Study, source: sources.Source, networks: list[Training]) -> np.ndarray:
+    """Which images survive the headline attack from a source [origins, seeds, images]."""
+    cell = cells.Cell(*cells.from_source(study, source, networks, study.profile.eps))
+    return cell.of(correct_of(study, cell.outcomes))
+
+
+def contexts(study: Study, architecture: str) -> dict[tuple[str, str], list[sources.Source]]:
+    """(measure, context) -> the sources in it. Those that vote are pooled, which decides, and taken at their worst,
+    image by image; each, and the ensembles, are shown. "Adaptive" sources are J-SIGR networks of the attacker's."""
+    families, together = sources.families(study, architecture), sources.ensembles(study, architecture)
+    found = {(TRANSFER, f"from {one.name}"): [one] for one in (*families, *together)}
+    if counting := sources.voting(study, architecture):
+        found = {(TRANSFER, POOLED): counting, **found, (TRANSFER, WORST): counting}
+    own = [one for one in sources.defended_sources(study, architecture) if one.defence == "jsigr"]
+    if counting := sources.biting(study, architecture, own):
+        found[ADAPTIVE, POOLED] = counting
+    return found | {(ADAPTIVE, f"from {one.name}"): [one] for one in own}
 
 
 def trade_offs(study: Study) -> pd.DataFrame:
@@ -85,20 +120,22 @@ def contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
             raise InputError(f"{has}; accepted: {', '.join(own)}, as `jsigr run --profile {profile}` writes them")
         tables += [] if other is None else [other]
     table = pd.concat(tables, ignore_index=True)
-    return declare(table, *("data", "claim", "test", "architecture", "measure", "context", "a", "b"), margin=EXACT)
+    return declare(
+        table, *("data", "claim", "test", "architecture", "measure", "context", "a", "b"), margin=EXACT, sources=EXACT
+    )
 
 
 def _contrasts(study: Study, claims: list[Claim]) -> pd.DataFrame:
-    architectures, targets = study.profile.architectures, study.targets()
-    measured = cache(partial(values_per_image, study))
+    targets, measured = study.targets(), cache(partial(values_per_image, study))
+    first, *others = study.profile.architectures
     rows = []
     for claim in claims:
-        tests = claim.tests if len(architectures) >= claim.architectures else []
-        for test, architecture in product(tests, architectures):
+        for test, architecture in product(claim.tests, others if claim.on == "others" else [first]):
             if {(architecture, test.a), (architecture, test.b)} <= targets.keys():
                 a, b = measured(architecture, test.a), measured(architecture, test.b)
-                for key in (key for key in a if key[0] == test.measure):
-                    rows.append(_contrast(study, claim, test, architecture, key[1], a[key], b[key]))
+                for measure, context in (key for key in a if key[0] == test.measure and key in b):
+                    values = a[measure, context], b[measure, context]
+                    rows.append(_contrast(study, claim, test, architecture, context, *values))
     return pd.DataFrame(rows)
 
 
@@ -106,26 +143,31 @@ def _contrast(study: Study, claim: Claim, test: Difference, architecture: str, c
     differences = statistics.columns("difference", statistics.differences(a, b))
     holds, fails = differences["low"] > test.margin, differences["high"] <= test.margin
     where = f" {context}" if context else ""
-    where += f" ({architecture})" if len(study.profile.architectures) > 1 else ""
+    where += f" ({architecture})" if claim.on == "others" else ""
     said = f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}{where}"
     what = {"claim": claim.id, "test": said, "architecture": architecture, "measure": test.measure}
-    outcome = "holds" if holds else "fails" if fails else "undecided"
-    found = {**differences, "margin": test.margin, "outcome": outcome}
-    trust = _trust(study, test, architecture, context)
-    return {**what, "context": context, "a": test.a, "b": test.b, **found, "flags": trust}
+    found = {**differences, "margin": test.margin, "outcome": "holds" if holds else "fails" if fails else "undecided"}
+    counting = contexts(study, architecture).get((test.measure, context), [])
+    role = "decides" if context in ("", POOLED) else "shown"
+    if role == "shown" and not sources.biting(study, architecture, counting):
+        role = "does not bite"
+    trust = {"sources": len(counting), "flags": _trust(study, test, architecture, counting)}
+    return {**what, "context": context, "a": test.a, "b": test.b, **found, "role": role, **trust}
 
 
-def _trust(study: Study, test: Difference, architecture: str, context: str) -> str:
+def _trust(study: Study, test: Difference, architecture: str, counting: list[sources.Source]) -> str:
     """The flags of the two accuracies that a difference comes from; none where it is no accuracy."""
-    sources = {"clean accuracy": "", "transfer accuracy": context.removeprefix("from ")}
-    if test.measure not in sources:
+    if test.measure not in ("clean accuracy", TRANSFER):
         return flags.shown(set())
-    asked = {(architecture, name, source) for name in (test.a, test.b) for source in ("", sources[test.measure])}
-    what = ("architecture", "defence", "source")
-    cells = [cell for cell in headline_cells(study) if tuple(cell.row[name] for name in what) in asked]
-    table = robustness.accuracy_table(study, cells)
-    own = table[table.source == sources[test.measure]]["flags"]
-    return flags.shown({flag for cell in own for flag in cell.split("; ")})
+    asked = {("", "")} if test.measure == "clean accuracy" else {(one.architecture, one.defence) for one in counting}
+    own = [
+        cell
+        for cell in cells.headline_cells(study)
+        if cell.row["architecture"] == architecture and cell.row["defence"] in (test.a, test.b)
+    ]
+    table = robustness.accuracy_table(study, own)
+    here = [pair in asked for pair in zip(table.source, table.source_defence, strict=True)]
+    return flags.shown({flag for said in table[here]["flags"] for flag in said.split("; ")})
 
 
 def at(rows: pd.DataFrame, test: Difference) -> pd.DataFrame:
@@ -135,17 +177,18 @@ def at(rows: pd.DataFrame, test: Difference) -> pd.DataFrame:
     return rows[(rows.measure == test.measure) & (rows.a == test.a) & (rows.b == test.b) & (rows.margin == test.margin)]
 
 
+def deciding(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows[rows.role == "decides"] if len(rows) else rows
+
+
 def verdict(claim: Claim, rows: pd.DataFrame) -> str:
-    """supported, partly supported, not supported or not tested, from the claim's contrasts. Tests against several
-    rivals, alike but for b, count as one that has to hold for each: more rivals make no claim easier."""
-    if any(not len(at(rows, test)) for test in claim.tests):
+    """From the claim's deciding contrasts: supported if all hold, refuted if one fails, inconclusive otherwise; not
+    tested if a test has none, as no attack bites, or as the run lacks what it needs."""
+    found = [deciding(at(rows, test)) for test in claim.tests]
+    if any(not len(own) for own in found):
         return "not tested"
-    questions: dict[tuple, bool] = {}
-    for test in claim.tests:
-        question = (test.measure, test.a, test.margin)
-        questions[question] = questions.get(question, True) and (at(rows, test).outcome == "holds").all()
-    holding = sum(questions.values())
-    return "supported" if holding == len(questions) else "partly supported" if holding else "not supported"
+    outcomes = {outcome for own in found for outcome in own.outcome}
+    return "refuted" if "fails" in outcomes else "supported" if outcomes == {"holds"} else "inconclusive"
 
 
 def scorecard(
@@ -165,24 +208,26 @@ def scorecard(
 
 
 def evidence(study: Study, claim: Claim, rows: pd.DataFrame) -> list[str]:
-    """Each test of a claim in words: its difference and interval, the smallest where each of several has to hold."""
+    """Each test of a claim in words: its difference and interval, the smallest where several decide, and how many
+    sources are behind it."""
     said = []
     for test in claim.tests:
-        own = at(rows, test)
-        if not len(own):
-            continue
-        least = own.loc[own.difference.idxmin()]
-        counts = own.outcome.value_counts()
-        outcomes = ", ".join(f"{counts[one]} {one}" for one in OUTCOMES if one in counts)
-        shown = f"{least.difference:+.3f} [{least.low:+.3f}, {least.high:+.3f}]"
-        if len(own) > 1:
-            where = f"{least.context} to {least.architecture}" if least.context else f"on {least.architecture}"
-            shown += f" {where}, the smallest of {len(own)}: {outcomes}"
-        else:
-            shown += f", {least.outcome}"
-        flagged = f" (flags: {least['flags'].replace('; ', ', ')})" if least["flags"] != "none" else ""
-        said.append(f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}: {shown}{flagged}")
+        every = at(rows, test)
+        own = deciding(every)
+        what = f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}"
+        if len(own):
+            least = own.loc[own.difference.idxmin()]
+            shown = f"{least.difference:+.3f} [{least.low:+.3f}, {least.high:+.3f}], {least.outcome}"
+            shown += f" ({_count(least.sources, 'source')} that bite)" if least.sources else ""
+            flagged = f" (flags: {least['flags'].replace('; ', ', ')})" if least["flags"] != "none" else ""
+            said.append(f"{what}: {shown}{flagged}")
+        elif len(every):
+            said.append(f"{what}: no attack bites, of {_count(len(every), 'source')}")
     return said
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _n(rows: pd.DataFrame) -> str:

@@ -15,8 +15,8 @@ from jsigr_lib.method.errors import InputError
 from jsigr_lib.networks.training import predict
 from jsigr_lib.store.paths import DATA, PRETRAINED
 from jsigr_lib.store.tensor_files import read
-from jsigr_lib.study.cells import headline_attack
 from jsigr_lib.study.config import load_profile
+from jsigr_lib.study.sources import headline_attack
 from jsigr_lib.study.study import Study
 
 NAMES = ["standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast", "mlp"]

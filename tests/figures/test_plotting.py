@@ -26,8 +26,8 @@ from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.study import estimators, linearised_tables, map_tables, robustness, verdicts
 from jsigr_lib.study.attacked import Outcomes
-from jsigr_lib.study.cells import headline_attack
 from jsigr_lib.study.claims import load_claims
+from jsigr_lib.study.sources import headline_attack
 
 ALT = "Three dots; the last is the highest, at 9."
 
@@ -302,7 +302,9 @@ FIGURES = {
     "judges": lambda study, table: attack_figures.judges(study, table("judges")),
     "ranking": lambda study, table: attack_figures.attack_ranking(study, table("accuracy")),
     "matrix": lambda study, table: attack_figures.transfer_matrix(study, table("accuracy")),
-    "search": lambda study, table: training_figures.searched(study, table("search")),
+    "frontier": lambda study, table: training_figures.frontier(study, table("search"), ["mlp", "vgg"]),
+    "strength": lambda study, table: attack_figures.strength(study, table("strength")),
+    "sources": lambda study, table: claim_figures.sources(study, table("contrasts"), table("sources")),
     "grid": lambda study, table: training_figures.lambda_grid(study, table("search")),
     "cost": cost_figure,
     "deletion and insertion": lambda study, table: saliency_figures.probability_curves(study, table("curves")),
@@ -365,20 +367,23 @@ def test_training_curves_plot_the_history(study, table):
 def test_accuracy_curves_plot_the_table(study, table):
     accuracy = table("accuracy")
     fig, alt = attack_figures.accuracy_curves(study, accuracy)
-    titles = ["white-box PGD", "MI-FGSM from mlp", "MI-FGSM from vgg", "MI-FGSM from mlp+vgg"]
+    everyone = "mlp+vgg+small-cnn"
+    titles = ["white-box PGD", *(f"MI-FGSM from {name}" for name in ("mlp", "small-cnn", "5 networks together"))]
     assert [axes.get_title("left") for axes in fig.axes] == titles + [""] * 4
-    accuracy = accuracy[(accuracy.norm == "linf") & accuracy.source_defence.isin(["", "standard"])]
+    accuracy = accuracy[accuracy.norm == "linf"]
+    of = {"itself": "", everyone: "standard+pgd"}
     families = list(study.families.values())
     for i, axes in enumerate(fig.axes):
-        source = ("itself", "mlp", "vgg", "mlp+vgg")[i % 4]
+        source = ("itself", "mlp", "small-cnn", everyone)[i % 4]
         attack = "pgd" if source == "itself" else "mi-fgsm"
         lines = [line for line in axes.lines if len(line.get_xdata()) > 1 and line.get_linestyle() == "-"]
         for line, name in zip(lines, families[i // 4], strict=True):
             rows = accuracy[accuracy.defence == name]
             rows = rows[(rows.threat == "clean") | ((rows.source == source) & (rows.attack == attack))]
+            rows = rows[(rows.threat == "clean") | (rows.source_defence == of.get(source, "standard"))]
             assert line.get_xdata().tolist() == [0.0, 0.1]
             assert_allclose(line.get_ydata(), rows.sort_values("eps").accuracy)
-    headline = accuracy.query("source == 'mlp' and attack == 'mi-fgsm' and eps == 0.1")
+    headline = accuracy.query("source == 'mlp' and source_defence == 'standard' and attack == 'mi-fgsm' and eps == 0.1")
     assert len(headline) == len(study.profile.defences)
     for row in headline.itertuples():
         assert f"{study.labels[row.defence]} {row.accuracy:.2f}" in alt
@@ -397,16 +402,17 @@ def test_transfer_matrix_leaves_a_networks_own_cell_empty(study, table):
     (axes,) = fig.axes
     values = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
     defences = list(study.profile.defences)
-    assert values.shape == (4 + len(defences), len(defences))
-    assert np.isnan(values[4:].diagonal()).all()
-    assert np.isfinite(values).sum() == values.size - len(defences)
+    above = 7  # two other families, two ensembles, two defended surrogates, another seed of the targets' own kind
+    assert values.shape == (above - 1 + len(defences), len(defences))
+    assert np.isnan(values[above:, 1:].diagonal()).all()
+    assert np.isfinite(values).sum() == values.size - (len(defences) - 1)
     rows = accuracy.query("threat == 'transfer' and attack == 'mi-fgsm' and eps == 0.1 and norm == 'linf'")
     at = {(row.source, row.source_defence, row.defence): row.accuracy for row in rows.itertuples()}
     assert values[0, 1] == at["mlp", "standard", defences[1]]
-    assert values[3, 1] == at["mlp", "pgd", defences[1]]
-    assert values[4, 1] == at["small-cnn", "standard", defences[1]]
+    assert values[4, 1] == at["mlp", "pgd", defences[1]]
+    assert values[6, 1] == at["small-cnn", "standard", defences[1]]
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels[4:] == [f"small-cnn, {label}" for label in study.labels.values()]
+    assert labels[6:] == [f"small-cnn, {label}" for label in study.labels.values()]
     assert f"from {rows.accuracy.min():.2f} to {rows.accuracy.max():.2f}" in alt
 
 
@@ -450,23 +456,38 @@ def test_lambda_grid_shows_both_tables_and_names_the_best(study, table):
     grid = found[(found.defence == "jsigr") & (found.split == "validation")]
     fig, alt = training_figures.lambda_grid(study, found)
     for axes, threat in zip(fig.axes, ("clean", "transfer"), strict=True):
-        rows = grid[grid.threat == threat].set_index("weights").accuracy
+        rows = grid[grid.threat == threat].groupby("weights").accuracy.mean()
         expected = [[rows[f"lambda_j {j:g}, lambda_s {s:g}"] for s in (0.0, 3.0)] for j in (0.0, 0.01)]
         assert_allclose(axes.images[0].get_array(), expected)
-    best = grid[grid.threat == "transfer"].accuracy.max()
+    best = grid[grid.threat == "transfer"].groupby("weights").accuracy.mean().max()
     assert alt.endswith(f": {best:.2f}.")
 
 
-def test_search_draws_every_candidate_and_rings_the_best(study, table):
+def test_frontier_draws_every_candidate_and_rings_the_chosen(study, table):
     found = table("search")
-    fig, alt = training_figures.searched(study, found)
+    fig, alt = training_figures.frontier(study, found, ["mlp", "vgg"])
     for axes, split in zip(fig.axes, ("validation", "test"), strict=True):
         rows = found[(found.defence == "jsigr") & (found.split == split)]
-        points = rows.pivot(index=["weights", "chosen"], columns="threat", values="accuracy").reset_index()
+        clean = rows[rows.threat == "clean"].set_index(["weights", "chosen"]).accuracy
+        left = rows[rows.source.isin(["mlp", "vgg"])].groupby(["weights", "chosen"]).accuracy.mean()
+        points = pd.DataFrame({"clean": clean, "left": left}).reset_index()
         line, ring = axes.lines[2:4]  # the standard network's come first
-        assert_allclose(line.get_xydata(), points.sort_values("clean")[["clean", "transfer"]])
-        assert_allclose(ring.get_xydata(), points[points.chosen.str.contains("best")][["clean", "transfer"]])
+        assert sorted(map(tuple, line.get_xydata())) == sorted(map(tuple, points[["clean", "left"]].to_numpy()))
+        assert_allclose(ring.get_xydata(), points[points.chosen][["clean", "left"]])
     assert f"{study.labels['jsigr']} (lambda_j " in alt
+
+
+def test_sources_that_do_not_bite_are_hollow(study, table):
+    told = table("sources")
+    fig, alt = claim_figures.sources(study, table("contrasts"), told)
+    (axes,) = fig.axes
+    rows = told[(told.source_defence == "standard") | told.source.str.contains("+", regex=False)]
+    assert len(axes.containers) == len(rows)
+    for container, row in zip(axes.containers, rows.itertuples(), strict=True):
+        point = container.lines[0]
+        assert point.get_xdata()[0] == pytest.approx(row.share_left)
+        assert point.get_fillstyle() == ("full" if row.bites else "none")
+    assert f"mlp leaves {rows.share_left.iloc[0]:.0%}, gain " in alt
 
 
 def test_a_grid_needs_weights_that_were_tried(tiny, study, table):
@@ -518,15 +539,17 @@ def test_probability_curves_plot_both_maps(study, table):
 
 def test_forest_has_a_row_per_test_and_a_panel_per_data_set(study, table):
     contrasts = table("contrasts")
-    other = contrasts[contrasts.claim == "transfer"].assign(data="other data", difference=0.125)
+    contrasts = contrasts[contrasts.role == "decides"]
+    other = contrasts[contrasts.claim == "linearised"].assign(data="other data", difference=0.125)
+    shown = other.assign(role="shown", outcome="fails")  # decides nothing, and is not drawn
     both = pd.concat([contrasts, other])
-    fig, alt = claim_figures.forest(study, both)
+    fig, alt = claim_figures.forest(study, pd.concat([both, shown]))
     left, right = fig.axes
     assert [axes.get_title("left") for axes in fig.axes] == ["Fashion-MNIST", "other data"]
     tests = contrasts.drop_duplicates(["claim", "measure", "a", "b"])
     labels = [label.get_text() for label in left.get_yticklabels()]
     assert len(labels) == len(tests)
-    assert labels[0] == "transfer: J-SIGR − standard,\ntransfer accuracy"
+    assert "linearised: J-SIGR − standard,\nlinearised robustness" in labels
     drawn = [line.get_xdata() for line in left.lines]
     first = contrasts.iloc[0]
     assert [list(data) for data in drawn[:3]] == [[first.low, first.high], [first.difference], [first.margin] * 2]

@@ -6,7 +6,6 @@ import torch
 from torch import nn
 from torch.testing import assert_close
 
-from jsigr_lib.measure import statistics
 from jsigr_lib.measure.boundary import correlation, measured_distance
 from jsigr_lib.measure.linearised import linearised_robustness
 from jsigr_lib.method.balls import distance
@@ -156,7 +155,7 @@ def test_bad_input(linear, x, y, image, label, message):
 
 
 def test_correlation(monkeypatch):
-    monkeypatch.setattr(statistics, "DRAWS", 200)
+    monkeypatch.setattr("jsigr_lib.measure.boundary.DRAWS", 200)
     rng = np.random.default_rng(0)
     a = rng.random((2, 40))
     assert correlation(a, a**3) == pytest.approx((1, 1, 1))

@@ -119,7 +119,7 @@ def row(threat, eps=0.1, attack="pgd", **more):
 def compared(*pairs, n=100):
     """Flags of rows given with their accuracy, the first images being those that are right."""
     rows = [row for row, _ in pairs]
-    correct = [(np.arange(n) < round(accuracy * n))[None] for _, accuracy in pairs]
+    correct = [{"network": np.arange(n) < round(accuracy * n)} for _, accuracy in pairs]
     return of_comparison(rows, correct)
 
 
@@ -148,18 +148,27 @@ def test_flags_of_rows_against_each_other(pairs, expected):
 
 
 def test_rows_are_compared_on_the_images_that_both_have():
-    white, few = np.ones((1, 100), bool), np.ones((1, 10), bool)
-    white[0, 50:] = False  # .5 in all, 1 on the first ten
+    white, few = np.arange(100) < 50, np.ones(10, bool)  # .5 in all, 1 on the first ten
     black = row("black-box", attack="square")
-    assert of_comparison([WHITE, black], [white, few]) == [set(), set()]
-    few[0, :2] = False
-    assert of_comparison([WHITE, black], [white, few]) == [{"beaten without gradients"}, set()]
+    assert of_comparison([WHITE, black], [{0: white}, {0: few}]) == [set(), set()]
+    few[:2] = False
+    assert of_comparison([WHITE, black], [{0: white}, {0: few}]) == [{"beaten without gradients"}, set()]
+
+
+def test_rows_are_compared_on_the_networks_that_both_have():
+    """AutoAttack judges one seed of three, and a network is never its own source."""
+    judge = row("white-box", attack="autoattack")
+    white = {seed: np.arange(100) < right for seed, right in enumerate((60, 20, 20))}
+    for right, raised in ((30, {"more effort helps"}), (60, set())):
+        assert of_comparison([WHITE, judge], [white, {0: np.arange(100) < right}]) == [raised, set()]
+    assert of_comparison([WHITE, judge], [white, {2: np.arange(100) < 30}]) == [set(), {"more effort helps"}]
+    assert of_comparison([WHITE, judge], [white, {3: np.zeros(100, bool)}]) == [set(), set()]
 
 
 def test_rows_may_say_less():
     """A grid's rows have no attack, source or norm."""
     rows = [{"lambda_j": 0.1, "threat": threat, "eps": eps} for threat, eps in (("clean", 0.0), ("transfer", 0.1))]
-    worse, better = np.zeros((1, 50), bool), np.ones((1, 50), bool)
+    worse, better = {0: np.zeros(50, bool)}, {0: np.ones(50, bool)}
     assert of_comparison(rows, [better, worse]) == [set(), set()]
     assert of_comparison(rows, [worse, better]) == [set(), {"not monotone"}]
 

@@ -134,7 +134,7 @@ def test_width_changes_the_size(architecture):
 
 
 def test_unknown_architecture_names_the_accepted_ones():
-    accepted = "small-cnn, vgg, resnet8, resnet8-strided, resnet18, wrn28-10, mlp"
+    accepted = ", ".join(ARCHITECTURES)
     with pytest.raises(InputError, match=f"^unknown architecture 'alexnet'; accepted: {accepted}$"):
         build("alexnet", **GREY, seed=0)
 

@@ -323,4 +323,5 @@ def test_every_architecture_can_be_counted():
     narrow = {"wrn28-10": 8, "resnet18": 8}
     counts = {name: count_flops(name, narrow.get(name), "jsigr", PLAIN, 32) for name in models.ARCHITECTURES}
     assert min(counts, key=counts.get) == "mlp"
-    assert len(set(counts.values())) == len(counts)
+    plain = [name for name in counts if not name.endswith(("-silu", "-bn"))]  # element-wise work does not count
+    assert len({counts[name] for name in plain}) == len(plain)

@@ -63,7 +63,7 @@ def test_tables_hold_numbers_that_can_be_true(smoke_run):
     assert set(robustness[robustness.attack == "autoattack"].defence) == {"jsigr"}
     assert robustness["flags"].notna().all()
     card = pd.read_csv(smoke_run.figures / "scorecard.csv")
-    assert set(card.verdict) <= {"supported", "partly supported", "not supported", "not tested"}
+    assert set(card.verdict) <= {"supported", "refuted", "inconclusive", "not tested"}
     assert pd.read_csv(smoke_run.figures / "theory_checks.csv").holds.all()
 
 

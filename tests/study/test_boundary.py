@@ -13,7 +13,7 @@ from jsigr_lib.study import boundary
 @pytest.fixture(scope="module")
 def tables(study):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "DRAWS", 50)
+        patch.setattr("jsigr_lib.measure.boundary.DRAWS", 50)
         yield boundary.boundary_table(study), boundary.region_table(study)
 
 
@@ -56,7 +56,7 @@ def test_region_table(study, tables):
 
 
 def test_a_network_that_gets_nothing_right_has_an_empty_row(study, monkeypatch):
-    monkeypatch.setattr(statistics, "DRAWS", 5)
+    monkeypatch.setattr("jsigr_lib.measure.boundary.DRAWS", 5)
     usable = boundary.boundary_values
     monkeypatch.setattr(boundary, "boundary_values", lambda *args: {k: v[:, :0] for k, v in usable(*args).items()})
     for table in (boundary.boundary_table(study), boundary.region_table(study)):

@@ -1,21 +1,23 @@
+import numpy as np
 import pandas as pd
 import pytest
 
 from jsigr_lib.study.attacked import Outcomes
-from jsigr_lib.study.cells import attack_grid, attack_sources, headline_cells, robustness_cells, sources_of
+from jsigr_lib.study.cells import attack_grid, headline_cells, robustness_cells
+from jsigr_lib.study.sources import attack_sources
 
 
 @pytest.fixture(scope="module")
 def full(tiny, study):
-    """Every attack from every source at every budget, two architectures, two seeds."""
+    """Two architectures, two seeds of targets and of sources."""
     return tiny(
         study.store.root,
-        transfer_design="full",
         eps_grid=[0.0, 0.05, 0.1],
         surrogate_defences=["pgd"],
         seeds=[0, 1],
         architectures=["small-cnn", "mlp"],
         surrogates=["mlp", "vgg", "resnet8"],
+        surrogate_seeds=2,
         autoattack=["jsigr"],
     )
 
@@ -24,45 +26,17 @@ def rows_of(cells) -> pd.DataFrame:
     return pd.DataFrame(cell.row for cell in cells)
 
 
-def test_surrogates_are_of_another_architecture(study):
-    assert sources_of(study, "small-cnn") == ["mlp", "vgg"]
-    assert sources_of(study, "mlp") == ["vgg"]
-
-
-def test_sources(study, full):
-    defences = list(study.profile.defences)
-    found = [(source.architecture, source.defence) for source in attack_sources(study, "small-cnn")]
-    others = [("mlp", "standard"), ("vgg", "standard"), ("mlp+vgg", "standard"), ("mlp", "pgd")]
-    assert found == [*others, *(("small-cnn", name) for name in defences)]
-    ensemble = attack_sources(study, "small-cnn")[2]
-    assert ensemble.networks == (study.surrogate("mlp"), study.surrogate("vgg"))
-
-    found = [(source.architecture, source.defence) for source in attack_sources(full, "mlp")]
-    others = [(name, "standard") for name in ("vgg", "resnet8", "vgg+resnet8")] + [("vgg", "pgd"), ("resnet8", "pgd")]
-    assert found == [*others, *(("mlp", name) for name in defences)]
-    networks = [network for source in attack_sources(full, "mlp") for network in source.networks]
-    assert len(set(networks)) == len(networks) - 2  # those of the ensemble
-
-
-def test_one_surrogate_is_no_ensemble(tiny, study):
-    alone = tiny(study.store.root, surrogates=["mlp"])
-    assert "mlp+" not in "".join(source.architecture for source in attack_sources(alone, "small-cnn"))
-
-
-def test_star_varies_one_thing_at_a_time(tiny, study):
+def test_the_grid_varies_one_thing_at_a_time(tiny, study):
     star = tiny(study.store.root, eps_grid=[0.05, 0.1, 0.2], transfer_attacks=["mi-fgsm", "fgsm", "pgd"])
     by_name = {(source.architecture, source.defence): source for source in attack_sources(star, "small-cnn")}
     expected = {("mi-fgsm", 0.05), ("mi-fgsm", 0.1), ("mi-fgsm", 0.2), ("fgsm", 0.1), ("pgd", 0.1)}
     assert set(attack_grid(star, by_name["mlp", "standard"], "small-cnn")) == expected
-    for name in ("vgg", "mlp+vgg"):
-        grid = attack_grid(star, by_name[name, "standard"], "small-cnn")
+    together = "mlp+vgg+small-cnn"
+    for name in (("vgg", "standard"), ("small-cnn", "standard"), (together, "standard"), (together, "standard+pgd")):
+        grid = attack_grid(star, by_name[name], "small-cnn")
         assert grid == [("mi-fgsm", 0.05), ("mi-fgsm", 0.1), ("mi-fgsm", 0.2)]
-    for name in (("mlp", "pgd"), ("small-cnn", "standard"), ("small-cnn", "jsigr")):
+    for name in (("mlp", "pgd"), ("small-cnn", "jsigr")):
         assert attack_grid(star, by_name[name], "small-cnn") == [("mi-fgsm", 0.1)]
-    full = tiny(study.store.root, transfer_design="full", eps_grid=[0.05, 0.1])
-    for source in attack_sources(full, "small-cnn"):
-        grid = attack_grid(full, source, "small-cnn")
-        assert set(grid) == {(attack, eps) for attack in full.profile.transfer_attacks for eps in (0.05, 0.1)}
 
 
 def test_cells_are_every_source_attack_target_and_eps(full):
@@ -72,7 +46,8 @@ def test_cells_are_every_source_attack_target_and_eps(full):
     transfer = rows[(rows.threat == "transfer") & (rows.norm == "linf")]
     for architecture in p.architectures:
         mine = transfer[transfer.architecture == architecture]
-        assert len(mine) == len(p.defences) * len(attack_sources(full, architecture)) * len(p.transfer_attacks) * 2
+        grid = [len(attack_grid(full, source, architecture)) for source in attack_sources(full, architecture)]
+        assert len(mine) == len(p.defences) * sum(grid)
     white = rows[(rows.threat == "white-box") & (rows.norm == "linf")]
     assert (white.attack == "pgd").sum() == 2 * len(p.defences) * len(p.budgets)
     assert (white.attack == "pgd-restarts").sum() == 2 * len(p.defences)
@@ -91,7 +66,8 @@ def test_no_network_is_its_own_source(study, full):
     own = [
         cell
         for cell in robustness_cells(full)
-        if cell.row["source"] == cell.row["architecture"] and cell.row["source_defence"] == cell.row["defence"]
+        if cell.row["source"] == cell.row["architecture"]
+        and cell.row["source_defence"] == cell.row["defence"] != "standard"
     ]
     assert own and all([outcome.target.seed for outcome in cell.outcomes] == [1] for cell in own)
 
@@ -117,11 +93,21 @@ def test_a_cell_is_what_its_row_says(study):
             assert attacked.images == (p.strong_images if few else None)
         if row["threat"] == "transfer":
             by_name = {(source.architecture, source.defence): source for source in attack_sources(study, "small-cnn")}
-            assert attacked.sources == by_name[row["source"], row["source_defence"]].networks
+            assert attacked.sources == by_name[row["source"], row["source_defence"]].origins[0]
 
 
 def test_headline_cells_are_among_all(study):
     found = {(str(cell.row), cell.outcomes[0].digest) for cell in robustness_cells(study)}
     headline = {(str(cell.row), cell.outcomes[0].digest) for cell in headline_cells(study)}
     assert headline < found
-    assert len(headline) == 3 * len(study.profile.defences)
+    assert len(headline) == 6 * len(study.profile.defences)  # clean, three families, two ensembles
+
+
+def test_a_cell_of_several_origins_has_each_network_once_per_origin(full):
+    for cell in headline_cells(full):
+        sources = [outcome.attacked.sources for outcome in cell.outcomes if outcome.attacked]
+        assert cell.origins == max(1, len(dict.fromkeys(sources)))
+        targets = cell.of(np.arange(len(cell.outcomes))[:, None])[..., 0]
+        for row in targets:
+            assert [cell.outcomes[i].target.seed for i in row] == [0, 1]
+            assert len({cell.outcomes[i].attacked and cell.outcomes[i].attacked.sources for i in row}) == 1

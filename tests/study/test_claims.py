@@ -8,7 +8,7 @@ from jsigr_lib.method.errors import InputError
 from jsigr_lib.store.paths import CLAIMS, NOTEBOOKS, PAPER_VALUES
 from jsigr_lib.study.claims import Claim, load_claims, load_paper_values, paper_by_claim
 from jsigr_lib.study.config import load_profile
-from jsigr_lib.study.verdicts import beside_paper, contrasts, scorecard, values_per_image
+from jsigr_lib.study.verdicts import ADAPTIVE, beside_paper, contrasts, scorecard, values_per_image
 
 LEDGER = load_claims()
 TESTS = [(claim, test) for claim in LEDGER for test in claim.tests]
@@ -51,6 +51,7 @@ def test_every_measure_is_one_that_is_computed(study, table):
     """A misspelt measure would only ever be "not tested"."""
     table("contrasts")
     computed = {measure for measure, _ in values_per_image(study, "small-cnn", "jsigr")}
+    computed.add(ADAPTIVE)  # of a profile with J-SIGR surrogates
     assert {test.measure for _, test in TESTS} - computed == set()
 
 
@@ -97,10 +98,10 @@ def test_malformed_file_names_the_field(tmp_path):
 
 def test_well_formed_file(tmp_path):
     path = tmp_path / "claims.toml"
-    path.write_text(f"{ENTRY}architectures = 2\ntests = [{TEST}]\n")
+    path.write_text(f'{ENTRY}on = "others"\ntests = [{TEST}]\n')
     (claim,) = load_claims(path)
     assert claim == Claim(
-        id="a", statement="s", figure="f", architectures=2, tests=[{"measure": "m", "a": "x", "b": "y", "margin": 0.1}]
+        id="a", statement="s", figure="f", on="others", tests=[{"measure": "m", "a": "x", "b": "y", "margin": 0.1}]
     )
 
 

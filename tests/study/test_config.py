@@ -122,7 +122,7 @@ REFUSED = [
     ({"widths": {"alexnet": 3}}, "unknown architecture 'alexnet'; accepted: ", *models.ARCHITECTURES),
     ({"transfer_attacks": ["fgsm", "magic"]}, "unknown attack 'magic'; accepted: ", *attacks.ATTACKS),
     ({"transfer_attacks": []}, "transfer_attacks = []: ", "at least 1 item"),
-    ({"transfer_design": "moon"}, "transfer_design = 'moon': ", "'star' or 'full'"),
+    ({"surrogate_seeds": 0}, "surrogate_seeds = 0: ", "greater than or equal to 1"),
     ({"surrogate_defences": ["magic"]}, "unknown defence in surrogate_defences 'magic'; accepted: standard, "),
     ({"surrogate_defences": ["pgd", "pgd"]}, "surrogate_defences = ['pgd', 'pgd']; accepted: different values"),
     ({"surrogate_defences": ["standard"]}, "surrogate_defences = ['standard']; accepted: defences besides 'standard'"),
@@ -161,8 +161,7 @@ REFUSED = [
     ({"data_name": "MNIST\n"}, r"data_name = 'MNIST\n'; accepted: printable characters"),
     ({"everywhere": ["magic"]}, "unknown defence in everywhere 'magic'; accepted: standard, "),
     ({"everywhere": ["standard", "pgd"]}, "everywhere = ['standard', 'pgd']; accepted: 'standard', 'jsigr' and others"),
-    ({"search_images": 10**6}, "search_images = 1000000; accepted: at most train_images = "),
-    ({"search_epochs": 0}, "search_epochs = 0: ", "greater than or equal to 1"),
+    ({"transfer_steps": 0}, "transfer_steps = 0: ", "greater than or equal to 1"),
     ({"defences": {"standard": STANDARD, "jsigr": {**OURS, "seeds": 0}}}, "defences.jsigr.seeds = 0: ", "equal to 1"),
     # several fields, and what a defence is made of
     ({"test_images": 5, "saliency_images": 6}, "saliency_images = 6; accepted: at most test_images = 5"),
@@ -305,9 +304,8 @@ def test_teacher_fits_the_objective(third):
 def test_fields_that_name_defences_take_any_of_them():
     named = {"surrogate_defences": ["third", "jsigr"], "autoattack": ["third"], "featured": ["standard", "third"]}
     third = defences(objective="otjr", options={"eps": 0.1})
-    profile = smoke(defences=third, **named, transfer_design="full")
+    profile = smoke(defences=third, **named)
     assert {name: getattr(profile, name) for name in named} == named
-    assert profile.transfer_design == "full"
     with pytest.raises(
         InputError, match=r"^unknown defence in surrogate_defences 'pgd'; accepted: standard, jsigr, th"
     ):

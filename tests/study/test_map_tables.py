@@ -7,7 +7,6 @@ from jsigr_lib.measure import statistics
 from jsigr_lib.measure.linearised import linearised_robustness
 from jsigr_lib.measure.measures import CURVE_STEPS
 from jsigr_lib.study import linearised_tables, map_tables
-from jsigr_lib.study.cells import headline_attack
 from jsigr_lib.study.map_tables import (
     INPUTS,
     MEASURES,
@@ -22,6 +21,7 @@ from jsigr_lib.study.map_tables import (
     specs,
 )
 from jsigr_lib.study.maps import CONTROL, Explained, Sanity
+from jsigr_lib.study.sources import headline_attack
 
 
 def test_specs_are_every_network_and_all_maps_of_the_featured(study):

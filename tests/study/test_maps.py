@@ -22,9 +22,9 @@ from jsigr_lib.measure.measures import (
 )
 from jsigr_lib.measure.statistics import rank_correlation
 from jsigr_lib.networks.zoo import trained
-from jsigr_lib.study.cells import headline_attack
 from jsigr_lib.study.map_tables import explained, sanity
 from jsigr_lib.study.maps import CONTROL, REFERENCE, Explained, Sanity, pixels
+from jsigr_lib.study.sources import headline_attack
 
 SHOWN = ("gradient", "grad-cam", "perturbation")
 

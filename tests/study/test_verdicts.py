@@ -6,7 +6,7 @@ from jsigr_lib.method.errors import InputError
 from jsigr_lib.study import verdicts
 from jsigr_lib.study.claims import Claim, load_claims
 from jsigr_lib.study.robustness import Outcomes, correct_of
-from jsigr_lib.study.verdicts import contrasts, scorecard, values_per_image, verdict
+from jsigr_lib.study.verdicts import POOLED, contrasts, scorecard, values_per_image, verdict
 
 LEDGER = load_claims()
 TESTS = [(claim, test) for claim in LEDGER for test in claim.tests]
@@ -19,8 +19,13 @@ def claim_of(*tests: tuple, **fields) -> Claim:
 
 
 def rows_of(*rows: tuple) -> pd.DataFrame:
-    """Contrasts (measure, a, b, outcome), and the margin if it is not 0."""
-    return pd.DataFrame([(*row, 0.0)[:5] for row in rows], columns=["measure", "a", "b", "outcome", "margin"])
+    """Contrasts (measure, a, b, outcome), and the margin and role if it is not 0 and does not decide."""
+    defaults = (0.0, "decides")
+    filled = [(*row, *defaults[len(row) - 4 :]) for row in rows]
+    return pd.DataFrame(filled, columns=["measure", "a", "b", "outcome", "margin", "role"])
+
+
+CONTEXTS = {("t", POOLED): ["mlp", "vgg"], ("t", "from mlp"): ["mlp"], ("t", "from vgg"): []}
 
 
 @pytest.fixture
@@ -29,7 +34,8 @@ def measured(monkeypatch):
 
     def say(values: dict) -> None:
         monkeypatch.setattr(verdicts, "values_per_image", lambda study, architecture, defence: values[defence])
-        monkeypatch.setattr("jsigr_lib.measure.statistics.DRAWS", 200)
+        monkeypatch.setattr(verdicts, "contexts", lambda study, architecture: CONTEXTS)
+        monkeypatch.setattr(verdicts.sources, "biting", lambda study, architecture, some: some)
 
     return say
 
@@ -37,39 +43,31 @@ def measured(monkeypatch):
 # verdicts
 
 
-ONE, TWO, RIVAL, HARDER = ("m", "a", "b", 0.0), ("n", "a", "b", 0.0), ("m", "a", "c", 0.0), ("m", "a", "c", 0.1)
+ONE, TWO, RIVAL = ("m", "a", "b", 0.0), ("n", "a", "b", 0.0), ("m", "a", "c", 0.0)
 
 
 @pytest.mark.parametrize(
     ("tests", "rows", "expected"),
     [
         ([ONE], [("m", "a", "b", "holds")], "supported"),
-        ([ONE], [("m", "a", "b", "undecided")], "not supported"),
-        ([ONE], [("m", "a", "b", "fails")], "not supported"),
+        ([ONE], [("m", "a", "b", "undecided")], "inconclusive"),
+        ([ONE], [("m", "a", "b", "fails")], "refuted"),
         ([ONE], [], "not tested"),
         ([ONE], [("m", "b", "a", "holds")], "not tested"),
         ([ONE], [("n", "a", "b", "holds")], "not tested"),
         ([ONE], [("m", "a", "c", "holds")], "not tested"),
-        # several contexts or architectures: each has to hold
-        ([ONE], [("m", "a", "b", "holds"), ("m", "a", "b", "holds")], "supported"),
-        ([ONE], [("m", "a", "b", "holds"), ("m", "a", "b", "undecided")], "not supported"),
-        ([ONE], [("m", "a", "b", "fails"), ("m", "a", "b", "holds")], "not supported"),
-        # several tests
-        ([ONE, TWO], [("m", "a", "b", "holds"), ("n", "a", "b", "holds")], "supported"),
-        ([ONE, TWO], [("m", "a", "b", "holds"), ("n", "a", "b", "undecided")], "partly supported"),
-        ([ONE, TWO], [("m", "a", "b", "fails"), ("n", "a", "b", "holds")], "partly supported"),
-        ([ONE, TWO], [("m", "a", "b", "fails"), ("n", "a", "b", "undecided")], "not supported"),
-        ([ONE, TWO], [("m", "a", "b", "holds")], "not tested"),
-        (
-            [ONE, TWO],
-            [("m", "a", "b", "holds"), ("m", "a", "b", "fails"), ("n", "a", "b", "holds")],
-            "partly supported",
-        ),
-        # several rivals: one test, and each has to be beaten
-        ([ONE, RIVAL], [("m", "a", "b", "holds"), ("m", "a", "c", "holds")], "supported"),
-        ([ONE, RIVAL], [("m", "a", "b", "holds"), ("m", "a", "c", "fails")], "not supported"),
-        ([ONE, HARDER], [("m", "a", "b", "holds"), ("m", "a", "c", "fails", 0.1)], "partly supported"),
         ([ONE], [("m", "a", "b", "holds", 0.1)], "not tested"),
+        # only those that decide
+        ([ONE], [("m", "a", "b", "holds"), ("m", "a", "b", "fails", 0.0, "shown")], "supported"),
+        ([ONE], [("m", "a", "b", "holds", 0.0, "does not bite")], "not tested"),
+        # several architectures, tests or rivals: each has to hold
+        ([ONE], [("m", "a", "b", "holds"), ("m", "a", "b", "undecided")], "inconclusive"),
+        ([ONE, TWO], [("m", "a", "b", "holds"), ("n", "a", "b", "holds")], "supported"),
+        ([ONE, TWO], [("m", "a", "b", "holds"), ("n", "a", "b", "undecided")], "inconclusive"),
+        ([ONE, TWO], [("m", "a", "b", "fails"), ("n", "a", "b", "holds")], "refuted"),
+        ([ONE, TWO], [("m", "a", "b", "fails"), ("n", "a", "b", "undecided")], "refuted"),
+        ([ONE, TWO], [("m", "a", "b", "holds")], "not tested"),
+        ([ONE, RIVAL], [("m", "a", "b", "holds"), ("m", "a", "c", "fails")], "refuted"),
     ],
 )
 def test_verdict(tests, rows, expected):
@@ -127,44 +125,43 @@ def test_truth_values_are_subtracted_as_numbers(study, measured):
     assert contrasts(study, [claim_of(("m", "jsigr", "standard", 0.0))]).difference.item() == 0.25
 
 
-def test_each_context_is_a_row(study, measured):
-    values = {
-        name: {
-            ("t", "from mlp"): np.full((1, 4), level),
-            ("t", "from vgg"): np.zeros((1, 4)),
-            ("u", ""): np.ones((1, 4)),
-        }
-        for name, level in (("jsigr", 1.0), ("standard", 0.0))
-    }
-    measured(values)
+def test_each_context_is_a_row_and_the_pooled_one_decides(study, measured):
+    """A source whose attack does not bite decides nothing and is said to be so."""
+    contexts = {POOLED: 1.0, "from mlp": 1.0, "from vgg": 0.0}
+    zeros = {("t", context): np.zeros((1, 4)) for context in contexts}
+    ours = {("t", context): np.full((1, 4), level) for context, level in contexts.items()}
+    measured({"jsigr": ours | {("u", ""): np.ones((1, 4))}, "standard": zeros | {("u", ""): np.zeros((1, 4))}})
     claim = claim_of(("t", "jsigr", "standard", 0.5))
     rows = contrasts(study, [claim])
-    assert rows.context.tolist() == ["from mlp", "from vgg"]
-    assert rows.outcome.tolist() == ["holds", "fails"]
-    assert rows.test.tolist() == ["J-SIGR − standard, t from mlp", "J-SIGR − standard, t from vgg"]
-    assert verdict(claim, rows) == "not supported"
+    assert rows.context.tolist() == list(contexts)
+    assert rows.outcome.tolist() == ["holds", "holds", "fails"]
+    assert rows.role.tolist() == ["decides", "shown", "does not bite"]
+    assert rows.sources.tolist() == [2, 1, 0]
+    assert rows.test[1] == "J-SIGR − standard, t from mlp"
+    assert verdict(claim, rows) == "supported"
+    assert verdict(claim, rows[rows.context == "from vgg"]) == "not tested"
 
 
 def test_what_the_profile_lacks_is_left_out(study, measured):
     measured(pair(NOISE + 1, NOISE))
     tests = [("m", "jsigr", "standard", 0.0)]
-    assert len(contrasts(study, [claim_of(*tests, architectures=2)])) == 0
+    assert len(contrasts(study, [claim_of(*tests, on="others")])) == 0
     assert len(contrasts(study, [claim_of(("m", "jsigr", "unheard-of", 0.0))])) == 0
     assert len(contrasts(study, [claim_of(("unheard-of", "jsigr", "standard", 0.0))])) == 0
     two = study.profile.model_copy(update={"architectures": ["small-cnn", "vgg"]})
     everyone = {(one, name): [] for one in two.architectures for name in study.labels}
     own = {"profile": two, "labels": study.labels, "replications": {}}
     other = type("Two", (), {**own, "targets": staticmethod(lambda: everyone)})
-    assert contrasts(other, [claim_of(*tests, architectures=2)]).architecture.tolist() == ["small-cnn", "vgg"]
+    assert contrasts(other, [claim_of(*tests)]).architecture.tolist() == ["small-cnn"]
+    assert contrasts(other, [claim_of(*tests, on="others")]).architecture.tolist() == ["vgg"]
 
 
 def test_values_per_image_are_those_of_the_outcomes(study, table):
     table("contrasts")
     values = values_per_image(study, "small-cnn", "jsigr")
-    assert {value.shape for value in values.values()} == {(1, 32), (1, 8), (1, 3)}
+    assert {value.shape[-1] for value in values.values()} == {32, 8, 3}
     correct = correct_of(study, [Outcomes(target=study.training("jsigr"))])
     assert (values["clean accuracy", ""] == correct).all()
-    assert {context for measure, context in values if measure == "transfer accuracy"} == {"from mlp", "from vgg"}
     accuracy = table("accuracy").query(
         "defence == 'jsigr' and attack in ['mi-fgsm', 'pgd'] and norm == 'linf' and eps == 0.1"
     )
@@ -175,17 +172,42 @@ def test_values_per_image_are_those_of_the_outcomes(study, table):
         assert values[key].mean() == row.accuracy
 
 
+def test_what_votes_is_pooled_and_taken_at_its_worst(study, table, monkeypatch):
+    """Over sources that all count, whatever they leave."""
+    table("contrasts")
+    families = verdicts.sources.families(study, "small-cnn")
+    monkeypatch.setattr(verdicts.sources, "voting", lambda study, architecture: families)
+    monkeypatch.setattr(verdicts.sources, "biting", lambda study, architecture, some: some)
+    values = values_per_image(study, "small-cnn", "jsigr")
+    each = np.stack([values["transfer accuracy", f"from {one.name}"][0] for one in families])
+    assert (values["transfer accuracy", POOLED] == each).all() and each.shape == (3, 1, 32)
+    assert (values["transfer accuracy", verdicts.WORST] == each.min(0)).all()
+    assert ("transfer accuracy, adaptive", POOLED) not in values  # no surrogate is a J-SIGR network
+
+
+def test_an_attacker_who_trains_with_the_defence(tiny, study):
+    other = tiny(study.store.root, surrogate_defences=["jsigr", "pgd"])
+    other.make(verdicts.specs(other))
+    found = verdicts.contexts(other, "small-cnn")
+    adaptive = {context: some for (measure, context), some in found.items() if measure == "transfer accuracy, adaptive"}
+    assert {"from mlp, jsigr", "from vgg, jsigr"} <= set(adaptive)
+    assert all(source.defence == "jsigr" for some in adaptive.values() for source in some)
+    values = values_per_image(other, "small-cnn", "standard")
+    assert values["transfer accuracy, adaptive", "from mlp, jsigr"].shape == (1, 1, 32)
+
+
 def test_contrasts_of_the_real_claims(study, table):
     rows, accuracy = table("contrasts"), table("accuracy")
-    tested = [(claim, test) for claim, test in TESTS if claim.architectures == 1]
-    assert len(rows) == sum(2 if test.measure == "transfer accuracy" else 1 for _, test in tested)
+    assert set(rows.claim) <= {claim.id for claim in LEDGER if claim.on == "first"}
     assert set(rows.outcome) <= {"holds", "fails", "undecided"}
+    assert set(rows.role) <= {"decides", "shown", "does not bite"}
     assert (rows.low <= rows.difference).all() and (rows.difference <= rows.high).all()
     headline = "source == 'mlp' and source_defence == 'standard' and attack == 'mi-fgsm' and norm == 'linf'"
     transfer = accuracy.query(headline).set_index("defence").accuracy
     row = rows[(rows.claim == "transfer") & (rows.context == "from mlp")].iloc[0]
     assert row.difference == pytest.approx(transfer["jsigr"] - transfer["standard"])
-    assert rows[rows.measure == "transfer accuracy"]["flags"].str.contains("few images").all()
+    own = rows[(rows.measure == "transfer accuracy") & rows.context.str.startswith("from ")]
+    assert own["flags"].str.contains("few images").all()
     assert set(rows[rows.measure == "linearised robustness"]["flags"]) == {"none"}
 
 
@@ -202,9 +224,9 @@ def test_scorecard(study, table):
     assert card.verdict["architectures"] == "not tested"
     assert card.evidence["architectures"] == "this run lacks what the test needs"
     assert card.n["architectures"] == "none"
-    assert card.n["transfer"] == "32 images, 1 seed"
+    assert card.n["at-transfer"] == "32 images, 1 seed"
     assert card.n["linearised"] == "8 images, 1 seed"
-    assert set(card.verdict) <= {"supported", "partly supported", "not supported", "not tested"}
+    assert set(card.verdict) <= {"supported", "refuted", "inconclusive", "not tested"}
 
 
 def test_scorecard_shows_the_differences(study, measured):
@@ -224,20 +246,16 @@ def test_scorecard_shows_the_differences(study, measured):
     }
 
 
-def test_scorecard_shows_the_smallest_of_several(study, measured):
-    """Each context has to hold, so the one that is hardest to hold is the one to show."""
-    standard = {("t", "from mlp"): np.zeros((2, 4)), ("t", "from vgg"): np.zeros((2, 4))}
-    measured(
-        {
-            "jsigr": {("t", "from mlp"): np.full((2, 4), 0.4), ("t", "from vgg"): np.full((2, 4), 0.1)},
-            "standard": standard,
-        }
-    )
+def test_scorecard_says_how_many_sources_are_behind_a_number_or_that_none_bites(study, measured):
+    zeros, ours = ({("t", one): np.full((2, 4), level) for one in (POOLED, "from vgg")} for level in (0.0, 0.4))
+    measured({"jsigr": ours, "standard": zeros})
     claim = claim_of(("t", "jsigr", "standard", 0.2))
-    row = scorecard(study, [claim], contrasts(study, [claim])).iloc[0]
-    smallest = "+0.100 [+0.100, +0.100] from vgg to small-cnn, the smallest of 2: 1 holds, 1 fails"
-    assert row.evidence == f"J-SIGR − standard, t: {smallest}"
-    assert (row.n, row.verdict) == ("4 images, 2 seeds", "not supported")
+    rows = contrasts(study, [claim])
+    row = scorecard(study, [claim], rows).iloc[0]
+    assert row.evidence == "J-SIGR − standard, t: +0.400 [+0.400, +0.400], holds (2 sources that bite)"
+    assert (row.n, row.verdict) == ("4 images, 2 seeds", "supported")
+    row = scorecard(study, [claim], rows[rows.context == "from vgg"]).iloc[0]
+    assert (row.evidence, row.verdict) == ("J-SIGR − standard, t: no attack bites, of 1 source", "not tested")
 
 
 def test_flags_of_a_test_do_not_look_like_another_test(study, measured):
@@ -261,7 +279,7 @@ def test_each_data_set_has_a_verdict_of_its_own(tiny, study, measured, tmp_path,
     rows = contrasts(both, [claim])
     assert rows[["data", "outcome"]].to_numpy().tolist() == [["Fashion-MNIST", "holds"], ["MNIST", "fails"]]
     card = scorecard(both, [claim], rows).set_index("data")
-    assert card.verdict.tolist() == ["supported", "not supported", "not tested"]
+    assert card.verdict.tolist() == ["supported", "refuted", "not tested"]
     assert card.evidence["CIFAR-10 (JPEG copy)"] == verdicts.UNTESTED[False]
     assert scorecard(both, [claim_of(("m", "jsigr", "standard", 0.2))], rows).verdict.tolist() == ["not tested"] * 3
 
@@ -291,8 +309,10 @@ def test_trade_offs_are_the_numbers_of_the_other_tables(study, table):
     assert list(paid.index) == list(study.profile.defences)
     assert paid.cost.tolist() == cost.cost.tolist()
     assert paid.clean.tolist() == cost.clean.tolist()
-    for column in ("", "_low", "_high"):
-        assert paid[f"transferred{column}"].tolist() == cost[column.strip("_") or "accuracy"].tolist()
+    if verdicts.sources.voting(study, "small-cnn")[:1] == verdicts.sources.families(study, "small-cnn")[:1]:
+        assert (paid.transferred_low <= paid.transferred).all()
+    else:
+        assert paid.transferred.tolist() == cost.accuracy.tolist()
     own = measures[(measures.architecture == study.architecture) & (measures.measure == "agreement")]
     own = own[(own["map"] == "gradient") & (own.input == "attacked")].set_index("defence").loc[paid.index]
     assert paid.agreement.tolist() == own["mean"].tolist()
