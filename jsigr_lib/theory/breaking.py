@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.figures.plotting import Described, figure, panels
+from jsigr_lib.figures.plotting import Described, figure, panels, plain
 from jsigr_lib.measure import linearised, regions
 from jsigr_lib.measure.estimators import EXACT
 from jsigr_lib.method.jacobian import evaluation_mode, loss_gradient, sphere, squared_norm
@@ -313,7 +313,7 @@ def static(scenes: Scenes) -> Described:
         sides = scenes.sides(statement, network, 0, bend)
         draw(axes, sides, value)
         setting = f"{scenes.labels[network]}, bend {bend:g}"
-        axes.set_xlabel(f"{sides.names[0]} ({setting})")
+        axes.set_xlabel(f"{sides.names[0]} ({plain(setting)})")
         said.append(f"{statement}, {setting}, at {value:g}: {sides.verdict(value)[1]}")
     return fig, (
         "The two sides of four statements for one image, red ground where the statement fails, and a grey line at the "
