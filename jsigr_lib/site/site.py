@@ -38,6 +38,7 @@ from PIL import Image
 from traitlets.config import Config
 
 from jsigr_lib.method.errors import InputError, shown
+from jsigr_lib.records.markdown import plain
 from jsigr_lib.records.publishing import replacing, settle, writable
 from jsigr_lib.records.record import sha256
 from jsigr_lib.site import summary
@@ -160,10 +161,9 @@ def front(pages: list[Page], files: Files) -> Page:
     cells = [new_markdown_cell((FRONT / "index.md").read_text(encoding="utf-8"))]
     if files.whole:
         card = summary.scorecard(files.folder)
-        said = f"<p>{escape(summary.headline(card))}</p>"
-        table = new_output("display_data", {"text/html": said + scorecard_table(card, files)})
+        table = new_output("display_data", {"text/html": scorecard_table(card, files)})
         figures = [_drawn(files.folder / name) for name in summary.FIGURES]
-        cells += [new_markdown_cell("## Which claims hold")]
+        cells += [new_markdown_cell(f"## Which claims hold\n\n{plain(summary.headline(card))}")]
         cells += [new_code_cell(outputs=[output]) for output in (table, *figures)]
     entries = "\n\n".join(f"## [{page.title}]({page.name}.ipynb)\n\n{page.question}" for page in pages)
     return Page("index", new_notebook(cells=[*cells, new_markdown_cell(entries)]))

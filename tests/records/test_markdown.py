@@ -28,6 +28,12 @@ def test_a_cell_is_text(text):
     assert {tag.name for tag in soup(True)} == {"table", "thead", "tbody", "tr", "th", "td"}
 
 
+@pytest.mark.parametrize("text", [*TEXTS, "# x", "## x", "1. x", "20) x", "- x", "+ x"])
+def test_a_paragraph_is_text(text):
+    soup = BeautifulSoup(markdown2html(markdown.plain(text)), "html.parser")
+    assert [tag.name for tag in soup(True)] == ["p"] and soup.p.get_text() == text
+
+
 def test_numbers_and_plain_texts_are_written_as_ever():
     frame = pd.DataFrame({"x": [0.5, float("nan")], "n": [1, 20], "ok": [True, False], "text": [TEXTS[-1], None]})
     assert markdown.table(frame) == frame.to_markdown(index=False)

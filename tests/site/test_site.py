@@ -253,7 +253,7 @@ def test_labels_and_data_names_are_text(page, tmp_path):
         "[y](javascript:hit)", "y"
     )
     front = BeautifulSoup((tmp_path / "site" / "index.html").read_text(encoding="utf-8"), "html.parser")
-    assert name in front.main.table.get_text() and name in front.select_one(".output p").get_text()
+    assert name in front.main.table.get_text() and name in front.select("section.text p")[-2].get_text()
     for one in (soup, front):
         assert not one(["svg", "b", "script"])
         assert not [tag for tag in one(True) if any(key.startswith("on") for key in tag.attrs)]
