@@ -23,7 +23,6 @@ from functools import cached_property
 from html import escape
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import nbformat
 import pandas as pd
@@ -71,7 +70,7 @@ class Files:
     def line(self, name: str, suffixes: Iterable[str] = SUFFIXES) -> str:
         """Links to the files of a figure or table; "" if it has none."""
         names = [f"{name}.{suffix}" for suffix in suffixes if (self.folder / f"{name}.{suffix}").is_file()]
-        return " · ".join(f'<a href="{FILES}/{quote(file)}">{escape(file)}</a>' for file in names)
+        return " · ".join(f'<a href="{FILES}/{escape(file)}">{escape(file)}</a>' for file in names)
 
 
 @dataclass(frozen=True)
