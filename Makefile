@@ -61,13 +61,17 @@ site: $(STAMP) ## the executed notebooks as pages to read offline, in site/ (PRO
 readme: $(STAMP) ## the numbers of README.md and of the notebooks' texts anew, from the published tables
 	@$(BIN)/python tools/readme.py && $(BIN)/python tools/stories.py
 
+# Whatever a user's own configuration says of tokens, passwords, origins and kernels, it is not read.
+OWN_JUPYTER = JUPYTER_NO_CONFIG=1 JUPYTER_PREFER_ENV_PATH=1 JUPYTER_TOKEN= JUPYTER_TOKEN_FILE=
+
 lab: $(STAMP) ## JupyterLab on this machine only, opened at the saliency explorer
-	@JUPYTER_CONFIG_PATH="$(CURDIR)/jsigr_lib/explorer/front/config" $(BIN)/jupyter-lab --ip=127.0.0.1 \
+	@$(OWN_JUPYTER) JUPYTER_PATH= $(BIN)/jupyter-lab --ip=127.0.0.1 \
+		--ServerApp.jpserver_extensions='{"jupyter_lsp": True, "jupyter_server_terminals": True}' \
 		--ServerApp.root_dir="$(CURDIR)" --LabApp.extra_labextensions_path=jsigr_lib/explorer/front/lab notebooks/explorer.ipynb $(ARGS)
 
 voila: $(STAMP) ## the saliency explorer alone, as a page of its own, on this machine only
-	@JUPYTER_PATH="$(CURDIR)/jsigr_lib/explorer/front" $(BIN)/voila --Voila.ip=127.0.0.1 --token --theme=light \
-		--template=jsigr notebooks/explorer.ipynb $(ARGS)
+	@$(OWN_JUPYTER) JUPYTER_PATH="$(CURDIR)/jsigr_lib/explorer/front" $(BIN)/voila --Voila.config_file_paths=[] \
+		--Voila.ip=127.0.0.1 --token --theme=light --template=jsigr notebooks/explorer.ipynb $(ARGS)
 
 # Keeps every pin that still satisfies pyproject.toml.
 lock: ## requirements.lock from pyproject.toml (UPGRADE=--upgrade for the newest of everything)

@@ -4,6 +4,8 @@
 """
 
 import fcntl
+import json
+import os
 import pickle
 import re
 import time
@@ -212,7 +214,8 @@ def full_site(shared) -> Path:
 
 @pytest.fixture(scope="session")
 def served(tmp_path_factory) -> Iterator[Callable]:
-    """served(kind): address, folder and token of what `make lab` or `make voila` serves, each started once."""
+    """served(kind): address, folder and token of what `make lab` or `make voila` serves, each started once, for a user
+    whose own configuration lets everyone in."""
     from benchmarks import explorer  # not there where mutants are tested
 
     with ExitStack() as running:
@@ -220,10 +223,31 @@ def served(tmp_path_factory) -> Iterator[Callable]:
         @cache
         def started(kind: str) -> tuple[str, Path, str]:
             folder = tmp_path_factory.mktemp(kind) / "root"
-            url = running.enter_context(explorer.served(kind, folder, token=""))
+            for place in ("", ".jupyter", "config", "more"):  # Voila looks where it starts, too
+                open_to_all(folder / place)
+            with pytest.MonkeyPatch.context() as patch:
+                users = {"HOME": folder, "JUPYTER_CONFIG_PATH": folder / "more", "JUPYTER_TOKEN_FILE": os.devnull}
+                for name, value in users.items():
+                    patch.setenv(name, str(value))
+                url = running.enter_context(explorer.served(kind, folder, token=""))
             return url, folder, own_token(folder / "server.log")
 
         yield started
+
+
+def open_to_all(folder: Path) -> None:
+    """A configuration of Jupyter's servers without a token, in the files that they look for."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = {
+        "ServerApp": {"allow_origin": "*", "disable_check_xsrf": True, "allow_remote_access": True},
+        "IdentityProvider": {"token": ""},
+        "PasswordIdentityProvider": {"password_required": False, "hashed_password": ""},
+        "Voila": {"token": "", "tornado_settings": {"allow_origin": "*", "disable_check_xsrf": True}},
+    }
+    for name in ("jupyter_config", "jupyter_server_config", "jupyter_lab_config", "voila"):
+        (folder / f"{name}.json").write_text(json.dumps(settings))
+        lines = [f"c.{one}.{key} = {value!r}\n" for one, given in settings.items() for key, value in given.items()]
+        (folder / f"{name}.py").write_text("".join(lines))
 
 
 def own_token(log: Path) -> str:

@@ -41,13 +41,13 @@ def verdicts(study: Study, card: pd.DataFrame) -> plotting.Described:
     """The scorecard as a picture: a row per claim, a column per data set, the verdict in words and colour."""
     table = card.pivot(index="claim", columns="data", values="verdict")
     table = table.loc[card.claim.unique(), card.data.unique()]
-    statements = card.drop_duplicates("claim").statement.map(lambda text: textwrap.fill(text, 52))
+    statements = card.drop_duplicates("claim").statement.map(lambda text: textwrap.fill(plotting.plain(text), 52))
     fig, (axes,) = plotting.row(5 + 1.75 * len(table.columns), 0.55 * len(table) + 0.75)
     for (i, j), verdict in np.ndenumerate(table.to_numpy()):
         axes.add_patch(mpl.patches.Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, color=VERDICTS[verdict]))
         axes.text(j, i, verdict, ha="center", va="center", color="white", fontsize=9.5, fontweight="bold")
     axes.set_yticks(range(len(table)), statements)
-    axes.set_xticks(range(len(table.columns)), table.columns, fontweight="bold")
+    axes.set_xticks(range(len(table.columns)), map(plotting.plain, table.columns), fontweight="bold")
     axes.set(xlim=(-0.5, len(table.columns) - 0.5), ylim=(len(table) - 0.5, -0.5), xlabel="data")
     axes.set_title("What this run says of each claim")
     axes.tick_params(length=0)
@@ -75,9 +75,9 @@ def forest(study: Study, table: pd.DataFrame) -> plotting.Described:
                 axes.plot([row.margin] * 2, [y - 0.42, y + 0.42], color="black", linewidth=1.2)
         axes.axvline(0, color="#999999", linewidth=0.8)
         axes.set_ylim(len(tests) - 0.4, -0.6)
-        axes.set(xlabel="difference", title=name)
+        axes.set(xlabel="difference", title=plotting.plain(name))
         names = [f"{claim}: {study.labels[a]} − {study.labels[b]},\n{measure}" for claim, measure, a, b in tests]
-        axes.set_yticks(range(len(tests)), names, fontsize=8.5)
+        axes.set_yticks(range(len(tests)), map(plotting.plain, names), fontsize=8.5)
     handles = [mpl.lines.Line2D([], [], color=colour, marker="o", label=one) for one, colour in OUTCOMES.items()]
     handles += [mpl.lines.Line2D([], [], color="black", linewidth=1.2, label="margin")]
     fig.legend(handles=handles, loc="outside lower center", ncols=4)

@@ -5,6 +5,7 @@ The modules beside this one hold the figures themselves. Each of their functions
 computes nothing, and returns the figure and its alternative text, which holds the figure's main numbers."""
 
 import io
+import re
 
 import matplotlib as mpl
 import numpy as np
@@ -47,7 +48,14 @@ STYLE = {
 }
 
 
+mpl.rcdefaults()  # whatever a user's matplotlibrc says
 mpl.rcParams.update(STYLE)  # matplotlib reads its style piece by piece, whenever something is drawn
+
+
+def plain(text: object) -> str:
+    """Text as matplotlib shows it literally: no mathematics between dollars, and no underscore in front, which would
+    leave a line out of the legend."""
+    return re.sub("^_", " _", str(text)).replace("$", r"\$")
 
 
 def figure(width: float, height: float) -> Figure:
@@ -68,7 +76,7 @@ def row(width: float, height: float, columns: int = 1, **options) -> tuple[Figur
 
 def nth_look(i: int, label: str) -> dict[str, str]:
     """Colour, marker and label of the i-th line or dot."""
-    return {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "label": label}
+    return {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "label": plain(label)}
 
 
 def looks(study: Study) -> dict[str, dict[str, str]]:
@@ -93,7 +101,7 @@ def write(study: Study, name: str, fig: Figure, alt: str) -> bytes:
     if not alt.strip():
         raise ValueError(f"figure {name!r} has an empty alt text; accepted: a sentence that says what it shows")
     fig.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
-    fig.text(0.005, 0.004, study.footer, fontsize=7, color="#767676")
+    fig.text(0.005, 0.004, plain(study.footer), fontsize=7, color="#767676")
     if study.profile.name == "smoke":
         fig.text(0.5, 0.5, "SMOKE", fontsize=60, color="#d55e00", alpha=0.16, ha="center", va="center", rotation=20)
     files = {}
@@ -129,7 +137,7 @@ def bars(axes: Axes, study: Study, rows: pd.DataFrame) -> None:
 
 def name_bars(axes: Axes, study: Study) -> None:
     """The names of the defences down the side, the first on top."""
-    axes.set_yticks(range(len(study.labels)), study.labels.values())
+    axes.set_yticks(range(len(study.labels)), map(plain, study.labels.values()))
     axes.invert_yaxis()
 
 
@@ -174,8 +182,9 @@ def heat_map(axes: Axes, table: pd.DataFrame, *, title: str, whole: bool = True,
     low, high = (0, 1) if whole else (values.min(), values.max())
     axes.imshow(values, cmap="viridis", vmin=low, vmax=high, aspect="auto")
     axes.grid(False)
-    axes.set_xticks(range(len(table.columns)), table.columns, rotation=30, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(table.index)), table.index)
+    columns, index = ([*map(plain, names)] for names in (table.columns, table.index))
+    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(index)), index)
     axes.set_title(title)
     axes.spines[:].set_visible(False)
     for (i, j), value in np.ndenumerate(values):
@@ -207,8 +216,8 @@ def map_grid(rows: list[list[tuple[np.ndarray, str, bool | None]]], *, columns: 
     for i, row in enumerate(rows):
         for axes, (array, caption, right) in zip(grid[i], row, strict=True):
             show(axes, array)
-            axes.set_xlabel(caption, fontsize=8, color=tint[right], labelpad=2)
+            axes.set_xlabel(plain(caption), fontsize=8, color=tint[right], labelpad=2)
         grid[i, 0].set_ylabel(names[i], fontsize=9, rotation=0, ha="right", va="center", labelpad=6)
     for axes, column in zip(grid[0], columns, strict=True):
-        axes.set_title(column, fontsize=9, fontweight="bold", loc="center", color="black")
+        axes.set_title(plain(column), fontsize=9, fontweight="bold", loc="center", color="black")
     return fig

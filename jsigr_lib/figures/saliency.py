@@ -49,7 +49,7 @@ def probability_curves(study: Study, table: pd.DataFrame) -> plotting.Described:
                 for map_name, style in (("gradient", "-"), ("perturbation", (0, (2, 1.5)))):
                     line = rows[rows["map"] == map_name]
                     look = {"color": looks[name]["color"], "linestyle": style, "linewidth": 1.4}
-                    label = study.labels[name] if map_name == "gradient" else None
+                    label = looks[name]["label"] if map_name == "gradient" else None
                     grid[i, j].plot(line.share, line.probability, label=label, **look)
             grid[i, j].set_title(f"{kind.capitalize()}, {given} images")
         grid[i, 0].set_ylabel("probability of the true class")
@@ -103,7 +103,7 @@ def cascade(study: Study, table: pd.DataFrame) -> plotting.Described:
             rows = table[(table.defence == defence) & (table["map"] == name)]
             axes.plot([0, *rows.layers], [1, *rows.correlation], **plotting.nth_look(i, MAPS[name].label))
         axes.axhline(0, color="#999999", linewidth=0.8)
-        axes.set(title=study.labels[defence], xlabel="last layers, drawn anew")
+        axes.set(title=plotting.plain(study.labels[defence]), xlabel="last layers, drawn anew")
         axes.xaxis.get_major_locator().set_params(integer=True)
     grid[0].set_ylabel("rank correlation with\nthe trained network's map")
     plotting.legend(fig, grid[0])

@@ -14,7 +14,7 @@ Curves = dict[str, np.ndarray]
 
 def _line(study: Study, name: str) -> dict[str, str]:
     """Colour and label of a network."""
-    return {"color": looks(study)[name]["color"], "label": study.labels[name]}
+    return {key: looks(study)[name][key] for key in ("color", "label")}
 
 
 def projection_estimator(study: Study, samples: dict[str, np.ndarray], predicted: dict[str, np.ndarray]) -> Described:

@@ -22,11 +22,11 @@ CHILDREN = {"mfrac": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "mroot": 
 
 
 class Renderer(IPythonRenderer):
-    """Renders the Markdown at `where`. Links to the notebooks `names` lead to their pages; `sections` collects the
-    headings of the second level, each with its anchor."""
+    """Renders the Markdown at `where`; HTML in it is text. Links to the notebooks `names` lead to their pages;
+    `sections` collects the headings of the second level, each with its anchor."""
 
     def __init__(self, where: str, names: list[str]):
-        super().__init__(escape=False)
+        super().__init__(escape=False)  # which would escape &amp; once more
         self.where, self.names = where, names
         self.sections: list[tuple[str, str]] = []
 
@@ -37,6 +37,12 @@ class Renderer(IPythonRenderer):
             self.sections.append((anchor, escape(re.sub(TAG, "", plain))))
         text = re.sub(TAG, r"<small>\g<0></small>", text)
         return f'<h{level} id="{anchor}">{text}</h{level}>\n'
+
+    def inline_html(self, html: str) -> str:
+        return escape(html)
+
+    def block_html(self, html: str) -> str:
+        return self.paragraph(escape(html.strip()))
 
     def paragraph(self, text: str) -> str:
         return f'<p class="point">{text}</p>\n' if text.startswith("<strong>") else super().paragraph(text)

@@ -8,6 +8,10 @@ or a picture without words: either is an error, and then there is no site.
     01_theory.html ...   the notebooks
     files/               their figures as SVG, their tables as CSV, and as JSON what made each of them
     summary.pdf          the scorecard and the headline figure on one sheet of paper
+    .jsigr-site          the hash of each of these files: what the next site may replace
+
+Labels, data names and whatever else comes from a profile or a folder are text: the templates escape them, Markdown
+shows HTML as it is written, and a page's policy lets no script run but those of HTML outputs, each by its hash.
 """
 
 import re
@@ -32,7 +36,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from PIL import Image
 from traitlets.config import Config
 
-from jsigr_lib.method.errors import InputError
+from jsigr_lib.method.errors import InputError, shown
+from jsigr_lib.records.markdown import plain
 from jsigr_lib.records.publishing import replacing, settle, writable
 from jsigr_lib.records.record import sha256
 from jsigr_lib.site import summary
@@ -42,7 +47,7 @@ from jsigr_lib.store.paths import FRONT, ROOT
 SHOWN = ["text/html", "text/markdown", "image/png", "text/plain"]
 NUMBER = re.compile(r"[-+−\d.,e%×\[\] ]+|nan", re.IGNORECASE)
 LONG = 45  # characters: a table's column with a longer cell may break its lines
-FILES, SUMMARY = "files", "summary.pdf"
+FILES, SUMMARY, MARKER = "files", "summary.pdf", ".jsigr-site"
 SUFFIXES = ("svg", "csv", "json")
 
 
@@ -65,7 +70,7 @@ class Files:
     def line(self, name: str, suffixes: Iterable[str] = SUFFIXES) -> str:
         """Links to the files of a figure or table; "" if it has none."""
         names = [f"{name}.{suffix}" for suffix in suffixes if (self.folder / f"{name}.{suffix}").is_file()]
-        return " · ".join(f'<a href="{FILES}/{file}">{escape(file)}</a>' for file in names)
+        return " · ".join(f'<a href="{FILES}/{escape(file)}">{escape(file)}</a>' for file in names)
 
 
 @dataclass(frozen=True)
@@ -101,8 +106,7 @@ def build(profile: str = "full", *, out: Path = Path("site"), source: Path = ROO
     if profile not in made:
         accepted = ", ".join(made) or "any profile, once `jsigr run` has executed it"
         raise InputError(f"no executed notebooks of profile {profile!r} in {executed}; accepted: {accepted}")
-    if out.exists() and not (out.is_dir() and all(map(_ours, out.iterdir()))):
-        raise InputError(f"{out} holds other things than pages; accepted: a folder that is new, empty or a site")
+    replaceable(out)
     writable(out.parent)
     paths = sorted((executed / profile).glob("*.ipynb"))
     pages, files = [Page(path.stem, executed_notebook(path)) for path in paths], Files(source / "figures" / profile)
@@ -117,14 +121,28 @@ def build(profile: str = "full", *, out: Path = Path("site"), source: Path = ROO
             shutil.copyfile(path, staged / FILES / path.name)
         if files.whole:
             summary.write(files.folder, staged / SUMMARY)
+        made = "\n".join(f"{_hash(path)}  {path.relative_to(staged).as_posix()}" for path in sorted(staged.rglob("*")))
+        (staged / MARKER).write_text(made, encoding="utf-8", errors="surrogateescape")
+        replaceable(out)  # it may have changed meanwhile
     return out
 
 
-def _ours(path: Path) -> bool:
-    """Whether this may be a part of a site."""
-    if path.name == FILES and path.is_dir():
-        return all(one.suffix[1:] in SUFFIXES for one in path.iterdir())
-    return path.suffix == ".html" or path.name == SUMMARY
+def replaceable(out: Path) -> None:
+    """Raise InputError unless `out` is new, empty or a site as it was made: its marker names all that is in it."""
+    marker, known = out / MARKER, {}
+    if marker.is_file():
+        lines = marker.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        known = {name: what for what, _, name in (line.partition("  ") for line in lines)}
+    for path in out.rglob("*") if out.is_dir() else [out] if out.exists() else ():
+        name = path.relative_to(out).as_posix()
+        if path != marker and (name not in known or known[name] != _hash(path)):
+            what = "is a file" if path == out else f"holds {shown(name)}, which is no page or was changed since"
+            accepted = "a folder that is new, empty or a site (remove one of an earlier version first)"
+            raise InputError(f"{out} {what}; accepted: {accepted}")
+
+
+def _hash(path: Path) -> str:
+    return "link" if path.is_symlink() else sha256(path.read_bytes()) if path.is_file() else "folder"
 
 
 def executed_notebook(path: Path) -> nbformat.NotebookNode:
@@ -144,7 +162,7 @@ def front(pages: list[Page], files: Files) -> Page:
         card = summary.scorecard(files.folder)
         table = new_output("display_data", {"text/html": scorecard_table(card, files)})
         figures = [_drawn(files.folder / name) for name in summary.FIGURES]
-        cells += [new_markdown_cell(f"## Which claims hold\n\n{summary.headline(card)}")]
+        cells += [new_markdown_cell(f"## Which claims hold\n\n{plain(summary.headline(card))}")]
         cells += [new_code_cell(outputs=[output]) for output in (table, *figures)]
     entries = "\n\n".join(f"## [{page.title}]({page.name}.ipynb)\n\n{page.question}" for page in pages)
     return Page("index", new_notebook(cells=[*cells, new_markdown_cell(entries)]))
@@ -178,7 +196,8 @@ class Exporter(TemplateExporter):
 
     def page(self, pages: list[Page], here: int, profile: str, files: Files) -> str:
         site = {"pages": pages, "here": here, "profile": profile, "files": files}
-        return self.from_notebook_node(pages[here].notebook, {"site": site, "sections": [], "tables": 0})[0]
+        resources = {"site": site, "sections": [], "tables": 0, "scripts": []}
+        return self.from_notebook_node(pages[here].notebook, resources)[0]
 
 
 @pass_context
@@ -193,14 +212,16 @@ def markdown(context: Context, source: str) -> str:
 
 @pass_context
 def fragment(context: Context, code: str) -> str:
-    """HTML as it is, its pictures checked; its tables made such that they scroll and can be read aloud, unless it has a
-    script."""
+    """HTML as it is, its pictures checked, the hashes of its scripts noted in `resources.scripts`; its tables made such
+    that they scroll and can be read aloud, unless it has a script."""
     resources = context["resources"]
-    soup = BeautifulSoup(re.sub(r"<script\b.*?</script>", "", code, flags=re.DOTALL), "html.parser")
+    soup = BeautifulSoup(code, "html.parser")
+    digests = [sha256(script.get_text().encode()) for script in soup("script")]
+    resources["scripts"] += [b64encode(bytes.fromhex(digest)).decode() for digest in digests]
     for image in soup("img"):
         if not (image.get("alt", "").strip() and image.get("src", "").startswith("data:")):
             raise InputError(f"{_where(context)}: picture {str(image)[:80]}; accepted: embedded, with an alt text")
-    if "<script" in code or not soup("table"):
+    if digests or not soup("table"):
         return code
     for style in soup("style"):
         style.decompose()  # pandas' own
@@ -229,7 +250,7 @@ def picture(context: Context, output: nbformat.NotebookNode) -> str:
     about = output.metadata.get("image/png", {})
     if not about.get("alt", "").strip():
         raise InputError(f"{_where(context)}: a picture without alt in its metadata; accepted: one of plotting.save")
-    width = f' width="{about["width"]}"' if "width" in about else ""
+    width = f' width="{escape(str(about["width"]))}"' if "width" in about else ""
     data, files = "".join(output.data["image/png"].split()), context["resources"]["site"]["files"]
     name = files.pictures.get(sha256(b64decode(data)), "")
     caption = f"<figcaption>{line}</figcaption>" if (line := files.line(name)) else ""

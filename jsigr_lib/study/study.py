@@ -14,7 +14,7 @@ from jsigr_lib.data.data import SPLIT_SEED, Dataset, DataSpec, load
 from jsigr_lib.method.errors import InputError, between, file_name, one_of, shown
 from jsigr_lib.method.judges import FEWEST_CLASSES
 from jsigr_lib.networks.zoo import Training, trained
-from jsigr_lib.records import deviations, record, results
+from jsigr_lib.records import deviations, markdown, record, results
 from jsigr_lib.records.tolerances import declared
 from jsigr_lib.store.artefacts import Artefact, Progress, Spec, Store
 from jsigr_lib.store.paths import FIGURES, RUNS
@@ -178,8 +178,8 @@ class Study:
         """Write a table as CSV and Markdown, rounded to DIGITS, and what made it as JSON; returns the rounded one.
         Raises InputError if it has numbers of which it does not say how far they may lie apart: see `tolerances`."""
         columns, table = declared(table), table.round(DIGITS)
-        csv, markdown = table.to_csv(index=False, lineterminator="\n"), table.to_markdown(index=False) + "\n"
-        self.save_files(name, {"csv": csv.encode(), "md": markdown.encode()}, kind="table", columns=columns)
+        csv, text = table.to_csv(index=False, lineterminator="\n"), markdown.table(table) + "\n"
+        self.save_files(name, {"csv": csv.encode(), "md": text.encode()}, kind="table", columns=columns)
         return table
 
     def save_files(self, name: str, files: dict[str, bytes], **about: Any) -> dict[str, bytes]:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from jsigr_lib.figures.plotting import Described, figure, panels
+from jsigr_lib.figures.plotting import Described, figure, panels, plain
 from jsigr_lib.measure import linearised
 from jsigr_lib.method.jacobian import loss_gradient, sphere, squared_norm
 from jsigr_lib.method.jsigr import JSIGR, residual
@@ -237,7 +237,7 @@ def static(scenes: Scenes) -> Described:
         sides = scenes.sides(statement, network, 0, bend)
         draw(axes, sides, value)
         setting = f"{scenes.labels[network]}, bend {bend:g}"
-        axes.set_xlabel(f"{sides.names[0]} ({setting})")
+        axes.set_xlabel(f"{sides.names[0]} ({plain(setting)})")
         said.append(f"{statement}, {setting}, at {value:g}: {sides.verdict(value)[1]}")
     return fig, (
         "The two sides of four statements for one image, red ground where the statement fails, and a grey line at the "

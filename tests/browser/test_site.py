@@ -10,7 +10,7 @@ from jsigr_lib.site import site
 PAGES = ["index", *pipeline.NAMES]
 MODULE = """<div id="explorer" style="width: 100%">a script is needed</div>
 <script type="module">
-const bytes = new Uint8Array(await (await fetch("data:application/octet-stream;base64,AQID")).arrayBuffer());
+const bytes = await new Response(new Blob([Uint8Array.of(1, 2, 3)]).stream()).bytes();
 document.querySelector("#explorer").textContent = `${bytes.reduce((a, b) => a + b)} < 7 && $$`;
 </script>"""
 
@@ -107,6 +107,39 @@ def test_module_of_an_output_runs_under_the_policy_of_the_page(visit, tmp_path):
     page = visit(site.build(out=tmp_path / "site", source=tmp_path) / "01_it.html", width=375)
     page.wait_for_function("document.querySelector('#explorer').textContent == '6 < 7 && $$'", timeout=3000)
     assert page.locator("#explorer").bounding_box()["width"] > 300
+
+
+INJECTED = """<svg onload="hit = 1"></svg><img alt="a" src="data:," onerror="hit = 2"><a href="javascript:hit = 3">x</a>
+<iframe srcdoc="<script>parent.hit = 4</script>"></iframe>"""
+
+
+def test_nothing_that_is_injected_runs(browser, tmp_path):
+    """Nor does it where an output holds it as HTML: the policy stops it."""
+    path = tmp_path / "notebooks" / "executed" / "full" / "01_it.ipynb"
+    path.parent.mkdir(parents=True)
+    outputs = [v4.new_output("display_data", {kind: INJECTED}) for kind in ("text/markdown", "text/html", "text/plain")]
+    cells = [v4.new_markdown_cell("# It"), v4.new_code_cell(INJECTED, outputs=outputs)]
+    nbformat.write(v4.new_notebook(cells=cells), path)
+    context = browser.new_context()
+    page, said = context.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto((site.build(out=tmp_path / "site", source=tmp_path) / "01_it.html").as_uri())
+    assert page.locator("main svg").count() == 1  # of the HTML
+    page.locator("main a", has_text="x").first.click()
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.hit") is None
+    assert sum("violates" in line or "blocked" in line.lower() for line in said) >= 3
+    context.close()
+
+
+def test_explorer_moves_under_the_policy_of_the_published_page(visit, full_site):
+    page = visit(full_site / "04_saliency.html")
+    page.wait_for_selector(".jsigr-explorer[data-drawn]")
+    before = page.evaluate("[...document.querySelectorAll('.jsigr-explorer canvas')].map(one => one.toDataURL())")
+    page.locator('[data-control="eps"]').fill("5")
+    page.wait_for_selector('.jsigr-explorer[data-drawn="2"]')
+    after = page.evaluate("[...document.querySelectorAll('.jsigr-explorer canvas')].map(one => one.toDataURL())")
+    assert len(before) == len(after) and before != after
 
 
 def brightness(colour: str) -> int:

@@ -1,9 +1,11 @@
 """`make lab` and `make voila` as a user starts them: on this machine only, and for whoever has the token only."""
 
 import http.client
+import json
 import os
 import re
 import socket
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -108,10 +110,35 @@ def test_the_servers_own_token_opens_it_and_no_page_of_elsewhere(server):
     assert ask(url, CHANNELS, **token, **UPGRADE, Origin="http://evil.example")[0] in (403, 404)
 
 
+def test_a_page_of_elsewhere_cannot_use_the_cookie_of_a_browser(server):
+    target, url, _, token = server
+    where, sent = urlsplit(url), {"Authorization": f"token {token}"}
+    with closing(http.client.HTTPConnection(where.hostname, where.port, timeout=60)) as connection:
+        connection.request("GET", f"/{'lab' if target == 'lab' else ''}?token={token}")
+        answer = connection.getresponse()
+        cookie, said = answer.headers.get_all("Set-Cookie"), answer.read().decode()
+    cookie = "; ".join(one.partition(";")[0] for one in cookie)
+    if target == "lab":
+        kernel = json.loads(ask(url, "/api/kernels", method="POST", **sent)[2])["id"]
+        for origin in ({"Origin": "http://evil.example"}, {}):
+            assert refused(ask(url, "/api/kernels", method="POST", Cookie=cookie, **origin))
+    else:
+        kernel = re.search(r'"kernelId": "([\w-]+)"', said)[1]
+    for origin, status in (("http://evil.example", 403), (f"http://{where.netloc}", 101)):
+        assert ask(url, f"/api/kernels/{kernel}/channels", Cookie=cookie, **UPGRADE, Origin=origin)[0] == status
+
+
+def test_jupyterlab_asks_for_no_news(served):
+    url, _, token = served("lab")
+    page = ask(url, "/lab", Authorization=f"token {token}")[2].decode()
+    assert "@jupyterlab/apputils-extension:announcements" in re.search(r'"disabledExtensions": (\[.*?\])', page)[1]
+
+
 def test_the_targets_say_so():
-    """What no argument of ours undoes: the address, and that there is a token."""
+    """What no argument of ours undoes: the address, that there is a token, and that no other configuration is read."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     lab, voila = (re.search(rf"^{target}:.*?(?=^\S)", text, re.M | re.S)[0] for target in ("lab", "voila"))
+    assert all("$(OWN_JUPYTER)" in target for target in (lab, voila)) and "JUPYTER_NO_CONFIG=1" in text
     assert "--ip=127.0.0.1" in lab and "--Voila.ip=127.0.0.1" in voila and "--token " in voila
     for unsafe in ("0.0.0.0", "token=''", 'token=""', "disable_check_xsrf", "allow_origin", "allow_remote_access"):
         assert unsafe not in text

@@ -1,5 +1,6 @@
 import copy
 import hashlib
+import importlib
 import io
 import json
 import xml.etree.ElementTree as ElementTree
@@ -9,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot
+from matplotlib.cbook import is_math_text
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from numpy.testing import assert_allclose
 from PIL import Image
 
@@ -345,6 +348,53 @@ def test_figure_and_its_words(study, table, name):
         if axes.get_subplotspec().is_first_col():
             assert axes.get_ylabel() or all(label.get_text() for label in axes.get_yticklabels())
     assert drawn(fig).std() > 5
+
+
+def relabelled(study, sign: str):
+    """The study, its labels and the name of its data made of a sign."""
+    other = copy.copy(study)
+    names = {
+        name: one.model_copy(update={"label": f"{sign}{i}"})
+        for i, (name, one) in enumerate(study.profile.defences.items())
+    }
+    other.profile = study.profile.model_copy(update={"defences": names, "data_name": f"{sign}data"})
+    return other
+
+
+def literal(fig: Figure) -> list[str]:
+    """What the texts of a figure show, but for mathematics and the lines that a legend leaves out."""
+    for axes in fig.axes:
+        axes.get_xticklabels(), axes.get_yticklabels()  # which fills them in
+    texts = [text.get_text() for text in fig.findobj(Text)]
+    return [text.replace(r"\$", "$") for text in texts if not is_math_text(text)]
+
+
+@pytest.mark.parametrize("name", [name for name in FIGURES if name != "grid"])  # which names no defence
+def test_labels_are_text(study, table, name):
+    """A sign that is no mathematics, and would be taken for it or for no text at all, is shown where another is."""
+    data, places = study.profile.data_title, []
+    for sign in ("sign", "_$\\frac{$_<b>"):
+        named = relabelled(study, sign)
+        fig, _ = FIGURES[name](named, lambda name, to=f"{sign}data": table(name).replace({"data": {data: to}}))
+        signs = [*named.labels.values(), f"{sign}data"]
+        places.append([sum(one in text for text in literal(fig)) for one in signs])
+    assert places[0] == places[1] and sum(places[0]) > 0
+
+
+def test_footer_is_text(desk, study):
+    named = relabelled(desk(), "$\\frac{$")
+    write(named, "empty", fig := figure(4, 3), ALT)
+    assert any(named.footer in text for text in literal(fig))
+
+
+def test_a_users_matplotlibrc_changes_nothing(tmp_path):
+    path = tmp_path / "matplotlibrc"
+    path.write_text("text.usetex: true\nfont.family: monospace\naxes.facecolor: red\nlines.linestyle: --\n")
+    before = drawn(dots())
+    with mpl.rc_context(fname=path):
+        assert mpl.rcParams["text.usetex"]
+        importlib.reload(plotting)
+        assert np.array_equal(drawn(dots()), before)
 
 
 def test_training_curves_plot_the_history(study, table):

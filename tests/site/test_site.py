@@ -1,6 +1,7 @@
 """The site: whole pages that fetch nothing, or an error that names what a page cannot show."""
 
 import base64
+import hashlib
 import re
 import shutil
 import sys
@@ -18,6 +19,7 @@ from jsigr_lib import cli
 from jsigr_lib.figures.claims import VERDICTS
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.pipeline import pipeline
+from jsigr_lib.records import markdown
 from jsigr_lib.site import site, summary
 from jsigr_lib.site.prose import mathml
 from jsigr_lib.store.paths import ROOT
@@ -172,12 +174,99 @@ def test_site_replaces_a_site_and_nothing_else(page, tmp_path):
     page("# It", more={"02_old": ["# Old"]})
     (tmp_path / "notebooks" / "executed" / "full" / "02_old.ipynb").unlink()
     page("# It")
-    assert sorted(path.name for path in (tmp_path / "site").iterdir()) == ["01_it.html", "files", "index.html"]
-    for name in ("thesis.tex", "files/thesis.tex"):
-        (tmp_path / "site" / name).write_text("years of work")
-        with pytest.raises(InputError, match="site holds other things than pages; accepted: "):
-            page("# It")
-        (tmp_path / "site" / name).unlink()
+    names = [".jsigr-site", "01_it.html", "files", "index.html"]
+    assert sorted(path.name for path in (tmp_path / "site").iterdir()) == names
+
+
+def contents(folder: Path) -> dict[Path, bytes | None]:
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("name", ["thesis.html", "files/thesis.svg", "chapters.html/1.html", "notes/", "index.html"])
+def test_what_the_site_did_not_make_stays(page, tmp_path, name):
+    """Beside its pages, in place of one, or alone in a folder."""
+    page("# It")
+    for out in (tmp_path / "site", tmp_path / "own"):
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if name.endswith("/") else path.write_text("years of work")
+        before = contents(out)
+        with pytest.raises(
+            InputError, match=rf"{out.name} holds '.*, which is no page or was changed since; accepted: "
+        ):
+            site.build(out=out, source=tmp_path)
+        assert contents(out) == before
+
+
+def test_a_link_in_place_of_a_page_is_no_page(page, tmp_path):
+    page("# It")
+    pages = tmp_path / "site"
+    (pages / "index.html").rename(tmp_path / "index.html")
+    (pages / "index.html").symlink_to(tmp_path / "index.html")
+    with pytest.raises(InputError, match=r"site holds 'index\.html', "):
+        page("# It")
+    assert (tmp_path / "index.html").is_file()
+
+
+def test_what_appears_while_the_pages_are_made_stays(page, tmp_path, monkeypatch):
+    page("# It")
+    thesis = tmp_path / "site" / "thesis.tex"
+    monkeypatch.setattr(site, "front", lambda *given, front=site.front: thesis.write_text("years") and front(*given))
+    with pytest.raises(InputError, match=r"site holds 'thesis\.tex', "):
+        page("# It, anew")
+    assert thesis.read_text() == "years" and "anew" not in (tmp_path / "site" / "01_it.html").read_text()
+
+
+def test_a_folder_without_a_marker_is_refused_even_if_it_holds_a_site(page, tmp_path):
+    page("# It")
+    (tmp_path / "site" / site.MARKER).unlink()
+    before = contents(tmp_path / "site")
+    with pytest.raises(InputError, match=r"accepted: .*\(remove one of an earlier version first\)"):
+        page("# It")
+    assert contents(tmp_path / "site") == before
+
+
+def test_labels_and_data_names_are_text(page, tmp_path):
+    """In what this version executes, and in the raw Markdown of notebooks that an earlier one executed."""
+    name = """<svg onload="hit = 1"> & <b onmouseover='hit = 2'>|`x`|</b> [y](javascript:hit)"""
+    figures = tmp_path / "figures" / "full"
+    figures.mkdir(parents=True)
+    for file in summary.FIGURES:
+        shutil.copy(ROOT / "figures" / "full" / file, figures)
+    card = summary.scorecard(ROOT / "figures" / "full")
+    card = card[card["data"] == "Fashion-MNIST"].assign(data=name, statement=name, evidence=name, caveat=name)
+    card.to_csv(figures / summary.SCORECARD, index=False)
+    frame = pd.DataFrame({"label": [name], name: [1]})
+    cells = [
+        shown("text/markdown", markdown.table(frame)),
+        shown("text/markdown", f"Made by {name}.\n\n{name}"),
+        shown("text/html", frame.to_html()),
+        shown("text/plain", name),
+        shown("image/png", PNG, **{"image/png": {"alt": name, "width": f'9">{name}'}}),
+        v4.new_code_cell(name, outputs=[v4.new_output("stream", text=name)]),
+    ]
+    soup = page(f"# {name}\n\n**Question.** {name}?\n\n## {name}", *cells)
+    for table in soup("table"):
+        texts = [cell.get_text() for cell in table(["th", "td"])]
+        assert [text for text in texts if text not in ("", "0")] == ["label", name, name, "1"]
+    assert soup.main.img["alt"] == name and soup.h1.get_text() == name.replace("`", "").replace(
+        "[y](javascript:hit)", "y"
+    )
+    front = BeautifulSoup((tmp_path / "site" / "index.html").read_text(encoding="utf-8"), "html.parser")
+    assert name in front.main.table.get_text() and name in front.select("section.text p")[-2].get_text()
+    for one in (soup, front):
+        assert not one(["svg", "b", "script"])
+        assert not [tag for tag in one(True) if any(key.startswith("on") for key in tag.attrs)]
+        assert not [link for link in one("a") if link["href"].startswith("javascript")]
+
+
+def test_the_policy_of_a_page_knows_its_scripts_alone(page):
+    digest = base64.b64encode(hashlib.sha256(SCRIPT.partition('"module">')[2][:-9].encode()).digest()).decode()
+    for cell, allowed in ((shown("text/html", SCRIPT), f"'sha256-{digest}'"), (f"Is {SCRIPT}", "'none'")):
+        policy = page("# It", cell).find("meta", {"http-equiv": "Content-Security-Policy"})["content"]
+        directives = dict(one.split(maxsplit=1) for one in policy.split(";"))
+        assert directives["script-src"] == allowed and directives["default-src"] == "'none'"
+        assert "connect-src" not in directives
 
 
 def test_files_of_figures_and_tables_are_a_click_away(page, tmp_path):
@@ -224,7 +313,10 @@ def test_failed_build_leaves_the_site_as_it_was(page, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
-    [(["--profile", "quik"], ["'quik'", "accepted: ", "quick"]), (["--out", "."], ["other things", "accepted: "])],
+    [
+        (["--profile", "quik"], ["'quik'", "accepted: ", "quick"]),
+        (["--out", "."], ["holds 'in the way'", "accepted: "]),
+    ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(monkeypatch, capsys, tmp_path, arguments, named):
     (tmp_path / "in the way").touch()
