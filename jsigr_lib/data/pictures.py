@@ -8,6 +8,7 @@ link leads out of the folder.
 """
 
 import hashlib
+import io
 import logging
 import os
 import warnings
@@ -21,12 +22,13 @@ from PIL import Image
 from torch import Tensor
 
 from jsigr_lib.method.errors import InputError, shown
+from jsigr_lib.store.files import contents
 
 log = logging.getLogger(__name__)
 FORMATS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "PPM": (".ppm", ".pgm"), "BMP": (".bmp",), "WEBP": (".webp",)}
 FORMATS |= {"TIFF": (".tif", ".tiff")}
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)  # files of other names are left alone
-MOST_PIXELS = 50_000_000  # of a picture, which is decoded in memory before it is made smaller
+MOST_BYTES, MOST_PIXELS = 2**28, 50_000_000  # of a picture, which is decoded in memory before it is made smaller
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -117,24 +119,25 @@ def _check_link(path: Path, root: Path) -> None:
         raise InputError(f"{path} is a link; accepted: folders, files, and links to files inside {root}")
 
 
-def content(parts: dict[str, Pictures], root: str) -> str:
+def content(parts: dict[str, Pictures], root: str, *, warn: bool = True) -> str:
     """SHA-256 of the paths and the bytes of all files. Warns of files that are in it twice, logs hidden ones."""
     total, above, own = hashlib.sha256(), str(Path(os.path.expanduser(root))), {}
     for path in (path for part in parts.values() for path in part.paths):
         try:
-            with open(path, "rb") as file:
-                own[path] = hashlib.file_digest(file, "sha256").digest()
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}); accepted: a readable picture") from None
+            own[path] = hashlib.sha256(contents(path, MOST_BYTES)).digest()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path} cannot be read ({reason}); accepted: a readable picture") from None
         total.update(os.fsencode(path.removeprefix(above).lstrip(os.sep)) + b"\0" + own[path])
-    _warn(parts, root, own)
-    if hidden := sum(part.hidden for part in parts.values()):
-        log.warning("data_root = %s: hidden pictures were skipped (%d)", shown(root), hidden)
+    if warn:
+        _warn(parts, root, own)
     return total.hexdigest()
 
 
 def _warn(parts: dict[str, Pictures], root: str, own: dict[str, bytes]) -> None:
     """One warning of the files, whose SHA-256 are `own`, that are in both parts or in two classes."""
+    if hidden := sum(part.hidden for part in parts.values()):
+        log.warning("data_root = %s: hidden pictures were skipped (%d)", shown(root), hidden)
     classes = defaultdict(set)
     for part in parts.values():
         for path, label in zip(part.paths, part.labels, strict=True):
@@ -156,7 +159,7 @@ def decode(path: str, size: int) -> Tensor:
     try:
         with warnings.catch_warnings(action="ignore"):  # such as of damaged EXIF beside a sound picture
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with open(path, "rb") as file, Image.open(file, formats=tuple(FORMATS)) as image:
+            with Image.open(io.BytesIO(contents(path, MOST_BYTES)), formats=tuple(FORMATS)) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise ValueError(f"{image.width} x {image.height} pixels")
                 square = _seen(image).resize((size, size), Image.Resampling.BILINEAR)

@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jsigr_lib.method.errors import InputError
+from jsigr_lib.store.files import alone, sync
 
 LEFT = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.(staged|old|journal)")
 """Names of what a publication leaves beside its targets while it lasts."""
@@ -87,6 +88,9 @@ def replacing(*targets: Path, keep: bool = False) -> Iterator[list[Path]]:
             else:
                 place.mkdir(parents=True)
         yield staged
+        for place in staged:  # a power cut leaves nothing behind the journal that is not on the disk
+            for path in (*place.rglob("*"), place, place.parent):
+                sync(path)
         journal.touch()
     except BaseException:
         for place in () if journal.exists() else staged:
@@ -96,22 +100,30 @@ def replacing(*targets: Path, keep: bool = False) -> Iterator[list[Path]]:
 
 
 def recover(*targets: Path) -> None:
-    """Finish what a killed process had begun to publish, or else remove what it had staged. Every step may have been
-    taken already."""
-    for journal, process in _left(targets[0], "journal"):
-        old = [_beside(target, process, "old") for target in targets]
-        for target, before in zip(targets, old, strict=True):
-            if (staged := _beside(target, process, "staged")).exists():
-                if target.exists():
-                    shutil.rmtree(before, ignore_errors=True)
-                    os.rename(target, before)
-                os.rename(staged, target)
-        for before in old:
-            shutil.rmtree(before, ignore_errors=True)
-        journal.unlink()
+    """Finish what a killed process had begun to publish, or else remove what it had staged."""
+    finish(*targets)
     for target in targets:
         for staged, _ in _left(target, "staged"):
             shutil.rmtree(staged, ignore_errors=True)
+
+
+def finish(*targets: Path) -> None:
+    """Take what was published to its place. Every step may have been taken already, by a process that was killed or,
+    before we hold the journal, by another one."""
+    for journal, process in _left(targets[0], "journal"):
+        with open(journal, "ab") as file:
+            alone(file, wait=True)
+            old = [_beside(target, process, "old") for target in targets]
+            for target, before in zip(targets, old, strict=True):
+                if (staged := _beside(target, process, "staged")).exists():
+                    if target.exists():
+                        shutil.rmtree(before, ignore_errors=True)
+                        os.rename(target, before)
+                    os.rename(staged, target)
+                    sync(target.parent)
+            for before in old:
+                shutil.rmtree(before, ignore_errors=True)
+        journal.unlink(missing_ok=True)
 
 
 def _beside(target: Path, process: int | str, kind: str) -> Path:

@@ -139,7 +139,7 @@ def test_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
             return super().read(size)
 
     monkeypatch.setattr(sources, "LARGEST_IDX", 100_000)
-    monkeypatch.setattr(sources.gzip, "open", Spy)
+    monkeypatch.setattr(sources.gzip, "GzipFile", Spy)
     assert "train-images-idx3-ubyte.gz is no IDX file" in refused("mnist", tmp_path / "data")
     assert set(asked) == {100_001}
 
