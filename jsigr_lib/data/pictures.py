@@ -71,7 +71,7 @@ def find(root: str) -> dict[str, Pictures]:
 
 def _classes(folder: Path, root: Path) -> Pictures:
     _check_link(folder, root)
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(names) < 2:
         raise InputError(
             f"{folder} has {len(names)} folders; accepted: folders of pictures, one per class, two at least"
@@ -103,7 +103,7 @@ def _walk(folder: Path, root: Path) -> tuple[list[str], int]:
                 if entry.is_dir(follow_symlinks=False):
                     left.append(Path(entry))
                 hidden += entry.name.lower().endswith(SUFFIXES)
-            elif entry.is_dir():
+            elif os.path.isdir(entry):  # unlike entry.is_dir(), also of a link in a circle
                 left.append(Path(entry))
             elif entry.name.lower().endswith(SUFFIXES):
                 if entry.is_symlink():
@@ -114,8 +114,8 @@ def _walk(folder: Path, root: Path) -> tuple[list[str], int]:
 
 
 def _check_link(path: Path, root: Path) -> None:
-    """Raise InputError for a link to a folder, which could lead around in a circle, and for one that leads out."""
-    if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(root)):
+    """Raise InputError for a link to a folder, which could lead around in a circle, to nothing, or out of the root."""
+    if path.is_symlink() and (not path.is_file() or not path.resolve().is_relative_to(root)):
         raise InputError(f"{path} is a link; accepted: folders, files, and links to files inside {root}")
 
 

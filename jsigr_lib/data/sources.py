@@ -3,6 +3,7 @@ nothing is unpickled, and of an archive nothing is unpacked but the files that w
 
 import gzip
 import hashlib
+import io
 import math
 import os
 import shutil
@@ -34,7 +35,7 @@ IDX = {
 FASHION_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 DIGITS = tuple("0123456789")
 LARGEST_IDX = 16 + 60_000 * 28 * 28  # bytes, unpacked
-LARGEST_NAMES = 4096
+LARGEST_NAMES, LARGEST_ARCHIVE = 4096, 2**28
 MALFORMED = (OSError, EOFError, ValueError, zlib.error, tarfile.TarError)  # what a damaged file can lead to
 
 
@@ -212,19 +213,18 @@ def _records(path: Path, count: int, size: int) -> Tensor:
 
 def _unpack(archive: Path, about: Cifar) -> None:
     """Put the files that we know beside the archive, if it has the publisher's sum; where they go is not up to it."""
+    packed = contents(archive, LARGEST_ARCHIVE)
+    if hashlib.md5(packed).hexdigest() != about.md5:
+        raise ValueError(f"{archive.name} is truncated or damaged: its MD5 differs")
     sizes = {name: count * about.record for name, count in {**about.train, **about.test}.items()}
     staged = archive.with_name(f".{about.folder}.{os.getpid()}")
     try:
-        with opened(archive) as packed:
-            if hashlib.file_digest(packed, "md5").hexdigest() != about.md5:
-                raise ValueError(f"{archive.name} is truncated or damaged: its MD5 differs")
-            packed.seek(0)
-            with tarfile.open(fileobj=packed, mode="r:gz") as tar:
-                for name, size in {**sizes, about.names: LARGEST_NAMES}.items():
-                    member = tar.getmember(f"{about.folder}/{name}")
-                    if not member.isreg() or member.size > size:
-                        raise ValueError(f"{name} in {archive.name} is no file of up to {size:,} bytes")
-                    replace(staged / name, tar.extractfile(member).read())
+        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
+            for name, size in {**sizes, about.names: LARGEST_NAMES}.items():
+                member = tar.getmember(f"{about.folder}/{name}")
+                if not member.isreg() or member.size > size:
+                    raise ValueError(f"{name} in {archive.name} is no file of up to {size:,} bytes")
+                replace(staged / name, tar.extractfile(member).read())
         os.replace(staged, archive.with_name(about.folder))
     except KeyError as error:
         raise ValueError(f"{archive.name}: {error}") from None

@@ -7,15 +7,17 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from jsigr_lib.method.errors import InputError, shown
+from jsigr_lib.store.files import contents
 
+LARGEST = 2**24  # bytes of a file
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def load(path: Path, what: str, accepted: str = "a TOML file") -> dict[str, Any]:
     """The content of a file. Raises InputError, which says that it is no `what`, if it is missing or no TOML."""
     try:
-        if path.is_file():  # a pipe would block us
-            return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(contents(path, LARGEST).decode())
+    except FileNotFoundError:
         reason = "there is no such file"
     except OSError as error:
         reason = error.strerror
