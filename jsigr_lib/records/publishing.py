@@ -88,10 +88,11 @@ def replacing(*targets: Path, keep: bool = False) -> Iterator[list[Path]]:
             else:
                 place.mkdir(parents=True)
         yield staged
-        for place in staged:  # a power cut leaves nothing behind the journal that is not on the disk
+        for place in staged:  # after a power cut, what a journal announces is there
             for path in (*place.rglob("*"), place, place.parent):
                 sync(path)
         journal.touch()
+        sync(journal.parent)
     except BaseException:
         for place in () if journal.exists() else staged:
             shutil.rmtree(place, ignore_errors=True)
@@ -120,7 +121,6 @@ def finish(*targets: Path) -> None:
                         shutil.rmtree(before, ignore_errors=True)
                         os.rename(target, before)
                     os.rename(staged, target)
-                    sync(target.parent)
             for before in old:
                 shutil.rmtree(before, ignore_errors=True)
         journal.unlink(missing_ok=True)

@@ -21,10 +21,9 @@ def opened(path: Path | str) -> BinaryIO:
 def contents(path: Path | str, most: int) -> bytes:
     """All bytes of a regular file. Raises ValueError if it has more than so many."""
     with opened(path) as file:
-        found = file.read(most + 1) if os.fstat(file.fileno()).st_size <= most else None
-    if found is None or len(found) > most:
-        raise ValueError(f"{os.path.basename(path)} has more than {most:,} bytes")
-    return found
+        if os.fstat(file.fileno()).st_size <= most and len(found := file.read(most + 1)) <= most:
+            return found
+    raise ValueError(f"{os.path.basename(path)} has more than {most:,} bytes")
 
 
 def replace(path: Path, content: bytes) -> None:
@@ -40,7 +39,6 @@ def replace(path: Path, content: bytes) -> None:
             if os.name == "nt":  # where no open file is renamed
                 file.close()
             os.replace(temporary, path)
-        sync(path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say what was written
     finally:
