@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 FORMATS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "PPM": (".ppm", ".pgm"), "BMP": (".bmp",), "WEBP": (".webp",)}
 FORMATS |= {"TIFF": (".tif", ".tiff")}
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)  # files of other names are left alone
-MOST_BYTES, MOST_PIXELS = 2**28, 50_000_000  # of a picture, which is decoded in memory before it is made smaller
+MOST_PIXELS = 50_000_000  # of a picture, which is decoded in memory before it is made smaller
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -124,7 +124,7 @@ def content(parts: dict[str, Pictures], root: str, *, warn: bool = True) -> str:
     total, above, own = hashlib.sha256(), str(Path(os.path.expanduser(root))), {}
     for path in (path for part in parts.values() for path in part.paths):
         try:
-            own[path] = hashlib.sha256(contents(path, MOST_BYTES)).digest()
+            own[path] = hashlib.sha256(contents(path)).digest()
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise InputError(f"{path} cannot be read ({reason}); accepted: a readable picture") from None
@@ -159,7 +159,7 @@ def decode(path: str, size: int) -> Tensor:
     try:
         with warnings.catch_warnings(action="ignore"):  # such as of damaged EXIF beside a sound picture
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(contents(path, MOST_BYTES)), formats=tuple(FORMATS)) as image:
+            with Image.open(io.BytesIO(contents(path)), formats=tuple(FORMATS)) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise ValueError(f"{image.width} x {image.height} pixels")
                 square = _seen(image).resize((size, size), Image.Resampling.BILINEAR)

@@ -35,7 +35,7 @@ IDX = {
 FASHION_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 DIGITS = tuple("0123456789")
 LARGEST_IDX = 16 + 60_000 * 28 * 28  # bytes, unpacked
-LARGEST_NAMES, LARGEST_ARCHIVE = 4096, 2**28
+LARGEST_NAMES = 4096
 MALFORMED = (OSError, EOFError, ValueError, zlib.error, tarfile.TarError)  # what a damaged file can lead to
 
 
@@ -142,7 +142,7 @@ def _unreadable(dataset: str, folder: Path, error: Exception) -> InputError:
 
 def _check_sha256(path: Path, expected: str) -> None:
     try:
-        found = hashlib.sha256(contents(path, LARGEST_IDX)).hexdigest()
+        found = hashlib.sha256(contents(path)).hexdigest()
     except OSError:
         raise InputError(f"{path} is missing; restore it from the repository (git checkout -- data)") from None
     except ValueError:
@@ -213,7 +213,7 @@ def _records(path: Path, count: int, size: int) -> Tensor:
 
 def _unpack(archive: Path, about: Cifar) -> None:
     """Put the files that we know beside the archive, if it has the publisher's sum; where they go is not up to it."""
-    packed = contents(archive, LARGEST_ARCHIVE)
+    packed = contents(archive)
     if hashlib.md5(packed).hexdigest() != about.md5:
         raise ValueError(f"{archive.name} is truncated or damaged: its MD5 differs")
     sizes = {name: count * about.record for name, count in {**about.train, **about.test}.items()}

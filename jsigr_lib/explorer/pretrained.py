@@ -34,7 +34,6 @@ from jsigr_lib.study.cells import headline_attack
 from jsigr_lib.study.study import Study
 
 DEFENCES = ("standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast")
-LARGEST = 2**28  # bytes of a file
 SUMS = "SHA256SUMS"
 THREATS = ("clean", "transferred", "white-box")
 CELL = "{accuracy:.3f} [{low:.3f}, {high:.3f}]"
@@ -188,7 +187,7 @@ def _content(path: Path) -> bytes:
             "pretrained.load the folder data/pretrained of a checkout"
         )
     try:
-        return contents(path, LARGEST)
+        return contents(path)
     except (OSError, ValueError) as error:
         reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({one_line(error)})"
         raise InputError(f"{path} {reason}; restore it from the repository (git checkout -- data)") from None

@@ -24,7 +24,6 @@ from jsigr_lib.store.tensor_files import read_facts
 
 CLOSE = math.log(4)  # work that differs by a larger factor says less: small computations are mostly overhead
 GUESS = 5e-11  # calculations per work, where nothing of a kind was ever timed
-LARGEST = 2**24  # bytes of a file of speeds
 NOTEBOOK = 5e11  # work of a notebook, for the same case
 
 
@@ -161,7 +160,7 @@ def _files(root: Path) -> list[Path]:
 def _rows(path: Path, *, calibrated: bool = False) -> list[Timed]:
     """The rows of a file, if it can be read; in seconds, or in units of its calibration."""
     try:
-        content = json.loads(contents(path, LARGEST))
+        content = json.loads(contents(path))
         unit = content["calibration"] if calibrated else 1
         return [Timed((*map(str, row["family"]),), row["work"], row["seconds"] / unit) for row in content["rows"]]
     except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):

@@ -18,8 +18,8 @@ def opened(path: Path | str) -> BinaryIO:
     return open(path, "rb")
 
 
-def contents(path: Path | str, most: int) -> bytes:
-    """All bytes of a regular file. Raises ValueError if it has more than so many."""
+def contents(path: Path | str, most: int = 2**28) -> bytes:
+    """All bytes of a regular file. Raises ValueError if it has more, by default than any that is read like this."""
     with opened(path) as file:
         if os.fstat(file.fileno()).st_size <= most and len(found := file.read(most + 1)) <= most:
             return found

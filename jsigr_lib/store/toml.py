@@ -9,14 +9,13 @@ from pydantic import BaseModel, ValidationError
 from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.store.files import contents
 
-LARGEST = 2**24  # bytes of a file
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def load(path: Path, what: str, accepted: str = "a TOML file") -> dict[str, Any]:
     """The content of a file. Raises InputError, which says that it is no `what`, if it is missing or no TOML."""
     try:
-        return tomllib.loads(contents(path, LARGEST).decode())
+        return tomllib.loads(contents(path).decode())
     except FileNotFoundError:
         reason = "there is no such file"
     except OSError as error:
