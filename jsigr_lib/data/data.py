@@ -110,6 +110,12 @@ class DataSpec(Spec):
             tensors |= {f"{name}_images": source.pixels(index), f"{name}_labels": source.labels[index]}
         return tensors, {"classes": train.classes}
 
+    def confirm(self) -> None:
+        """Of the other data sets, `compute` hashes what it decodes."""
+        root, size = self.root, self.image_size
+        if self.dataset == "folder" and sources.content_of_folder(root, size, warn=False) != self.content:
+            raise InputError("the pictures changed during the run; accepted: files that stay as they are")
+
 
 def load(spec: DataSpec, store: Store) -> Dataset:
     """The images of `spec`. They are decoded from their files once and then read from the store."""

@@ -8,6 +8,7 @@ link leads out of the folder.
 """
 
 import hashlib
+import io
 import logging
 import os
 import warnings
@@ -21,6 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from jsigr_lib.method.errors import InputError, shown
+from jsigr_lib.store.files import contents
 
 log = logging.getLogger(__name__)
 FORMATS = {"JPEG": (".jpg", ".jpeg"), "PNG": (".png",), "PPM": (".ppm", ".pgm"), "BMP": (".bmp",), "WEBP": (".webp",)}
@@ -69,7 +71,7 @@ def find(root: str) -> dict[str, Pictures]:
 
 def _classes(folder: Path, root: Path) -> Pictures:
     _check_link(folder, root)
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if len(names) < 2:
         raise InputError(
             f"{folder} has {len(names)} folders; accepted: folders of pictures, one per class, two at least"
@@ -101,7 +103,7 @@ def _walk(folder: Path, root: Path) -> tuple[list[str], int]:
                 if entry.is_dir(follow_symlinks=False):
                     left.append(Path(entry))
                 hidden += entry.name.lower().endswith(SUFFIXES)
-            elif entry.is_dir():
+            elif os.path.isdir(entry):  # unlike entry.is_dir(), also of a link in a circle
                 left.append(Path(entry))
             elif entry.name.lower().endswith(SUFFIXES):
                 if entry.is_symlink():
@@ -112,29 +114,30 @@ def _walk(folder: Path, root: Path) -> tuple[list[str], int]:
 
 
 def _check_link(path: Path, root: Path) -> None:
-    """Raise InputError for a link to a folder, which could lead around in a circle, and for one that leads out."""
-    if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(root)):
+    """Raise InputError for a link to a folder, which could lead around in a circle, to nothing, or out of the root."""
+    if path.is_symlink() and (not path.is_file() or not path.resolve().is_relative_to(root)):
         raise InputError(f"{path} is a link; accepted: folders, files, and links to files inside {root}")
 
 
-def content(parts: dict[str, Pictures], root: str) -> str:
+def content(parts: dict[str, Pictures], root: str, *, warn: bool = True) -> str:
     """SHA-256 of the paths and the bytes of all files. Warns of files that are in it twice, logs hidden ones."""
     total, above, own = hashlib.sha256(), str(Path(os.path.expanduser(root))), {}
     for path in (path for part in parts.values() for path in part.paths):
         try:
-            with open(path, "rb") as file:
-                own[path] = hashlib.file_digest(file, "sha256").digest()
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}); accepted: a readable picture") from None
+            own[path] = hashlib.sha256(contents(path)).digest()
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise InputError(f"{path} cannot be read ({reason}); accepted: a readable picture") from None
         total.update(os.fsencode(path.removeprefix(above).lstrip(os.sep)) + b"\0" + own[path])
-    _warn(parts, root, own)
-    if hidden := sum(part.hidden for part in parts.values()):
-        log.warning("data_root = %s: hidden pictures were skipped (%d)", shown(root), hidden)
+    if warn:
+        _warn(parts, root, own)
     return total.hexdigest()
 
 
 def _warn(parts: dict[str, Pictures], root: str, own: dict[str, bytes]) -> None:
     """One warning of the files, whose SHA-256 are `own`, that are in both parts or in two classes."""
+    if hidden := sum(part.hidden for part in parts.values()):
+        log.warning("data_root = %s: hidden pictures were skipped (%d)", shown(root), hidden)
     classes = defaultdict(set)
     for part in parts.values():
         for path, label in zip(part.paths, part.labels, strict=True):
@@ -156,7 +159,7 @@ def decode(path: str, size: int) -> Tensor:
     try:
         with warnings.catch_warnings(action="ignore"):  # such as of damaged EXIF beside a sound picture
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with open(path, "rb") as file, Image.open(file, formats=tuple(FORMATS)) as image:
+            with Image.open(io.BytesIO(contents(path)), formats=tuple(FORMATS)) as image:
                 if image.width * image.height > MOST_PIXELS:
                     raise ValueError(f"{image.width} x {image.height} pixels")
                 square = _seen(image).resize((size, size), Image.Resampling.BILINEAR)

@@ -3,6 +3,7 @@ nothing is unpickled, and of an archive nothing is unpacked but the files that w
 
 import gzip
 import hashlib
+import io
 import math
 import os
 import shutil
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from jsigr_lib.data import pictures
 from jsigr_lib.method.errors import InputError
+from jsigr_lib.store.files import contents, opened, replace
 from jsigr_lib.store.keys import code_of
 from jsigr_lib.store.paths import DATA
 
@@ -33,6 +35,7 @@ IDX = {
 FASHION_CLASSES = ("T-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
 DIGITS = tuple("0123456789")
 LARGEST_IDX = 16 + 60_000 * 28 * 28  # bytes, unpacked
+LARGEST_NAMES = 4096
 MALFORMED = (OSError, EOFError, ValueError, zlib.error, tarfile.TarError)  # what a damaged file can lead to
 
 
@@ -84,9 +87,7 @@ def content(dataset: str, root: str, *, download: bool, image_size: int) -> str:
     """A hash of the pixels and labels; of a folder, of its files and what decodes them. Raises InputError if a file is
     missing or damaged; fetches what is missing only if `download`."""
     if dataset == "folder":
-        code = code_of(pictures.decode)
-        what = (pictures.content(pictures.find(root), root), image_size, code.digest, code.libraries)
-        return hashlib.sha256(repr(what).encode()).hexdigest()
+        return content_of_folder(root, image_size)
     if dataset == "fashion-mnist":
         for name, sha in IDX.values():
             _check_sha256(_folder(dataset, root) / name, sha)
@@ -94,6 +95,12 @@ def content(dataset: str, root: str, *, download: bool, image_size: int) -> str:
     if download:
         _download(dataset, _folder(dataset, root))
     return digest(train_and_test(dataset, root))
+
+
+def content_of_folder(root: str, image_size: int, *, warn: bool = True) -> str:
+    code = code_of(pictures.decode)
+    what = (pictures.content(pictures.find(root), root, warn=warn), image_size, code.digest, code.libraries)
+    return hashlib.sha256(repr(what).encode()).hexdigest()
 
 
 def digest(parts: tuple["Source", "Source"]) -> str:
@@ -135,9 +142,11 @@ def _unreadable(dataset: str, folder: Path, error: Exception) -> InputError:
 
 def _check_sha256(path: Path, expected: str) -> None:
     try:
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = hashlib.sha256(contents(path)).hexdigest()
     except OSError:
         raise InputError(f"{path} is missing; restore it from the repository (git checkout -- data)") from None
+    except ValueError:
+        found = None
     if found != expected:
         raise InputError(f"{path} is truncated or damaged (its SHA-256 differs); restore it (git checkout -- data)")
 
@@ -158,8 +167,9 @@ def _idx_pair(dataset: str, folder: Path, part: str) -> Source:
 
 def _idx(path: Path) -> Tensor:
     """An IDX file of bytes: 0, 0, 8, the number of dimensions, each of them as a big-endian uint32, then the values."""
-    path = path if path.is_file() else path.with_suffix("")
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+    path = path if path.exists() else path.with_suffix("")
+    with opened(path) as packed:
+        file = gzip.GzipFile(fileobj=packed) if path.suffix == ".gz" else packed
         raw = file.read(LARGEST_IDX + 1)  # and no more, however much it would unpack to
     header = 4 + 4 * raw[3] if len(raw) > 3 else 4
     if raw[:3] != b"\0\0\x08" or len(raw) < header or header == 4:
@@ -187,7 +197,7 @@ def _cifar(dataset: str, folder: Path, part: str) -> Source:
             raise ValueError(f"{about.pickled} is the version for Python, which is pickled; put {about.archive} there")
         _unpack(folder / about.archive, about)
     records = torch.cat([_records(place / name, count, about.record) for name, count in files.items()])
-    classes = tuple((place / about.names).read_text(encoding="ascii", errors="backslashreplace").split())
+    classes = tuple(contents(place / about.names, LARGEST_NAMES).decode("ascii", "backslashreplace").split())
     if len(set(classes)) != about.classes or not all(map(str.isprintable, classes)):
         raise ValueError(f"{about.names} does not name {about.classes} classes")
     labels = _checked_labels(records[:, about.label_bytes - 1], classes, part)
@@ -195,26 +205,26 @@ def _cifar(dataset: str, folder: Path, part: str) -> Source:
 
 
 def _records(path: Path, count: int, size: int) -> Tensor:
-    if path.stat().st_size != count * size:
+    raw = contents(path, count * size)
+    if len(raw) != count * size:
         raise ValueError(f"{path.name} has not {count * size:,} bytes")
-    return torch.frombuffer(bytearray(path.read_bytes()), dtype=torch.uint8).view(count, size)
+    return torch.frombuffer(bytearray(raw), dtype=torch.uint8).view(count, size)
 
 
 def _unpack(archive: Path, about: Cifar) -> None:
     """Put the files that we know beside the archive, if it has the publisher's sum; where they go is not up to it."""
-    with archive.open("rb") as file:
-        if hashlib.file_digest(file, "md5").hexdigest() != about.md5:
-            raise ValueError(f"{archive.name} is truncated or damaged: its MD5 differs")
+    packed = contents(archive)
+    if hashlib.md5(packed).hexdigest() != about.md5:
+        raise ValueError(f"{archive.name} is truncated or damaged: its MD5 differs")
     sizes = {name: count * about.record for name, count in {**about.train, **about.test}.items()}
     staged = archive.with_name(f".{about.folder}.{os.getpid()}")
-    staged.mkdir()
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for name, size in {**sizes, about.names: 4096}.items():
+        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
+            for name, size in {**sizes, about.names: LARGEST_NAMES}.items():
                 member = tar.getmember(f"{about.folder}/{name}")
                 if not member.isreg() or member.size > size:
                     raise ValueError(f"{name} in {archive.name} is no file of up to {size:,} bytes")
-                (staged / name).write_bytes(tar.extractfile(member).read())
+                replace(staged / name, tar.extractfile(member).read())
         os.replace(staged, archive.with_name(about.folder))
     except KeyError as error:
         raise ValueError(f"{archive.name}: {error}") from None

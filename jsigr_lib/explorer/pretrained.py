@@ -19,13 +19,14 @@ from jsigr_lib.data.data import DataSpec, Split
 from jsigr_lib.data.data import load as load_data
 from jsigr_lib.measure.statistics import proportion
 from jsigr_lib.method import attacks
-from jsigr_lib.method.errors import NAME, InputError, between, one_of
+from jsigr_lib.method.errors import NAME, InputError, between, one_line, one_of
 from jsigr_lib.networks import models
 from jsigr_lib.networks.training import predict
 from jsigr_lib.networks.zoo import Training
-from jsigr_lib.records.publishing import replacing
+from jsigr_lib.records.publishing import finish, replacing
 from jsigr_lib.records.record import sha256
 from jsigr_lib.store.artefacts import Store, one_thread
+from jsigr_lib.store.files import contents
 from jsigr_lib.store.paths import FRONT, PRETRAINED, RUNS
 from jsigr_lib.store.tensor_files import read, write
 from jsigr_lib.study.attacked import ATTACK_BATCH, Attacked, attacked_split
@@ -57,9 +58,9 @@ def load(name: str, folder: Path = PRETRAINED) -> Pretrained:
     """A network by name. Raises InputError if there is none of that name, or its file is missing, cut or altered."""
     sums, path = _sums(folder), folder / f"{name}.safetensors"
     one_of("pretrained network", name, list(sums))
-    if sha256(_content(path)) != sums[name]:
+    if sha256(content := _content(path)) != sums[name]:
         raise InputError(f"{path} is truncated or altered (its SHA-256 differs); restore it (git checkout -- data)")
-    stored = read(path)
+    stored = read(path, content)
     facts = stored.facts
     try:
         return Pretrained(_network(stored.tensors, facts), facts["label"], facts, tuple(facts["classes"]))
@@ -172,6 +173,8 @@ def _network(tensors: dict[str, Tensor], facts: dict[str, Any]) -> nn.Module:
 
 def _sums(folder: Path) -> dict[str, str]:
     """Name -> SHA-256 of its file."""
+    if not folder.exists():
+        finish(folder)  # what a killed export had made
     line = rf"^([0-9a-f]{{64}})  ({NAME.pattern})\.safetensors$"
     lines = re.findall(line, _content(folder / SUMS).decode(errors="replace"), re.M)
     return {name: digest for digest, name in lines}
@@ -183,6 +186,8 @@ def _content(path: Path) -> bytes:
             f"{path.parent} does not exist; the networks are in the repository and not in the installed package: give "
             "pretrained.load the folder data/pretrained of a checkout"
         )
-    if not path.is_file():
-        raise InputError(f"{path} is missing; restore it from the repository (git checkout -- data)")
-    return path.read_bytes()
+    try:
+        return contents(path)
+    except (OSError, ValueError) as error:
+        reason = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({one_line(error)})"
+        raise InputError(f"{path} {reason}; restore it from the repository (git checkout -- data)") from None

@@ -24,6 +24,7 @@ class Training(Spec):
     or the gradients to imitate from its own, whichever the objective takes."""
 
     kind: ClassVar[str] = "model"
+    finite: ClassVar[bool] = True
     data: DataSpec
     architecture: str
     width: int | None = None

@@ -36,6 +36,7 @@ from jsigr_lib.study.needs import NEEDS
 from jsigr_lib.study.study import Study
 
 NAMES = tuple(NEEDS)
+LONGEST_TMPDIR = 70  # bytes: a socket's path has 103 at most, of which the folder and the file take 29
 OWN_PARAMETERS = ("profile", "device", "out", "download")  # of every notebook, with options of their own
 
 
@@ -207,7 +208,8 @@ def own_kernel() -> Iterator[Config]:
     """Settings of a kernel that no other run and no other user can talk to: through files in a folder of its own (TCP
     ports are open to everyone on the machine). It ends with the block, also if an interrupt comes while it starts."""
     before = psutil.Process().children()
-    with tempfile.TemporaryDirectory(prefix="jsigr-", ignore_cleanup_errors=True) as folder:
+    place = "/tmp" if len(os.fsencode(tempfile.gettempdir())) > LONGEST_TMPDIR and os.name != "nt" else None
+    with tempfile.TemporaryDirectory(prefix="jsigr-", dir=place, ignore_cleanup_errors=True) as folder:
         settings = {"connection_file": f"{folder}/kernel.json", "transport": "tcp" if os.name == "nt" else "ipc"}
         try:
             yield Config(KernelManager=settings)

@@ -9,7 +9,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +18,7 @@ import torch
 
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store.artefacts import Spec, Store, machine, one_thread
+from jsigr_lib.store.files import contents, replace
 from jsigr_lib.store.paths import PROFILES
 from jsigr_lib.store.tensor_files import read_facts
 
@@ -53,7 +54,7 @@ def read_headers(root: Path) -> tuple[Headers, list[Path]]:
     """The headers of a store's artefacts, and the files that cannot be artefacts."""
     headers, unreadable = defaultdict(dict), []
     paths = [path for path in root.glob("*/*.safetensors") if path.parent.name != "checkpoints"]
-    for path in sorted(paths, key=lambda path: (-path.stat().st_mtime, path)):
+    for path in sorted(paths, key=lambda path: (-path.lstat().st_mtime, path)):  # a link may lead nowhere
         try:
             headers[path.parent.name][path.stem] = read_facts(path)
         except InputError:
@@ -159,11 +160,11 @@ def _files(root: Path) -> list[Path]:
 def _rows(path: Path, *, calibrated: bool = False) -> list[Timed]:
     """The rows of a file, if it can be read; in seconds, or in units of its calibration."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(contents(path))
         unit = content["calibration"] if calibrated else 1
-        return [Timed(tuple(row["family"]), row["work"], row["seconds"] / unit) for row in content["rows"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return []  # there is none, or it was cut off by a kill; the next run writes it anew
+        return [Timed((*map(str, row["family"]),), row["work"], row["seconds"] / unit) for row in content["rows"]]
+    except (OSError, ValueError, LookupError, TypeError, ArithmeticError, RecursionError):
+        return []  # there is none, or it is something else; the next run writes it anew
 
 
 def record(store: Store, profile: str, specs: Iterable[Spec], notebooks: dict[str, float]) -> None:
@@ -174,13 +175,13 @@ def record(store: Store, profile: str, specs: Iterable[Spec], notebooks: dict[st
     took |= {("notebook", profile, name): Timed((), NOTEBOOK, seconds) for name, seconds in notebooks.items()}
     families |= {family: [row] for family, row in took.items()}
     for spec in {part.digest: part for one in specs for part in one.parts.values()}.values():
-        if spec in store:
+        with suppress(InputError):  # of one that is gone
             row = Timed.of(spec.kind, {**read_facts(store.path(spec)), **spec.made_from})
             families[row.family].append(row)
     rows = []
     for family, some in sorted(families.items()):
         work, seconds = (sum(values) / len(some) for values in list(zip(*some, strict=True))[1:3])
         rows.append({"family": family, "count": len(some), "work": work, "seconds": seconds})
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"calibration": calibrate(store.device), "machine": machine(store.device), "rows": rows}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    with suppress(OSError):  # where nothing can be written, the next run predicts from something else
+        replace(path, f"{json.dumps(content, indent=1)}\n".encode())

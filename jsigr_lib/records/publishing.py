@@ -17,6 +17,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from jsigr_lib.method.errors import InputError
+from jsigr_lib.store.files import alone, sync
 
 LEFT = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.(staged|old|journal)")
 """Names of what a publication leaves beside its targets while it lasts."""
@@ -87,7 +88,11 @@ def replacing(*targets: Path, keep: bool = False) -> Iterator[list[Path]]:
             else:
                 place.mkdir(parents=True)
         yield staged
+        for place in staged:  # after a power cut, what a journal announces is there
+            for path in (*place.rglob("*"), place, place.parent):
+                sync(path)
         journal.touch()
+        sync(journal.parent)
     except BaseException:
         for place in () if journal.exists() else staged:
             shutil.rmtree(place, ignore_errors=True)
@@ -96,22 +101,29 @@ def replacing(*targets: Path, keep: bool = False) -> Iterator[list[Path]]:
 
 
 def recover(*targets: Path) -> None:
-    """Finish what a killed process had begun to publish, or else remove what it had staged. Every step may have been
-    taken already."""
-    for journal, process in _left(targets[0], "journal"):
-        old = [_beside(target, process, "old") for target in targets]
-        for target, before in zip(targets, old, strict=True):
-            if (staged := _beside(target, process, "staged")).exists():
-                if target.exists():
-                    shutil.rmtree(before, ignore_errors=True)
-                    os.rename(target, before)
-                os.rename(staged, target)
-        for before in old:
-            shutil.rmtree(before, ignore_errors=True)
-        journal.unlink()
+    """Finish what a killed process had begun to publish, or else remove what it had staged."""
+    finish(*targets)
     for target in targets:
         for staged, _ in _left(target, "staged"):
             shutil.rmtree(staged, ignore_errors=True)
+
+
+def finish(*targets: Path) -> None:
+    """Take what was published to its place. Every step may have been taken already, by a process that was killed or,
+    before we hold the journal, by another one."""
+    for journal, process in _left(targets[0], "journal"):
+        with open(journal, "ab") as file:
+            alone(file, wait=True)
+            old = [_beside(target, process, "old") for target in targets]
+            for target, before in zip(targets, old, strict=True):
+                if (staged := _beside(target, process, "staged")).exists():
+                    if target.exists():
+                        shutil.rmtree(before, ignore_errors=True)
+                        os.rename(target, before)
+                    os.rename(staged, target)
+            for before in old:
+                shutil.rmtree(before, ignore_errors=True)
+        journal.unlink(missing_ok=True)
 
 
 def _beside(target: Path, process: int | str, kind: str) -> Path:

@@ -21,14 +21,15 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from safetensors import SafetensorError, safe_open
 
 import jsigr_lib
 from jsigr_lib.method.errors import file_name
 from jsigr_lib.records import embedding
 from jsigr_lib.records.tolerances import Columns
 from jsigr_lib.store.artefacts import Store, machine
+from jsigr_lib.store.files import contents
 from jsigr_lib.store.paths import NOTEBOOKS, PACKAGE, ROOT
+from jsigr_lib.store.tensor_files import read_sum
 
 MANIFEST = "manifest.json"
 SOURCES = ("jsigr_lib", "data", ":(glob)notebooks/*.ipynb", ":(glob)*.toml", "DEVIATIONS.md")
@@ -190,16 +191,12 @@ def root_hash(contents: dict[str, str | None]) -> str:
 def artefact_sha256(runs: Path, kind: str, digest: str) -> str | None:
     """The hash of an artefact's tensors, from its header; None if it is not there, or damaged."""
     path = runs / kind / f"{digest}.safetensors"
-    try:
-        return _header_sha256(path, path.stat().st_mtime_ns)
-    except (SafetensorError, KeyError, TypeError, OSError):
-        return None
+    return _sum(path, path.stat().st_mtime_ns) if path.is_file() else None
 
 
 @cache
-def _header_sha256(path: Path, changed: int) -> str:
-    with safe_open(path, framework="pt") as file:
-        return str(file.metadata()["sha256"])
+def _sum(path: Path, changed: int) -> str | None:
+    return read_sum(path)
 
 
 def write_manifest(
@@ -235,10 +232,7 @@ def load_manifest(figures: Path) -> Manifest:
 
 
 def _json(path: Path) -> Any:
-    if not path.is_file():  # a pipe would block us
-        raise FileNotFoundError(path)
-    with open(path, "rb") as file:
-        return embedding.parse(file.read(embedding.LONGEST + 1))
+    return embedding.parse(contents(path, embedding.LONGEST))
 
 
 @cache

@@ -12,10 +12,11 @@ from typing import Any
 
 from rich.text import Text
 
-from jsigr_lib.method.errors import InputError
+from jsigr_lib.method.errors import InputError, one_line
 from jsigr_lib.records import embedding, record
 from jsigr_lib.records.embedding import Drawing
 from jsigr_lib.records.record import Manifest, Part, Record
+from jsigr_lib.store.files import contents
 from jsigr_lib.store.paths import ROOT, RUNS
 
 LARGEST = 20_000_000  # bytes of a file
@@ -82,14 +83,11 @@ def trace(file: Path) -> Trace:
 
 
 def _content(file: Path) -> bytes:
-    if not file.is_file():
-        raise InputError(f"{str(file)!r} is no file; accepted: a figure (PNG, SVG) or table (CSV, Markdown) of jsigr")
-    if file.stat().st_size > LARGEST:
-        raise InputError(f"{str(file)!r} has more than {LARGEST:,} bytes; accepted: a figure or table of jsigr")
     try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{str(file)!r} cannot be read ({error.strerror}); accepted: a readable file") from None
+        return contents(file, LARGEST)
+    except (OSError, ValueError) as error:
+        accepted = "accepted: a figure (PNG, SVG) or table (CSV, Markdown) of jsigr"
+        raise InputError(f"{str(file)!r} cannot be read ({one_line(error)}); {accepted}") from None
 
 
 def _carried(file: Path, content: bytes) -> tuple[Drawing | None, Record | None]:

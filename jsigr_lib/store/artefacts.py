@@ -15,7 +15,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,8 +29,9 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from jsigr_lib.method.errors import InputError
+from jsigr_lib.store.files import alone, opened
 from jsigr_lib.store.keys import Code, Keyed, code_of, methods_of
-from jsigr_lib.store.tensor_files import Artefact, read, write
+from jsigr_lib.store.tensor_files import Artefact, read, set_aside, write
 
 
 class Spec(Keyed, BaseModel):
@@ -38,6 +39,7 @@ class Spec(Keyed, BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: ClassVar[str]
+    finite: ClassVar[bool] = False  # whether no value of its tensors may be infinite or NaN
 
     def needs(self) -> list["Spec"]:
         """Artefacts that `compute` loads."""
@@ -54,6 +56,9 @@ class Spec(Keyed, BaseModel):
     def compute(self, store: "Store", device: torch.device) -> tuple[dict[str, Tensor], dict]:
         """The artefact: its tensors (on the CPU) and facts about it for the header."""
         raise NotImplementedError
+
+    def confirm(self) -> None:
+        """Called after `compute`. Raises InputError if what it read from outside is not what the spec names."""
 
     @cached_property
     def code(self) -> Code:
@@ -131,17 +136,23 @@ class Store:
         return self.path(spec).exists()
 
     def sweep(self) -> None:
-        """Remove the temporary files of processes that were killed on this machine."""
+        """Remove the temporary files of processes that were killed on this machine. One that is locked belongs to a
+        process that lives, perhaps in a container, where it has another number."""
         for left in self.root.glob("*/*.tmp"):
-            owner = re.fullmatch(rf"\w+\.{re.escape(platform.node())}\.(\d+)\.tmp", left.name)
+            owner = re.fullmatch(rf".+\.{re.escape(platform.node())}\.(\d+)\.tmp", left.name)
             if owner and not psutil.pid_exists(int(owner[1])):
-                left.unlink(missing_ok=True)
+                with suppress(OSError, ValueError), opened(left) as file:
+                    if alone(file):
+                        left.unlink()
 
     def get(self, spec: Spec) -> Artefact:
         if spec not in self:
             self.save(*_compute(spec, self))
         self.reads[spec.digest] = spec.kind
-        return read(self.path(spec))
+        found = read(self.path(spec))
+        if spec.finite and not _finite(found.tensors):
+            raise InputError(f"{self.path(spec)} has values that are not finite; {set_aside(self.path(spec))}")
+        return found
 
     def save(self, spec: Spec, tensors: dict[str, Tensor], facts: dict) -> None:
         write(self.path(spec), tensors, {**facts, **spec.made_from})
@@ -213,14 +224,22 @@ def _compute(spec: Spec, store: Store) -> tuple[Spec, dict[str, Tensor], dict]:
     try:
         with one_thread():
             tensors, facts = spec.compute(Store(store.root, store.device, store.jobs), store.device)
+        spec.confirm()
     except InputError:
         if spec not in store:
             raise
         made = read(store.path(spec))  # by another run, just before this one would have read its checkpoint
         return spec, made.tensors, made.facts
+    if spec.finite and not _finite(tensors):
+        store.checkpoint(spec).unlink(missing_ok=True)  # or the next run would go on from there
+        raise InputError(f"{spec.kind}/{spec.digest} is no longer finite; accepted: a lower learning_rate, for one")
     facts = {**facts, "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
     facts |= {"torch": torch.__version__, "machine": machine(store.device)}
     return spec, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, facts
+
+
+def _finite(tensors: dict[str, Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
 
 
 @contextmanager

@@ -2,20 +2,27 @@
 
 import hashlib
 import json
+import math
 import os
-import platform
 import re
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from jsigr_lib.method.errors import InputError
+from jsigr_lib.store.files import opened, replace
+
+STORED = re.compile("[0-9a-f]{16}")  # names of a store's files
+LONGEST = 2**26  # bytes of a header
+NO_ARTEFACT = (SafetensorError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+"""What reading another file can lead to."""
 
 
 @dataclass(frozen=True)
@@ -26,50 +33,57 @@ class Artefact:
 
 def write(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
     """Write a safetensors file that is either complete or not there; equal artefacts are equal files."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{platform.node()}.{os.getpid()}.tmp")
-    content = save(tensors, metadata={"facts": json.dumps(facts), "sha256": _checksum(tensors)})
-    try:
-        with open(temporary, "wb") as file:
-            file.write(_sorted_header(content))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a full disk does not say what was written
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _sorted_header(content: bytes) -> bytes:
-    """safetensors writes its metadata in any order."""
+    metadata = {"facts": json.dumps(facts), "sha256": _checksum(tensors), "seal": ""}
+    content = save(tensors, metadata=metadata)
     end = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True).encode()  # safetensors has metadata in any order
     header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + content[end:]
+    sealed = header.replace(b'"seal": ""', f'"seal": "{_seal(header, path)}"'.encode())
+    replace(path, len(sealed).to_bytes(8, "little") + sealed + content[end:])
 
 
-def read(path: Path) -> Artefact:
-    """Load a safetensors file of ours. Raises InputError if it cannot be read, is damaged or something else; a damaged
-    file of a store is set aside, so that it is made anew."""
+def _seal(header: bytes, path: Path) -> str:
+    """SHA-256 of a header that has none yet, and of the name by which a store finds the file."""
+    name = f"{path.parent.name}/{path.stem}" if STORED.fullmatch(path.stem) else ""
+    return hashlib.sha256(name.encode() + b"\n" + header).hexdigest()
+
+
+def read(path: Path, content: bytes | None = None) -> Artefact:
+    """Load a safetensors file of ours, or what was read of it. Raises InputError if it cannot be read, is damaged or
+    something else; a damaged file of a store is set aside, so that it is made anew."""
     try:
-        with open(path, "rb"):  # safe_open says of every file that it cannot open that there is none
-            pass
-        with safe_open(path, framework="pt") as file:
-            facts, expected = json.loads(file.metadata()["facts"]), file.metadata()["sha256"]
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if _checksum(tensors) != expected:
+        with opened(path) if content is None else BytesIO(content) as file:
+            said = _metadata(file, path)
+            file.seek(0)
+            tensors = load(file.read())
+        if _checksum(tensors) != said["sha256"]:
             raise ValueError("its tensors do not match their SHA-256")
-        return Artefact(tensors, facts)
+        return Artefact(tensors, json.loads(said["facts"]))
     except OSError as error:
         raise InputError(f"cannot read {path} ({error.strerror or error}); accepted: a readable file") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no complete artefact ({error}); {_set_aside(path)}") from None
+    except NO_ARTEFACT as error:
+        raise InputError(f"{path} is no complete artefact ({error}); {set_aside(path)}") from None
 
 
-def _set_aside(path: Path) -> str:
+def _metadata(file: BinaryIO, path: Path) -> dict[str, str]:
+    """What the header says beside its tensors. Raises one of NO_ARTEFACT unless it is as it was written, and the file
+    is as long as it says. The oldest files have no seal."""
+    length = int.from_bytes(file.read(8), "little")
+    if length > LONGEST:
+        raise ValueError(f"a header of {length:,} bytes")
+    raw = file.read(length)
+    header = json.loads(raw)
+    said = header.pop("__metadata__")
+    if said.keys() != {"facts", "sha256"} and _seal(raw.replace(said["seal"].encode(), b"", 1), path) != said["seal"]:
+        raise ValueError("its header was altered, or is that of another one")
+    if file.seek(0, os.SEEK_END) != 8 + length + max((one["data_offsets"][1] for one in header.values()), default=0):
+        raise ValueError("it is not as long as its header says")
+    return said
+
+
+def set_aside(path: Path) -> str:
     """Rename a file that a store named by a digest; what is to be done about it, in words."""
-    if not re.fullmatch("[0-9a-f]{16}", path.stem):
+    if not STORED.fullmatch(path.stem):
         return "accepted: an undamaged copy of it"
     with suppress(FileNotFoundError):  # another process was quicker
         os.replace(path, path.with_suffix(".damaged"))
@@ -77,15 +91,24 @@ def _set_aside(path: Path) -> str:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """What the header says; the tensors are not read. Raises InputError if the file is cut off or none of ours."""
+    """What the header says; the tensors are not read. Raises InputError if the file is cut off or no artefact of a
+    store."""
     try:
-        with safe_open(path, framework="pt") as file:  # this compares the sizes in the header with the file's
-            facts = json.loads(file.metadata()["facts"])
-        if not isinstance(facts.get("spec"), dict):
-            raise ValueError("it names no spec")
+        with opened(path) as file:
+            facts = json.loads(_metadata(file, path)["facts"])
+        parts = [facts["spec"], facts.get("code", {}), facts.get("libraries", {})]
+        numbers = [facts["seconds"], facts.get("cpu_seconds", 0), facts.get("work", 0)]
+        if not all(isinstance(part, dict) for part in parts) or not all(0 <= n < math.inf for n in numbers):
+            raise ValueError("it names no spec, or no time")
         return facts
-    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError, OSError, RecursionError) as error:
+    except (OSError, *NO_ARTEFACT) as error:
         raise InputError(f"{path} is no complete artefact ({error})") from None
+
+
+def read_sum(path: Path) -> str | None:
+    """The hash of a file's tensors, from its header; None if it is not there, or damaged."""
+    with suppress(OSError, *NO_ARTEFACT), opened(path) as file:
+        return str(_metadata(file, path)["sha256"])
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from jsigr_lib.method.errors import InputError, shown
+from jsigr_lib.store.files import contents
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -14,8 +15,8 @@ Model = TypeVar("Model", bound=BaseModel)
 def load(path: Path, what: str, accepted: str = "a TOML file") -> dict[str, Any]:
     """The content of a file. Raises InputError, which says that it is no `what`, if it is missing or no TOML."""
     try:
-        if path.is_file():  # a pipe would block us
-            return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(contents(path).decode())
+    except FileNotFoundError:
         reason = "there is no such file"
     except OSError as error:
         reason = error.strerror

@@ -26,6 +26,7 @@ class Attacked(Spec):
     """The first test (or validation) images attacked through one source network, or several with averaged logits."""
 
     kind: ClassVar[str] = "attacked"
+    finite: ClassVar[bool] = True
     sources: tuple[Training, ...]
     attack: str
     eps: float

@@ -194,6 +194,20 @@ def test_folder_becomes_rgb_squares(folder):
     assert test == [(0, 2, 3, 0), (1, 2, 3, 1), (half[0], *half[2:], 0), (half[1], *half[2:], 1)]
 
 
+@pytest.mark.parametrize("change", [Path.unlink, lambda path: picture(path, "red")])
+def test_pictures_that_change_after_they_were_hashed_are_not_kept(folder, tmp_path, change):
+    """Also those that are in no split."""
+    spec, store = locate("folder", folder, train_images=2, validation_images=1, test_images=1), Store(tmp_path / "runs")
+    path = sorted((folder / "train").rglob("*.*"))[0]
+    before = path.read_bytes()
+    change(path)
+    with pytest.raises(InputError, match=r"changed during the run|has no picture"):
+        load(spec, store)
+    assert spec not in store
+    path.write_bytes(before)
+    load(spec, store)
+
+
 def test_folder_gives_names_of_classes_and_the_wanted_size(folder, tmp_path):
     loaded = load(locate("folder", folder, image_size=16), Store(tmp_path / "runs"))
     assert loaded.classes == ("cat", "dog")

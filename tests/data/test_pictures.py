@@ -14,6 +14,7 @@ from PIL import Image
 
 from jsigr_lib.data import pictures
 from jsigr_lib.method.errors import InputError
+from tests.strangers import each_stranger, promptly
 
 
 def draw(path: Path, size=(4, 3), colour=(1, 2, 3), **options) -> Path:
@@ -99,9 +100,22 @@ def test_content_does_not_know_how_the_root_is_written(root, tmp_path, monkeypat
     assert pictures.content(pictures.find("."), ".") == pictures.content(pictures.find(str(root)), str(root))
 
 
-def test_a_pipe_never_blocks(root):
-    os.mkfifo(root / "train" / "cat" / "2.png")
-    assert len(pictures.find(str(root))["train"].paths) == 2
+@each_stranger
+@pytest.mark.parametrize("late", [False, True])
+def test_a_stranger_never_blocks(root, stranger, late):
+    """Nor if it comes after the pictures were found."""
+    path = root / "train" / "cat" / "2.png"
+    parts = pictures.find(str(draw(path) and root)) if late else None
+    path.unlink(missing_ok=True)
+    stranger(path)
+    with promptly():
+        try:
+            pictures.content(parts or pictures.find(str(root)), str(root))
+        except InputError as error:
+            assert "2.png" in str(error) and "accepted: " in str(error)
+        else:
+            assert not late
+        assert "2.png is no readable image" in refused(pictures.decode, str(path), 8)
 
 
 def test_a_deep_folder_is_no_deep_stack(root):

@@ -20,6 +20,7 @@ from jsigr_lib.data.data import DataSpec
 from jsigr_lib.data.sources import CIFAR, content, train_and_test
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store.artefacts import Store
+from tests.strangers import each_stranger, promptly
 
 RECORDS = {"cifar10": (5, 1, 10), "cifar100": (2, 2, 100)}  # training files, label bytes, classes of the small ones
 
@@ -139,7 +140,7 @@ def test_gzip_bomb_is_not_unpacked(tmp_path, monkeypatch):
             return super().read(size)
 
     monkeypatch.setattr(sources, "LARGEST_IDX", 100_000)
-    monkeypatch.setattr(sources.gzip, "open", Spy)
+    monkeypatch.setattr(sources.gzip, "GzipFile", Spy)
     assert "train-images-idx3-ubyte.gz is no IDX file" in refused("mnist", tmp_path / "data")
     assert set(asked) == {100_001}
 
@@ -151,6 +152,26 @@ def test_nothing_that_torchvision_would_unpickle_is_read(mnist):
     for name in ("training.pt", "test.pt"):
         torch.save((torch.zeros(3, 28, 28), torch.zeros(3)), mnist / "MNIST" / "processed" / name)
     assert content_of("mnist", mnist) == before
+
+
+@each_stranger
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte.gz"])
+def test_a_stranger_among_the_files_of_mnist_is_refused_at_once(tmp_path, stranger, name):
+    write_mnist(tmp_path / "data", packed=name.endswith(".gz"))
+    (tmp_path / "data" / name).unlink()
+    stranger(tmp_path / "data" / name)
+    with promptly():
+        refused("mnist", tmp_path / "data")
+
+
+@each_stranger
+def test_a_stranger_among_the_bundled_files_is_refused_at_once(tmp_path, stranger):
+    for name, _ in sources.IDX.values():
+        os.symlink(sources.DATA / "fashion-mnist" / name, tmp_path / name)
+    (tmp_path / name).unlink()
+    stranger(tmp_path / name)
+    with promptly(), pytest.raises(InputError, match=rf"{name} is (missing|truncated or damaged)"):
+        content_of("fashion-mnist", tmp_path)
 
 
 # CIFAR
@@ -235,6 +256,20 @@ def test_damaged_cifar(cifar, which, damage):
     raw = damage(files[name])
     path.unlink() if raw is None else path.write_bytes(raw)
     assert name in refused(dataset, root) or which == "last"
+
+
+@each_stranger
+@pytest.mark.parametrize("which", ["last", "names", "archive"])
+def test_a_stranger_among_the_files_of_cifar_is_refused_at_once(cifar, monkeypatch, stranger, which):
+    dataset, root, _ = cifar
+    about = CIFAR[dataset]
+    names = {"last": next(iter(about.test)), "names": about.names}
+    path = pack(cifar, monkeypatch) if which == "archive" else root / about.folder / names[which]
+    path.unlink()
+    stranger(path)
+    with promptly():
+        refused(dataset, root)
+    assert not (root / about.folder).exists() or which != "archive"
 
 
 def test_the_pickled_version_is_refused_by_name(cifar):

@@ -1,6 +1,7 @@
 """Pretrained networks: what is exported comes back, and what is committed is whole and as accurate as it says."""
 
 import hashlib
+import os
 import re
 import sys
 
@@ -18,6 +19,7 @@ from jsigr_lib.store.tensor_files import read
 from jsigr_lib.study.config import load_profile
 from jsigr_lib.study.sources import headline_attack
 from jsigr_lib.study.study import Study
+from tests.strangers import each_stranger, promptly
 
 NAMES = ["standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast", "mlp"]
 FILES = {f"{name}.{kind}" for name in NAMES for kind in ("safetensors", "md")} | {"SHA256SUMS"}
@@ -179,7 +181,31 @@ def test_export_that_fails_leaves_what_was_there(study, own, monkeypatch):
     assert contents(own) == before
 
 
+@pytest.mark.parametrize("steps", [0, 1])
+def test_export_that_is_killed_between_its_renames_leaves_a_set(study, own, monkeypatch, steps):
+    """The old one, or as soon as anyone reads it the new one."""
+    before, left = contents(own), [os.rename] * steps
+    (own / "stale.md").touch()
+    with monkeypatch.context() as killed, pytest.raises(IndexError):
+        killed.setattr(os, "rename", lambda *args: left.pop()(*args))
+        pretrained.export(study, own)
+    assert own.exists() == (steps == 0)
+    assert pretrained.load("jsigr", own).label
+    assert contents(own) == (before if steps else {**before, "stale.md": b""})
+    pretrained.export(study, own)
+    assert [path.name for path in own.parent.iterdir()] == ["set"]
+
+
 # what is not whole is refused
+
+
+@each_stranger
+@pytest.mark.parametrize("name", ["jsigr.safetensors", "SHA256SUMS"])
+def test_a_stranger_is_refused_at_once(own, stranger, name):
+    (own / name).unlink()
+    stranger(own / name)
+    with promptly(), pytest.raises(InputError, match=rf"set/{name} (is missing|cannot be read)"):
+        pretrained.load("jsigr", own)
 
 
 def truncated(path):

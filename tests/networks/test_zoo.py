@@ -5,6 +5,7 @@ import torch
 
 from jsigr_lib.data.data import DataSpec
 from jsigr_lib.method import defences, jsigr
+from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.jacobian import logit_gradient
 from jsigr_lib.method.saliency import perturbation_saliency, selection_mask
 from jsigr_lib.networks import models
@@ -30,6 +31,19 @@ def bank_of(spec: Training) -> Bank:
 
 
 # trained networks
+
+
+def test_weights_that_are_not_finite_are_no_network(tiny, tmp_path):
+    """Whether a file has them, whose sums are right, or training ends with them."""
+    own = tiny(tmp_path / "runs")
+    spec = own.training("standard")
+    good = own.get(spec)
+    own.store.save(spec, {name: torch.full_like(value, torch.nan) for name, value in good.tensors.items()}, good.facts)
+    with pytest.raises(InputError, match=rf"not finite; set aside as {spec.digest}.damaged; the same command"):
+        trained(spec, own.store)
+    assert all(torch.equal(value, good.tensors[name]) for name, value in own.get(spec).tensors.items())
+    with pytest.raises(InputError, match=r"no longer finite; accepted: a lower learning_rate"):
+        own.get(Training(**{**spec.model_dump(), "learning_rate": 1e30}))
 
 
 @pytest.mark.parametrize("defence", ["standard", "jsigr", "pgd"])

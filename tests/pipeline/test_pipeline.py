@@ -1,7 +1,9 @@
 """The real pipeline at smoke scale: five notebooks through papermill, verified and published."""
 
 import json
+import os
 import shutil
+import tempfile
 import threading
 import time
 
@@ -140,6 +142,18 @@ def test_failed_notebook_says_where_and_why(execute, tmp_path, source, reason):
     ):
         execute(source, timeout=0.1)
     assert (tmp_path / "runs" / "failed" / "out.ipynb").exists()
+
+
+@pytest.mark.parametrize("length", [pipeline.LONGEST_TMPDIR, 80, pytest.param(500, marks=pytest.mark.torture)])
+def test_a_long_name_of_the_temporary_folder_is_no_matter(execute, monkeypatch, length):
+    """Although a socket's path may have a hundred bytes only."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        long = f"{short}/{'x' * 120}/{'y' * 120}/{'z' * 120}/{'x' * 120}"[:length]
+        os.makedirs(long)
+        monkeypatch.setenv("TMPDIR", long)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        execute("import tempfile\nwith tempfile.TemporaryFile(): pass")
+        assert os.listdir(long) == []
 
 
 def test_failed_cell_is_the_one_that_started_last(tmp_path):

@@ -3,6 +3,7 @@
 import json
 import math
 import time
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -11,6 +12,8 @@ import torch
 from jsigr_lib.pipeline import speed
 from jsigr_lib.pipeline.speed import NOTEBOOK, Speed, Timed, calibrate, read_headers, record, stopwatch
 from jsigr_lib.store.artefacts import Spec, Store, machine
+from jsigr_lib.store.tensor_files import write
+from tests.strangers import each_stranger, promptly
 
 CPU = torch.device("cpu")
 
@@ -113,6 +116,39 @@ def test_headers_are_read_without_tensors_and_strangers_named(tmp_path):
     assert {path.name for path in strangers} == {cut.name, "notes.safetensors", "huge.safetensors"}
     assert headers["job"][whole.stem]["work"] == 1
     assert read_headers(tmp_path / "nowhere") == ({}, [])
+
+
+@each_stranger
+def test_strangers_among_artefacts_and_speeds_are_skipped(tmp_path, monkeypatch, stranger):
+    """And a header without seconds. What is written takes the place of a stranger."""
+    monkeypatch.setattr(speed, "calibrate", lambda device: 0.5)
+    store = Store(tmp_path)
+    store.make([Job()])
+    write(tmp_path / "job" / f"{'0' * 16}.safetensors", {}, {"spec": {}, "work": 1})
+    (tmp_path / "speed").mkdir()
+    for path in (tmp_path / "job" / "notes.safetensors", tmp_path / "speed" / "b.json", tmp_path / "speed" / "a.json"):
+        stranger(path)
+    with promptly():
+        headers, strangers = read_headers(tmp_path)
+        assert list(headers["job"]) == [Job().digest] and len(strangers) == 2
+        assert Speed.of(store, headers, "a").rows
+        record(store, "a", [Job()], {"01_theory": 8.0})
+    if stranger is not Path.mkdir:
+        assert Speed.of(store, {}, "a").notebook("01_theory") == 8
+
+
+@pytest.mark.parametrize("row", [1, {}, {"family": [["a"]], "work": 1, "seconds": "1"}, {"family": 1}])
+def test_a_file_of_speeds_that_is_another_one_is_skipped(tmp_path, row):
+    (tmp_path / "speed").mkdir()
+    (tmp_path / "speed" / "a.json").write_text(json.dumps({"rows": [row]}))
+    assert not any(one.here for one in Speed.of(Store(tmp_path), {}, "a").rows)
+
+
+def test_speeds_that_cannot_be_written_fail_no_run(tmp_path, monkeypatch):
+    """As in a checkout that is read-only, or if an artefact is gone."""
+    monkeypatch.setattr(speed, "calibrate", lambda device: 0.5)
+    (tmp_path / "speed").write_text("no folder")
+    record(Store(tmp_path), "smoke", [Job()], {"01_theory": 8.0})
 
 
 def test_record_is_read_again(tmp_path, monkeypatch):

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.records import publishing
-from jsigr_lib.records.publishing import places, recover, replacing, settle, sole_run, writable
+from jsigr_lib.records.publishing import finish, places, recover, replacing, settle, sole_run, writable
 from jsigr_lib.store.paths import PACKAGE
 
 STEPS = 6  # of a publication: the journal, two renames for each of two folders, and the journal's end
@@ -80,6 +81,31 @@ def test_those_who_read_finish_what_was_begun(tmp_path, targets, steps):
     publish(tmp_path, steps)
     settle(tmp_path)
     assert contents(targets) == [["new"], ["new"]]
+
+
+def test_many_finish_at_once(tmp_path):
+    """Such as the processes that read, and the one that had begun. None takes away what another one put in place."""
+    for i in range(20):
+        target = tmp_path / str(i) / "set"
+        for place, name in ((target, "old"), (target.with_name(".set.1.staged"), "new")):
+            place.mkdir(parents=True)
+            (place / name).touch()
+        target.with_name(".set.1.journal").touch()
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(finish, [target] * 8))
+        assert contents([target]) == [["new"]] and beside([target]) == []
+
+
+def test_what_a_journal_announces_is_on_the_disk(targets, monkeypatch):
+    steps, touch = [], Path.touch
+    monkeypatch.setattr(publishing, "sync", steps.append)
+    monkeypatch.setattr(Path, "touch", lambda path: (steps.append("journal"), touch(path)))
+    with replacing(*targets) as staged:
+        for folder in staged:
+            (folder / "new").write_text("new")
+    before = steps[: steps.index("journal")]
+    assert {*staged, *(folder / "new" for folder in staged), *(target.parent for target in targets)} == set(before)
+    assert steps[len(before) :] == ["journal", targets[0].parent]
 
 
 def test_recovery_can_be_killed_too(tmp_path, targets, monkeypatch):

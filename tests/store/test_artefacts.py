@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import platform
 import signal
@@ -17,9 +18,11 @@ from jsigr_lib.method.errors import InputError
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.store import artefacts
 from jsigr_lib.store.artefacts import Spec, Store, one_thread
+from jsigr_lib.store.files import alone
 from jsigr_lib.store.keys import Code
 from jsigr_lib.store.paths import ROOT
 from jsigr_lib.store.tensor_files import read, write
+from tests.strangers import each_stranger, promptly
 
 
 class Toy(Spec):
@@ -149,6 +152,41 @@ def test_damaged_file_of_a_store_is_set_aside(store, place):
     assert store.get(spec).tensors["x"].tolist() == [1, 1]
 
 
+class Finite(Toy):
+    kind: ClassVar[str] = "finite"
+    finite: ClassVar[bool] = True
+
+
+def test_values_that_are_not_finite_are_set_aside_and_made_again(store):
+    spec = Finite(name="a")
+    write(store.path(spec), {"x": torch.tensor([1.0, math.nan])}, store.get(spec).facts)  # all sums are right
+    with pytest.raises(InputError, match=rf"^{store.path(spec)} has values .* not finite; set aside as {spec.digest}"):
+        store.get(spec)
+    assert store.get(spec).tensors["x"].tolist() == [1, 1]
+    assert store.get(Toy(name="b", n=math.inf)).tensors["x"].tolist() == [math.inf, math.inf]  # distances may be
+
+
+def test_what_runs_off_to_infinity_is_not_kept(store):
+    """Nor is the state that the next run would go on from."""
+    spec = Finite(name="a", n=math.inf)
+    write(store.checkpoint(spec), {}, {})
+    with pytest.raises(InputError, match="no longer finite; accepted: "):
+        store.get(spec)
+    assert spec not in store and not store.checkpoint(spec).exists()
+
+
+@each_stranger
+def test_a_stranger_in_the_place_of_an_artefact_stops_no_run_twice(store, stranger):
+    spec = Toy(name="a")
+    store.path(spec).parent.mkdir(parents=True)
+    stranger(store.path(spec))
+    with promptly():
+        if spec in store:  # a link that leads nowhere is not
+            with pytest.raises(InputError, match="set aside as"):
+                store.get(spec)
+        assert store.get(spec).tensors["x"].tolist() == [1, 1]
+
+
 def test_file_that_cannot_be_read_is_left_alone(monkeypatch, store):
     """It may be whole: a permission, a network folder that is away."""
     spec = Toy(name="a")
@@ -241,9 +279,22 @@ def test_leftovers_of_a_killed_run_are_harmless_and_swept(monkeypatch, store):
     for left in (swept, *kept):
         left.write_bytes(b"half")
     assert store.missing([spec]) == [[spec]]
+    with open(swept, "ab") as file:  # by a process that has another number here
+        assert alone(file)
+        store.sweep()
+        assert swept.exists()
     store.sweep()
     assert sorted(path.parent.iterdir()) == sorted(kept)
     assert store.get(spec).tensors["x"].tolist() == [1, 1]
+
+
+@each_stranger
+def test_a_stranger_that_is_called_like_a_temporary_file_is_no_obstacle(monkeypatch, store, stranger):
+    monkeypatch.setattr(psutil, "pid_exists", lambda pid: False)
+    (store.root / "toy").mkdir(parents=True)
+    stranger(store.root / "toy" / f"a.{platform.node()}.1.tmp")
+    with promptly():
+        store.sweep()
 
 
 class Fatal(Toy):

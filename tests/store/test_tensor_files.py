@@ -1,13 +1,18 @@
 """Files that are complete or not there, and damage that is noticed."""
 
+import json
+import math
 import os
+import shutil
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store import tensor_files
-from jsigr_lib.store.tensor_files import read, read_facts, write
+from jsigr_lib.store.tensor_files import read, read_facts, read_sum, write
+from tests.strangers import each_stranger, promptly
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([True, False]), "c": torch.tensor(7)}
 FACTS = {"seconds": 0.5, "list": [1, "two", None], "spec": {"n": 1}}
@@ -26,7 +31,7 @@ def test_file_round_trip(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left"), KeyboardInterrupt()], ids=repr)
-@pytest.mark.parametrize("step", ["_sorted_header", "fsync", "replace"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_write_is_atomic(monkeypatch, tmp_path, step, failure):
     """Whenever it fails, what was at the path stays, and nothing else is there."""
 
@@ -36,7 +41,7 @@ def test_write_is_atomic(monkeypatch, tmp_path, step, failure):
     old, new = tmp_path / "old.safetensors", tmp_path / "new.safetensors"
     write(old, {"x": torch.zeros(3)}, {"version": 1})
     content = old.read_bytes()
-    monkeypatch.setattr(tensor_files if step == "_sorted_header" else tensor_files.os, step, fail)
+    monkeypatch.setattr(os, step, fail)
     for path in (old, new):
         with pytest.raises(type(failure)) as error:
             write(path, {"x": torch.ones(3)}, {"version": 2})
@@ -71,6 +76,8 @@ BAD = {
     "one byte more": lambda raw: raw + b"\0",
     "garbage": lambda raw: b"not what it says it is, but long enough to be a header" * 3,
     "header length": lambda raw: bytes([raw[0] ^ 255]) + raw[1:],
+    "no seal": lambda raw: raw.replace(b'"seal"', b'"seam"'),
+    "other seal": lambda raw: raw.replace(b'"seal": "', b'"seal": "0', 1)[:-1],
     "no facts": lambda raw: raw.replace(b'"facts"', b'"fakts"'),
     "facts that are no JSON": lambda raw: raw.replace(b'{\\"seconds', b'(\\"seconds'),
     "pickle": lambda raw: b"\x80\x04\x95" + bytes(60),
@@ -101,10 +108,74 @@ def test_flipped_bit_in_a_tensor_is_found(tmp_path):
         read(path)
 
 
-def test_missing_file_and_folder(tmp_path):
-    for path in (tmp_path / "nothing.safetensors", tmp_path):
-        with pytest.raises(InputError, match=rf"^cannot read {path} \((No such file|Is a directory).*; accepted"):
+@pytest.mark.parametrize("stored", [True, pytest.param(False, marks=pytest.mark.torture)])
+def test_any_flipped_bit_in_a_header_is_found(tmp_path, stored):
+    """Of its length, of what is said of tensors, of the facts, of the sums."""
+    path = tmp_path / f"{'0123456789abcdef' if stored else 'x'}.safetensors"
+    write(path, TENSORS, FACTS)
+    raw = path.read_bytes()
+    end = 8 + int.from_bytes(raw[:8], "little")
+    assert end > 400
+    for at in range(end):
+        path.write_bytes(raw[:at] + bytes([raw[at] ^ 1 << at % 7]) + raw[at + 1 :])
+        for reader in (read_facts, read):
+            with pytest.raises(InputError, match="no complete artefact"):
+                reader(path)
+        if stored:
+            path.with_suffix(".damaged").rename(path)
+    assert read_sum(path) is None
+    path.write_bytes(raw)
+    assert read_facts(path) == read(path).facts == FACTS
+
+
+def test_a_stored_file_is_held_to_its_name(tmp_path):
+    one, other = (tmp_path / "model" / f"{digit * 16}.safetensors" for digit in "0a")
+    write(one, TENSORS, FACTS)
+    for path in (other, tmp_path / "checkpoints" / one.name):
+        path.parent.mkdir(exist_ok=True)
+        shutil.copyfile(one, path)
+        with pytest.raises(InputError, match=r"is that of another one\); set aside as"):
             read(path)
+    assert read(one).facts == FACTS
+    (tmp_path / "moved").mkdir()
+    moved = (tmp_path / "model").rename(tmp_path / "moved" / "model") / one.name
+    assert read(moved).facts == FACTS
+
+
+def test_other_files_may_be_renamed(tmp_path):
+    write(tmp_path / "mine.safetensors", TENSORS, FACTS)
+    assert read((tmp_path / "mine.safetensors").rename(tmp_path / "yours.safetensors")).facts == FACTS
+
+
+def test_files_without_a_seal_are_read_as_ever(tmp_path):
+    """Of an earlier version; the sum of their tensors counts."""
+    path = tmp_path / f"{'0' * 16}.safetensors"
+    metadata = {"facts": json.dumps(FACTS), "sha256": tensor_files._checksum(TENSORS)}
+    save_file(TENSORS, path, metadata=metadata)
+    assert read(path).facts == read_facts(path) == FACTS
+    assert read_sum(path) == metadata["sha256"]
+    save_file({**TENSORS, "a": TENSORS["a"] + 1}, path, metadata=metadata)
+    with pytest.raises(InputError, match="do not match"):
+        read(path)
+
+
+def test_missing_file(tmp_path):
+    path = tmp_path / "nothing.safetensors"
+    with pytest.raises(InputError, match=rf"^cannot read {path} \(No such file.*; accepted"):
+        read(path)
+    assert read_sum(path) is None
+
+
+@each_stranger
+def test_what_is_no_file_is_refused_at_once(tmp_path, stranger):
+    path = tmp_path / f"{'0' * 16}.safetensors"
+    stranger(path)
+    with promptly():
+        assert read_sum(path) is None
+        for reader in (read_facts, read):
+            with pytest.raises(InputError, match=rf"^(cannot read )?{path} "):
+                reader(path)
+    assert not path.exists()  # what is there is set aside
 
 
 def test_facts_are_read_without_tensors(tmp_path):
@@ -116,6 +187,10 @@ def test_facts_are_read_without_tensors(tmp_path):
         path.write_bytes(bad)
         with pytest.raises(InputError, match=str(path)):
             read_facts(path)
-    write(path, TENSORS, {"spec": None})
-    with pytest.raises(InputError, match="names no spec"):
+    for name, wrong in (("spec", None), ("code", 1), ("seconds", "1"), ("seconds", math.nan), ("work", -1)):
+        write(path, TENSORS, {**FACTS, name: wrong})
+        with pytest.raises(InputError, match="no complete artefact"):
+            read_facts(path)
+    write(path, TENSORS, {"spec": {}})
+    with pytest.raises(InputError, match="seconds"):
         read_facts(path)
