@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from jsigr_lib.method import judges
 from jsigr_lib.method.attack_loop import Goal, Loss, Settings, Worst, ascend, cross_entropy, margin
-from jsigr_lib.method.checks import check_count, check_number, images_of, module_of
+from jsigr_lib.method.checks import check_count, check_number, images_of
 from jsigr_lib.method.errors import InputError, one_of
 from jsigr_lib.method.registry import Registry
 from jsigr_lib.method.shapes import Images
@@ -71,7 +71,7 @@ def pgd(
     if restarts == 1:
         return attack(model, x, y, **settings)
     goal = Goal(images_of(x), y, settings.get("loss", cross_entropy), settings.get("target"))
-    worst = Worst(module_of(model), goal)
+    worst = Worst(model, goal)
     for restart in range(restarts):
         loss = margin if restart % 2 else cross_entropy
         x_worst = worst.see(attack(model, x, y, **{"keep": "worst", "loss": loss, **settings}))

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from jsigr_lib.method.autograd import differentiable_twice
 from jsigr_lib.method.batch_norm import BatchStatistics, logits_apart, own_buffers
-from jsigr_lib.method.checks import at_least_single, check_inputs, logits_of
+from jsigr_lib.method.checks import at_least_single, gradient_by, images_of, labels_of, logits_of
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.shapes import Float, Images
 
@@ -56,8 +56,7 @@ def sphere(batch: int, classes: int, *, like: Tensor, generator: torch.Generator
 def vjp(logits: Tensor, x: Images, cotangent: Tensor, *, create_graph: bool = True) -> Images:
     """J_i^T c_i for every sample at once. A cotangent that depends on x keeps its own derivative (grad_outputs,
     and not the gradient of <c, z>, which would add z's product with dc/dx)."""
-    (product,) = torch.autograd.grad(logits, x, cotangent, create_graph=create_graph, retain_graph=True)
-    return product
+    return gradient_by(x, logits, cotangent, create_graph=create_graph, retain_graph=True)
 
 
 def logit_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
@@ -72,10 +71,10 @@ def loss_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
 
 @with_graph
 def _input_gradient(model: nn.Module, x: Images, y: Tensor, objective) -> Images:
-    check_inputs(x, y)
+    x, y = images_of(x), labels_of(y, x)
     with evaluation_mode(model):
-        x = x.detach().requires_grad_()
-        return torch.autograd.grad(objective(logits_of(model, x, y), y), x)[0]
+        x.requires_grad_()
+        return gradient_by(x, objective(logits_of(model, x, y), y))
 
 
 def squared_norm(g: Images) -> Float[Tensor, " batch"]:
@@ -125,7 +124,7 @@ def jacobian_norm(
     The result can be differentiated by the parameters, unless called under `torch.no_grad()`.
     Raises ValueError for wrong shapes or types, and if projections is neither a positive integer nor "exact".
     """
-    check_inputs(x)
+    x = images_of(x)
     create_graph = torch.is_grad_enabled()
     return _jacobian_norm(model, x, projections=projections, generator=generator, create_graph=create_graph)
 

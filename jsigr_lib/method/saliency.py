@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.method.checks import check_inputs, described, logits_of
+from jsigr_lib.method.checks import described, holds_floats, images_of, labels_of, logits_of
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, logit_gradient, loss_gradient
 from jsigr_lib.method.shapes import Float, Images, Maps
@@ -110,8 +110,7 @@ def perturbation_saliency(
     one_of("score", score, ("class", "vector"))
     one_of("method", method, ("exact", "linearised"))
     check_grid(grid, mask_sigma, blur_sigma)
-    check_inputs(x, y, rank=4)
-    x = x.detach()
+    x, y = images_of(x, rank=4), labels_of(y, x)
     if method == "linearised":
         if score != "class":
             raise InputError(f"score = {score!r} with method = 'linearised'; accepted: 'class'")
@@ -150,7 +149,7 @@ def linearised_saliency(x: Images, gradient: Images, *, grid: int, mask_sigma: f
 
 def gradient_map(model: nn.Module, x: Images, y: Tensor) -> Maps:
     """|g|, summed over channels: the cheap map that the selective penalty teaches to imitate the costly one."""
-    check_inputs(x, y, rank=4)
+    images_of(x, rank=4)
     return loss_gradient(model, x, y).abs().sum(1, keepdim=True)
 
 
@@ -163,10 +162,18 @@ def selection_mask(saliency: Maps, *, share: float = 0.4, kind: str = "hard") ->
     """
     between("share", share, 0, 1)
     one_of("selection", kind, ("hard", "soft"))
-    if not torch.is_tensor(saliency) or not saliency.is_floating_point() or saliency.ndim < 2:
+    if not holds_floats(saliency) or saliency.ndim < 2:
         raise InputError(
             f"the maps are {described(saliency)}; accepted: floating-point numbers [batch, 1, height, width]"
         )
+    if not (saliency.isfinite() & ((saliency >= 0) | (kind == "hard"))).all():
+        accepted = "finite numbers" if kind == "hard" else "finite numbers from 0"
+        raise InputError(f"the maps span {saliency.min():g} to {saliency.max():g}; accepted: {accepted}")
+    return mask_of(saliency, share, kind)
+
+
+def mask_of(saliency: Maps, share: float, kind: str) -> Maps:
+    """`selection_mask` of a map that is known to be one; in training, where a gradient may overflow, of any map."""
     flat = saliency.flatten(1)
     if kind == "soft":
         peak = flat.amax(1, keepdim=True)
