@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jsigr_lib.method.autograd import differentiable_twice
 from jsigr_lib.method.checks import images_of, labels_of, logits_of
 from jsigr_lib.method.errors import InputError, needs_extra, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, logit_gradient
@@ -28,6 +29,7 @@ POOLING = (nn.Flatten, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Adap
 CHANNELS_FIRST = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.Upsample)
 
 
+@torch.inference_mode(False)
 def saliency_map(
     name: str,
     model: nn.Module,
@@ -96,9 +98,9 @@ def _random(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Generato
 
 
 def _by_captum(attribute: Callable[..., Tensor], model: nn.Module, x: Images, y: Tensor, *, grid: int, **_) -> Maps:
-    with evaluation_mode(model):
+    with evaluation_mode(model), differentiable_twice():  # hooks reach no compiled layer
         attribution = attribute(model, x.requires_grad_(), y, grid)
-    return attribution.detach().abs().sum(1, keepdim=True)
+    return attribution.detach().to(x).abs().sum(1, keepdim=True)
 
 
 def _integrated_gradients(model: nn.Module, x: Images, y: Tensor, grid: int) -> Images:
@@ -171,7 +173,9 @@ def last_places(model: nn.Module, x: Images) -> nn.Module:
             found.append(module)
 
     modules = model.modules() if isinstance(model, nn.Module) else []
-    leaves = [module for module in modules if not list(module.children())]
+    leaves = [
+        module for module in modules if not (list(module.children()) or isinstance(module, torch.jit.ScriptModule))
+    ]
     hooks = [module.register_forward_hook(look) for module in leaves]
     try:
         with evaluation_mode(model), torch.no_grad():

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.method.balls import BALLS, ball, check_eps, each_image, settled
+from jsigr_lib.method.balls import BALLS, ball, budget_of, each_image, settled
 from jsigr_lib.method.checks import (
     HALVES,
     check_count,
     check_logits,
-    check_number,
     check_pixels,
     gradient_by,
     images_of,
     labels_of,
     logits_of,
+    number_of,
 )
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import evaluation_mode
@@ -74,9 +74,9 @@ class Settings:
     keep: str = "last"  # the last iterate, or "worst": of each image the one that `Goal.rank` puts highest
 
     def __post_init__(self):
-        check_eps(self.eps, self.norm)
+        object.__setattr__(self, "eps", budget_of(self.eps, self.norm))
         for name in ("step_size", "momentum", "diversity", "translation"):
-            check_number(name, getattr(self, name))
+            object.__setattr__(self, name, number_of(name, getattr(self, name)))
         check_count("steps", self.steps)
         between("step_size", self.step_size, 0, 2.5 if self.norm == "linf" else 1e6)
         between("momentum", self.momentum, 0, 100)

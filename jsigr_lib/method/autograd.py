@@ -30,14 +30,18 @@ def differentiable_twice():
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(_Recurrent())
-        checkpoint = torch.utils.checkpoint
-        stack.enter_context(patch.object(checkpoint, "CheckpointFunction", _Kept))
+        stack.enter_context(differentiable_by_inputs())
         for name in ("_checkpoint_without_reentrant_generator", "_checkpoint_without_reentrant_generator_impl"):
-            if hasattr(checkpoint, name):  # the one that torch calls was renamed
-                stack.enter_context(patch.object(checkpoint, name, _kept))
+            if hasattr(torch.utils.checkpoint, name):  # the one that torch calls was renamed
+                stack.enter_context(patch.object(torch.utils.checkpoint, name, _kept))
         if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+def differentiable_by_inputs():
+    """What passes a model in here can be differentiated by chosen tensors, which reentrant checkpoints refuse."""
+    return patch.object(torch.utils.checkpoint, "CheckpointFunction", _Kept)
 
 
 class _Kept:
@@ -83,8 +87,8 @@ class CheapDoubleBackward(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         layer = LAYERS.get(func)
-        # autocast chooses the precision of torch's own layers; it does not see into ours
-        if layer is None or autocasts((args or list(kwargs.values()))[0].device.type):
+        # autocast and functorch know torch's own layers; they do not see into ours
+        if layer is None or autocasts((args or list(kwargs.values()))[0].device.type) or _transforms():
             return func(*args, **kwargs)
         result = layer(self, *args, **kwargs)
         return func(*args, **kwargs) if result is NotImplemented else result
@@ -106,6 +110,9 @@ def autocasts(device: str) -> bool:
         return torch.is_autocast_enabled(device)
     except TypeError:  # torch before 2.4 has one function for each type
         return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
+
+
+_transforms = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)  # such as vmap
 
 
 class _Convolution(torch.autograd.Function):

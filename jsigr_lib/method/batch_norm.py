@@ -22,7 +22,10 @@ from jsigr_lib.method.errors import InputError
 
 def logits_apart(model, x: Tensor, y: Tensor | None = None, layers=None) -> Tensor | None:
     """The logits of x under `layers`, or None if a batch norm in training mode mixes the samples."""
-    if isinstance(model, nn.Module) and any(isinstance(m, _BatchNorm) and m.training for m in model.modules()):
+    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
+    if any(isinstance(m, torch.jit.ScriptModule) and "BatchNorm" in m.original_name for m in training):
+        raise InputError("a scripted batch norm in training mode; accepted: the model before torch.jit")
+    if any(isinstance(m, _BatchNorm) for m in training):
         return None  # known without a pass
     try:
         with layers or ExitStack(), _NoMixing():
@@ -110,7 +113,8 @@ def own_buffers(model):
         yield
     finally:
         for buffers, kept in before:
-            buffers.update(kept)
+            for name, buffer in kept.items():
+                buffers[name] = buffer
 
 
 def affine_batch_norm(

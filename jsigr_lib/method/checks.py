@@ -118,8 +118,11 @@ def are_probabilities(z: Tensor) -> bool:
     return bool(len(z) and z.shape[1] > 1 and z.min() >= 0 and ((sums - 1).abs() < PROBABILITY_TOLERANCE).all())
 
 
-def check_number(what: str, value: float) -> None:
-    """`value` has to be one number, and no tensor with a number for each image."""
-    if not isinstance(value, Real) and not (isinstance(value, Tensor) and value.ndim == 0):
-        said = f"a tensor {[*value.shape]}" if isinstance(value, Tensor) else shown(value)
+def number_of(what: str, value: float) -> float:
+    """`value` as a float, if it is one number, and no tensor with a number for each image."""
+    if torch.is_tensor(value) and value.ndim == 0 and not value.is_complex():
+        return float(value.item())
+    if isinstance(value, bool) or not isinstance(value, Real):
+        said = f"a tensor {[*value.shape]}" if torch.is_tensor(value) else shown(value)
         raise InputError(f"{what} = {said}; accepted: one number for all images")
+    return float(value)

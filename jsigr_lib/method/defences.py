@@ -43,7 +43,8 @@ class ScaleableInputGradient(Objective):
     ) -> Tensor:
         x, y = images_of(x), labels_of(y, x)
         x.requires_grad_()
-        losses = cross_entropy(logits_of(model, x, y), y)
+        with differentiable_twice():
+            losses = cross_entropy(logits_of(model, x, y), y)
         g = gradient_by(x, losses.sum(), retain_graph=True)
         # normalize leaves d short, and not huge, where the square of g underflows
         d = F.normalize(g.flatten(1)).view_as(g) if self.norm == "l2" else g.sign() / g[0].numel() ** 0.5

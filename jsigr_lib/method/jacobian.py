@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.method.autograd import differentiable_twice
+from jsigr_lib.method.autograd import differentiable_by_inputs, differentiable_twice
 from jsigr_lib.method.batch_norm import BatchStatistics, logits_apart, own_buffers
 from jsigr_lib.method.checks import at_least_single, gradient_by, images_of, labels_of, logits_of
 from jsigr_lib.method.errors import InputError
@@ -26,7 +26,8 @@ def evaluation_mode(model: nn.Module):
     for module, _ in modes[:1]:
         module.eval()
     try:
-        yield model
+        with differentiable_by_inputs():
+            yield model
     finally:
         for module, training in modes:
             module.training = training

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from jsigr_lib.method.balls import ball, check_eps, per_image
+from jsigr_lib.method.balls import ball, budget_of, per_image
 from jsigr_lib.method.checks import (
     HALVES,
     check_count,
@@ -79,9 +79,8 @@ def _judged(
             f"AutoAttack and Square with {described(x)}; accepted: float32 or float64 images "
             "[batch, channels, height, width]"
         )
-    check_eps(eps, norm, x.shape[1:].numel())
     check_pixels(x)
-    eps, y = float(eps), labels_of(y, x)
+    eps, y = budget_of(eps, norm, x.shape[1:].numel()), labels_of(y, x)
     if eps == 0 or not len(x):
         return x.clone()  # its attacks divide by eps
     seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device if generator else None))

@@ -58,7 +58,7 @@ def profiles(grid: int, size: int, sigma: float) -> Float[Tensor, "grid size"]:
 def bumps(grid: int, height: int, width: int, sigma: float) -> Float[Tensor, "masks height width"]:
     """M_k on a grid x grid raster: outer products of a profile down and a profile across."""
     down, across = profiles(grid, height, sigma), profiles(grid, width, sigma)
-    return torch.einsum("ah,bw->abhw", down, across).flatten(0, 1)
+    return (down[:, None, :, None] * across[None, :, None]).flatten(0, 1)
 
 
 @lru_cache(maxsize=32)
@@ -73,7 +73,8 @@ def blur_matrix(size: int, sigma: float) -> Float[Tensor, "size size"]:
 def blur(x: Images, sigma: float) -> Images:
     """A(x): Gaussian blur of `sigma` pixels, a matrix on either side as it is separable."""
     down, across = (blur_matrix(size, sigma).to(x) for size in x.shape[-2:])
-    return down @ x @ across.T
+    with torch.autocast(x.device.type, enabled=False):
+        return down @ x @ across.T
 
 
 def upsample(scores: Float[Tensor, "batch masks"], grid: int, size: tuple[int, int]) -> Maps:
@@ -144,7 +145,8 @@ def linearised_saliency(x: Images, gradient: Images, *, grid: int, mask_sigma: f
     two profiles, all the inner products are one small matrix on either side."""
     change = ((blur(x, blur_sigma) - x) * gradient).sum(1)
     down, across = (profiles(grid, size, mask_sigma).to(x) for size in x.shape[-2:])
-    return upsample((down @ change @ across.T).flatten(1).square() / 2, grid, x.shape[-2:])
+    with torch.autocast(x.device.type, enabled=False):
+        return upsample((down @ change @ across.T).flatten(1).square() / 2, grid, x.shape[-2:])
 
 
 def gradient_map(model: nn.Module, x: Images, y: Tensor) -> Maps:

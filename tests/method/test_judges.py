@@ -335,10 +335,7 @@ class Watched(nn.Module):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        (
-            lambda x: x.half(),
-            r"AutoAttack and Square with float16 \[6, 2, 6, 6\]; accepted: float32 or float64 images",
-        ),
+        (lambda x: x.half(), r"AutoAttack and Square with float16 \[6, 2, 6, 6\]; accepted: float32 or float64 images"),
         (lambda x: x.bfloat16(), r"AutoAttack and Square with bfloat16 \["),
         (lambda x: x.flatten(1), r"AutoAttack and Square with float32 \[6, 72\];"),
         (lambda x: x[:, :, None], r"AutoAttack and Square with float32 \[6, 2, 1, 6, 6\];"),
