@@ -99,7 +99,11 @@ def _random(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Generato
 
 def _by_captum(attribute: Callable[..., Tensor], model: nn.Module, x: Images, y: Tensor, *, grid: int, **_) -> Maps:
     with evaluation_mode(model), differentiable_twice():  # hooks reach no compiled layer
-        attribution = attribute(model, x.requires_grad_(), y, grid)
+        try:
+            attribution = attribute(model, x.requires_grad_(), y, grid)
+        except RuntimeError:
+            logit_gradient(model, x[:1], y[:1])  # says so if there is none
+            raise
     return attribution.detach().to(x).abs().sum(1, keepdim=True)
 
 
