@@ -158,7 +158,7 @@ SLOW = {
 
 
 NO_DIFFERENCES = {("spectral norm", True)}  # whose power iteration moves with the weights, and counts as constant
-STEP = 1e-5
+STEP = 1e-7
 EXACT = JSIGR(5.0, 5.0, fraction=1, selection=None, estimator="exact")
 
 
@@ -205,6 +205,9 @@ def compare(make, side, training, monkeypatch, differences=True):
     torch.manual_seed(0)
     model = make().double().train(training)
     x, y = torch.rand(4, 3, side, side, dtype=torch.double), torch.arange(4) % 3
+    with torch.no_grad():  # away from the kinks where batch norms and biases begin
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
     state = {name: value.clone() for name, value in model.state_dict().items()}
     tails = loss_and_gradient(model, state, penalised("single-pass", 0.0, 5.0), x, y)
     heads = []
@@ -221,7 +224,7 @@ def compare(make, side, training, monkeypatch, differences=True):
     if differences:
         direction = F.normalize(torch.randn_like(exact[1]), dim=0)
         assert_close(slope(model, state, direction, x, y), exact[1] @ direction, rtol=0,
-                     atol=1e-6 * exact[1].norm().item())  # fmt: skip
+                     atol=1e-5 * exact[1].norm().item())  # fmt: skip
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
