@@ -3,7 +3,7 @@
 Each check raises InputError in one line that names the value and what is accepted.
 """
 
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -94,7 +94,7 @@ def described(value: object) -> str:
 
 def check_count(what: str, value: int, low: int = 1) -> None:
     """`value` has to be a whole number from `low`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
         raise InputError(f"{what} = {value!r}; accepted: a whole number from {low}")
 
 

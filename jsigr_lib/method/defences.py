@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from jsigr_lib.method.attack_loop import Loss, Settings, ascend, cross_entropy
 from jsigr_lib.method.autograd import CheapDoubleBackward, differentiable_twice
-from jsigr_lib.method.checks import check_count, described, gradient_by, images_of, labels_of, logits_of
+from jsigr_lib.method.checks import check_count, described, gradient_by, images_of, labels_of, logits_of, number_of
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, sphere, squared_norm, vjp, with_graph
 from jsigr_lib.method.jsigr import JSIGR, Objective
@@ -102,7 +102,7 @@ class Adversarial(Objective):
 
     def __init__(self, eps: float, steps: int, step_size: float | None):
         if step_size is None:
-            step_size = 1.25 * eps if steps == 1 else eps / 4
+            step_size = number_of("eps", eps) * (1.25 if steps == 1 else 0.25)
         self.attack = Settings(eps=eps, steps=steps, step_size=step_size, random_start=True)
 
     def attacked(

@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from functools import wraps
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ def jacobian_norms(
     if projections == "exact":
         cotangents = torch.eye(classes, dtype=logits.dtype, device=logits.device)
         return sum(squared_norm(vjp(logits, x, e.expand(batch, -1), create_graph=create_graph)) for e in cotangents)
-    if isinstance(projections, bool) or not isinstance(projections, int) or projections < 1:
+    if isinstance(projections, bool) or not isinstance(projections, Integral) or projections < 1:
         raise InputError(f'projections = {projections!r}; accepted: a whole number from 1, or "exact"')
     total = 0
     for _ in range(projections):

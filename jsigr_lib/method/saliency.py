@@ -6,6 +6,7 @@ smooth bump on a regular grid and A a Gaussian blur (Greydanus et al. 2018, visu
 
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,7 @@ class Selection:
 
 
 def check_grid(grid: int, mask_sigma: float, blur_sigma: float) -> None:
-    if isinstance(grid, bool) or not isinstance(grid, int):
+    if isinstance(grid, bool) or not isinstance(grid, Integral):
         raise InputError(f"grid = {grid!r}; accepted: a whole number from 1 to 64")
     between("grid", grid, 1, 64)
     between("mask_sigma", mask_sigma, 0.1, 100)

@@ -12,7 +12,16 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 from torch.utils.checkpoint import checkpoint
 
-from jsigr_lib import JSIGR, attacks, attributions, defences, jacobian_norm, perturbation_saliency, selection_mask
+from jsigr_lib import (
+    JSIGR,
+    Selection,
+    attacks,
+    attributions,
+    defences,
+    jacobian_norm,
+    perturbation_saliency,
+    selection_mask,
+)
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.saliency import gradient_map
 
@@ -372,6 +381,11 @@ def test_attacks_refuse_what_is_no_picture(net, x, y, pixel):
     assert not_refused(attacked, "images span ", net, x, y) == {}
 
 
+def test_attacks_need_two_classes(net, x, y):
+    mine = {name: entry for name, entry in ATTACKS.items() if name != "attack square"}
+    assert not_refused(mine, "the model has 1 output; accepted: two", Of(lambda m, x: m(x)[:, :1], net), x, 0 * y) == {}
+
+
 def test_maps_need_pictures_and_penalties_do_not(x, y):
     flat = nn.Linear(108, 5).double()
     assert not_refused(MAPS, "the images are float64 [4, 108]", flat, x.flatten(1), y) == {}
@@ -422,12 +436,44 @@ def test_maps_that_are_none(maps, kind, said):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_a_scripted_batch_norm_in_training_mode_is_refused(x, y):
-    """It is not seen at work, and mixes the images."""
+def test_a_batch_norm_that_is_not_seen_at_work_is_refused_in_training_mode(x, y, monkeypatch):
+    """As it mixes the images."""
     model = nn.Sequential(nn.Conv2d(3, 2, 6), nn.BatchNorm2d(2), nn.Flatten()).double()
-    scripted = torch.jit.script(model)
-    with pytest.raises(InputError, match=r"^a scripted batch norm in training mode; accepted"):
-        jacobian_norm(scripted, x)
-    assert_close(
-        jacobian_norm(scripted.eval(), x, generator=draws()), jacobian_norm(model.eval(), x, generator=draws())
-    )
+    parallel, processes = nn.DataParallel(model), nn.SyncBatchNorm.convert_sync_batchnorm(deepcopy(model))
+    penalties = {name: PENALTIES[name] for name in ("jacobian", "jsigr single-pass", "jsigr exact", "jsigr half")}
+    for hidden, said in [
+        (torch.jit.script(model), "scripted"),
+        (parallel, "under DataParallel"),
+        (processes, "with other"),
+    ]:
+        with monkeypatch.context() as patched:
+            parallel.device_ids = [0, 1]
+            patched.setattr(torch.distributed, "is_initialized", lambda: True)
+            assert not_refused(penalties, f"batch norm in training mode is {said}", hidden, x, y.clamp_max(1)) == {}
+        parallel.device_ids = []
+        assert jacobian_norm(hidden.eval(), x, projections="exact").isfinite()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: JSIGR("0.1", 1.0),
+        lambda: JSIGR(0.1, torch.ones(2)),
+        lambda: JSIGR(0.1, 1.0, fraction=None),
+        lambda: Selection(share="a"),
+        lambda: Selection(grid=3.0),
+        lambda: selection_mask(torch.rand(2, 1, 3, 3), share=[0.4]),
+        lambda: defences.build("trades", eps="0.1"),
+        lambda: defences.build("adversarial", eps=0.1, steps="3"),
+    ],
+)
+def test_options_that_are_no_numbers(make):
+    with pytest.raises(InputError, match="; accepted: "):
+        make()
+
+
+def test_whole_numbers_of_numpy(net, x, y):
+    three = np.int64(3)
+    assert torch.equal(*(attacks.bim(net, x, y, eps=0.1, steps=steps) for steps in (3, three)))
+    assert torch.equal(*(perturbation_saliency(net, x, y, grid=grid) for grid in (3, three)))
+    assert_close(*(jacobian_norm(net, x, projections=n, generator=draws()) for n in (3, three)))
