@@ -8,7 +8,7 @@ double backward pass costs no more than a backward pass.
 
 import sys
 from contextlib import ExitStack, contextmanager
-from unittest.mock import patch
+from threading import Lock
 
 import torch
 import torch.utils.checkpoint
@@ -30,18 +30,32 @@ def differentiable_twice():
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(_Recurrent())
-        stack.enter_context(differentiable_by_inputs())
-        for name in ("_checkpoint_without_reentrant_generator", "_checkpoint_without_reentrant_generator_impl"):
-            if hasattr(torch.utils.checkpoint, name):  # the one that torch calls was renamed
-                stack.enter_context(patch.object(torch.utils.checkpoint, name, _kept))
+        stack.enter_context(differentiable_by_inputs)
+        for generator in GENERATORS:
+            stack.enter_context(generator)
         if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 
-def differentiable_by_inputs():
-    """What passes a model in here can be differentiated by chosen tensors, which reentrant checkpoints refuse."""
-    return patch.object(torch.utils.checkpoint, "CheckpointFunction", _Kept)
+class _Replaced:
+    """A name in torch's module of checkpoints that stands for something else while any thread is in here."""
+
+    def __init__(self, name: str, replacement):
+        self.name, self.replacement, self.users, self.lock = name, replacement, 0, Lock()
+
+    def __enter__(self):
+        with self.lock:
+            if self.users == 0:
+                self.original = getattr(torch.utils.checkpoint, self.name)
+                setattr(torch.utils.checkpoint, self.name, self.replacement)
+            self.users += 1
+
+    def __exit__(self, *_):
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                setattr(torch.utils.checkpoint, self.name, self.original)
 
 
 class _Kept:
@@ -55,6 +69,12 @@ class _Kept:
 def _kept(*_, **__):
     """In place of the other kind, which calls the function between two steps of this."""
     yield
+
+
+differentiable_by_inputs = _Replaced("CheckpointFunction", _Kept)
+"""What passes a model in here can be differentiated by chosen tensors, which reentrant checkpoints refuse."""
+NAMES = ("_checkpoint_without_reentrant_generator", "_checkpoint_without_reentrant_generator_impl")  # it was renamed
+GENERATORS = [_Replaced(name, _kept) for name in NAMES if hasattr(torch.utils.checkpoint, name)]
 
 
 class _Recurrent(TorchFunctionMode):

@@ -27,7 +27,7 @@ def evaluation_mode(model: nn.Module):
     for module, _ in modes[:1]:
         module.eval()
     try:
-        with differentiable_by_inputs():
+        with differentiable_by_inputs:
             yield model
     finally:
         for module, training in modes:

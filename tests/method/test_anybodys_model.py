@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from copy import deepcopy
 from fractions import Fraction
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -272,6 +273,18 @@ def test_a_function_keeps_the_gradients_of_its_parameters(net, x, y):
         if entry is not ENTRIES["map grad-cam"]:
             entry(lambda x: model(x), x, y)
     assert [parameter.grad for parameter in model.parameters()] == [None] * 6
+
+
+def test_threads_leave_torchs_checkpoints_as_they_were(net, x, y):
+    before = vars(torch.utils.checkpoint).copy()
+    threads = [
+        Thread(target=lambda: [ENTRIES[n](net, x, y) for n in 20 * ("jsigr exact", "map gradient")]) for _ in "123"
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert vars(torch.utils.checkpoint) == before
 
 
 # labels, images and outputs
