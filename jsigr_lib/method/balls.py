@@ -63,7 +63,8 @@ BALLS = {"linf": LinfBall, "l2": L2Ball}
 
 def ball(x: Images, eps: float, norm: str) -> LinfBall | L2Ball:
     """The images within eps of x. Raises InputError for an unknown norm or an eps out of its range."""
-    return BALLS[norm](x, budget_of(eps, norm, x.shape[1:].numel()))
+    eps = budget_of(eps, norm, x.shape[1:].numel())
+    return BALLS[norm](x, eps)
 
 
 def budget_of(eps: float, norm: str = "linf", pixels: int | None = None) -> float:
