@@ -5,6 +5,7 @@ A table is found by its header, and its rows are replaced. A sentence is found b
 replaced. Whoever rewords such a sentence rewords it here too, as its words are then not found.
 """
 
+import ast
 import re
 import string
 from collections.abc import Iterator
@@ -159,6 +160,13 @@ def peers() -> Iterator[Sentence]:
     yield "`make lab` takes {:.0f} seconds", [waits[waits.wait.str.startswith("make lab")]["median"].item()]
 
 
+def architectures() -> Iterator[Sentence]:
+    """How many the tests know."""
+    body = ast.parse((ROOT / "tests" / "method" / "test_architectures.py").read_text(encoding="utf-8")).body
+    tables = [one.value for one in body if isinstance(one, ast.Assign) and one.targets[0].id in ("QUICK", "SLOW")]
+    yield "tested are {:d} architectures in both modes", [sum(len(one.keys) for one in tables)]
+
+
 def twice_the_budget(profile: str, architecture: str, source: str) -> list[float]:
     """Percent that J-SIGR, PGD and fast training leave of attacks from an undefended source."""
     of = table("robustness", profile)
@@ -277,7 +285,7 @@ def current(text: str) -> str:
     """README.md as it should be."""
     for part in (claims, defences, maps, costs):
         text = part(text)
-    for part in (peers, fashion_mnist, mnist, cifar):
+    for part in (peers, architectures, fashion_mnist, mnist, cifar):
         for sentence in part():
             text = with_numbers(text, sentence)
     return text

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.method.checks import check_inputs
+from jsigr_lib.method.autograd import differentiable_twice
+from jsigr_lib.method.checks import images_of, labels_of, logits_of
 from jsigr_lib.method.errors import InputError, needs_extra, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, logit_gradient
 from jsigr_lib.method.registry import Registry
@@ -28,6 +29,7 @@ POOLING = (nn.Flatten, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.Adap
 CHANNELS_FIRST = (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.InstanceNorm2d, nn.GroupNorm, nn.Upsample)
 
 
+@torch.inference_mode(False)
 def saliency_map(
     name: str,
     model: nn.Module,
@@ -48,13 +50,13 @@ def saliency_map(
     The model runs in evaluation mode, its own mode is restored. Raises ValueError for an unknown name or grid.
     """
     one_of("map", name, MAPS)
-    check_inputs(x, y, rank=4)
+    x, y = images_of(x, rank=4), labels_of(y, x)
     check_grid(grid, mask_sigma, blur_sigma)
+    if not len(x):
+        return x.sum(1, keepdim=True)
     settings = {"grid": grid, "mask_sigma": mask_sigma, "blur_sigma": blur_sigma}
     with needs_extra(f"the map {name!r}", "measure"):
-        return MAPS[name].draw(
-            model, x.detach(), y, generator=generator or torch.Generator().manual_seed(0), **settings
-        )
+        return MAPS[name].draw(model, x, y, generator=generator or torch.Generator().manual_seed(0), **settings)
 
 
 class Map(NamedTuple):
@@ -88,14 +90,21 @@ def _smoothgrad(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Gene
 def _random(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Generator, **_) -> Maps:
     """Uniform in [0, 1): another map for every other image, whatever the network."""
     seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
-    own = [torch.Generator().manual_seed(seed + crc32(image.numpy().tobytes())) for image in x.cpu()]
+    own = [
+        torch.Generator().manual_seed(seed + crc32(image.contiguous().view(torch.uint8).numpy().tobytes()))
+        for image in x.cpu()
+    ]
     return torch.stack([torch.rand(1, *x.shape[-2:], generator=draws) for draws in own]).to(x)
 
 
 def _by_captum(attribute: Callable[..., Tensor], model: nn.Module, x: Images, y: Tensor, *, grid: int, **_) -> Maps:
-    with evaluation_mode(model):
-        attribution = attribute(model, x.requires_grad_(), y, grid)
-    return attribution.detach().abs().sum(1, keepdim=True)
+    with evaluation_mode(model), differentiable_twice():  # hooks reach no compiled layer
+        try:
+            attribution = attribute(model, x.requires_grad_(), y, grid)
+        except RuntimeError:
+            logit_gradient(model, x[:1], y[:1])  # says so if there is none
+            raise
+    return attribution.detach().to(x).abs().sum(1, keepdim=True)
 
 
 def _integrated_gradients(model: nn.Module, x: Images, y: Tensor, grid: int) -> Images:
@@ -103,14 +112,18 @@ def _integrated_gradients(model: nn.Module, x: Images, y: Tensor, grid: int) -> 
     from captum.attr import IntegratedGradients
 
     at_once = max(len(x), CHUNK_BYTES.get(x.device.type, 1 << 20) // x[0].nbytes)
-    return IntegratedGradients(model).attribute(x, target=y, n_steps=PATH_STEPS, internal_batch_size=at_once)
+    return IntegratedGradients(partial(logits_of, model, y=y)).attribute(
+        x, target=y, n_steps=PATH_STEPS, internal_batch_size=at_once
+    )
 
 
 def _grad_cam(model: nn.Module, x: Images, y: Tensor, grid: int) -> Maps:
     """Of the last layer with places (Selvaraju et al. 2017), upsampled bilinearly."""
     from captum.attr import LayerGradCam
 
-    maps = LayerGradCam(model, last_places(model, x)).attribute(x, target=y, relu_attributions=True)
+    maps = LayerGradCam(partial(logits_of, model, y=y), last_places(model, x)).attribute(
+        x, target=y, relu_attributions=True
+    )
     return F.interpolate(maps, size=x.shape[-2:], mode="bilinear", align_corners=False)
 
 
@@ -121,7 +134,8 @@ def _occlusion(model: nn.Module, x: Images, y: Tensor, grid: int) -> Maps:
 
     down, across = (torch.arange(side, device=x.device) * grid // side for side in x.shape[-2:])
     cells = down[:, None] * (across[-1] + 1) + across
-    return FeatureAblation(model).attribute(x, target=y, feature_mask=cells.expand(1, x.shape[1], -1, -1))[:, :1]
+    feature_mask = cells.expand(1, x.shape[1], -1, -1)
+    return FeatureAblation(partial(logits_of, model, y=y)).attribute(x, target=y, feature_mask=feature_mask)[:, :1]
 
 
 MAPS: dict[str, Map] = Registry(
@@ -162,11 +176,14 @@ def last_places(model: nn.Module, x: Images) -> nn.Module:
         if other is None and output[0, 0].numel() > 1:
             found.append(module)
 
-    leaves = [module for module in model.modules() if not list(module.children())]
+    modules = model.modules() if isinstance(model, nn.Module) else []
+    leaves = [
+        module for module in modules if not (list(module.children()) or isinstance(module, torch.jit.ScriptModule))
+    ]
     hooks = [module.register_forward_hook(look) for module in leaves]
     try:
         with evaluation_mode(model), torch.no_grad():
-            model(x[:1])
+            logits_of(model, x[:1])
     finally:
         for hook in hooks:
             hook.remove()

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from jsigr_lib.measure import statistics
 from jsigr_lib.method.balls import distance
-from jsigr_lib.method.checks import check_batch, check_logits
+from jsigr_lib.method.checks import check_logits, check_pixels, images_of, labels_of, logits_of
 from jsigr_lib.method.jacobian import evaluation_mode
 from jsigr_lib.method.shapes import Images
 
@@ -35,15 +35,15 @@ def measured_distance(model: nn.Module, x: Images, y: Tensor) -> dict[str, Tenso
         change:   ||z(x') - z(x)|| at the nearest misclassified image x';
     and these images, "points".
     """
-    check_batch(x, y)
+    x, y = images_of(x, rank=4).contiguous(), labels_of(y, x)
+    check_pixels(x)
     fixed = {name: value.detach() for name, value in (*model.named_parameters(), *model.named_buffers())}
 
     def logits(x: Images) -> Tensor:
         return functional_call(model, fixed, (x,))  # FAB runs `backward`, which shall not reach the parameters
 
-    x = x.detach().contiguous()
     with evaluation_mode(model), torch.no_grad():
-        check_logits(z := logits(x), y)
+        check_logits(z := logits_of(logits, x, y))
         boxed, free = (_search(logits, x, y, walls) for walls in (IMAGE, ROOM))
         to_boxed, to_free = (_length(logits, x, y, found) for found in (boxed, free))
         points = torch.where(_wide(to_boxed < to_free), boxed, free)

@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.method.balls import BALLS, ball, check_eps, each_image, settled
+from jsigr_lib.method.balls import BALLS, ball, budget_of, each_image, settled
 from jsigr_lib.method.checks import (
     HALVES,
     check_count,
     check_logits,
-    check_number,
+    check_pixels,
+    gradient_by,
     images_of,
     labels_of,
     logits_of,
-    module_of,
+    number_of,
 )
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import evaluation_mode
@@ -73,9 +74,9 @@ class Settings:
     keep: str = "last"  # the last iterate, or "worst": of each image the one that `Goal.rank` puts highest
 
     def __post_init__(self):
-        check_eps(self.eps, self.norm)
+        object.__setattr__(self, "eps", budget_of(self.eps, self.norm))
         for name in ("step_size", "momentum", "diversity", "translation"):
-            check_number(name, getattr(self, name))
+            object.__setattr__(self, name, number_of(name, getattr(self, name)))
         check_count("steps", self.steps)
         between("step_size", self.step_size, 0, 2.5 if self.norm == "linf" else 1e6)
         between("momentum", self.momentum, 0, 100)
@@ -113,7 +114,7 @@ class Goal:
 
     def check(self, z: Tensor) -> None:
         """Raise InputError unless z are logits of which this can be asked."""
-        check_logits(z, self.labels)
+        check_logits(z)
         if z.shape[1] < 2 and self.loss in (cross_entropy, margin):
             raise InputError("the model has 1 output; accepted: two classes at least, or a loss of your own")
 
@@ -151,7 +152,8 @@ def ascend(
     keep the gradients that they had. Raises InputError for images or labels out of range, for a model that gives NaN,
     probabilities or too few outputs, and for a gradient that is NaN.
     """
-    model, given = module_of(model), images_of(x)
+    given = images_of(x)
+    check_pixels(given)
     goal = Goal(given, y, loss, target)
     if (settings.diversity or settings.translation) and given.ndim != 4:
         raise InputError(
@@ -212,14 +214,12 @@ class Estimate:
             x = x.detach().requires_grad_()
             seen = diversified(x, s.diversity, self.generator) if s.diversity else x
             total = sum(self.losses(seen / 2**i if i else seen).sum() for i in range(s.scales)) / s.scales
-            gradient = torch.autograd.grad(total, x, allow_unused=True)[0] if total.requires_grad else None
-        if gradient is None:
-            raise InputError("the model's logits have no gradient; accepted: a model that torch can differentiate")
+            gradient = gradient_by(x, total)
         return blur(gradient, s.translation) if s.translation else gradient
 
     def losses(self, x: Images) -> Float[Tensor, " batch"]:
         """The loss of every image; the first logits are looked at before anything is made of them."""
-        z = logits_of(self.model, x.to(self.dtype))
+        z = logits_of(self.model, x.to(self.dtype), None if self.checked else self.goal.labels)
         if not self.checked:
             self.goal.check(z)
             self.checked = True

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from jsigr_lib.method import judges
 from jsigr_lib.method.attack_loop import Goal, Loss, Settings, Worst, ascend, cross_entropy, margin
-from jsigr_lib.method.checks import check_count, check_number, images_of, module_of
+from jsigr_lib.method.checks import check_count, images_of, number_of
 from jsigr_lib.method.errors import InputError, one_of
 from jsigr_lib.method.registry import Registry
 from jsigr_lib.method.shapes import Images
@@ -43,8 +43,7 @@ def fgsm(model: nn.Module, x: Images, y: Tensor, *, eps: float, **settings) -> I
 def bim(model: nn.Module, x: Images, y: Tensor, *, eps: float, steps: int = 10, **settings) -> Images:
     """Iterative FGSM: steps of eps / steps from the image itself (Kurakin et al. 2017)."""
     check_count("steps", steps)
-    check_number("eps", eps)
-    return attack(model, x, y, eps=eps, steps=steps, step_size=eps / steps, **settings)
+    return attack(model, x, y, eps=eps, steps=steps, step_size=number_of("eps", eps) / steps, **settings)
 
 
 def pgd(
@@ -65,13 +64,12 @@ def pgd(
     """
     check_count("steps", steps)
     check_count("restarts", restarts)
-    check_number("eps", eps)
-    step_size = 2.5 * eps / steps if step_size is None else step_size
+    step_size = 2.5 * number_of("eps", eps) / steps if step_size is None else step_size
     settings = {"eps": eps, "steps": steps, "step_size": step_size, "random_start": True, **settings}
     if restarts == 1:
         return attack(model, x, y, **settings)
     goal = Goal(images_of(x), y, settings.get("loss", cross_entropy), settings.get("target"))
-    worst = Worst(module_of(model), goal)
+    worst = Worst(model, goal)
     for restart in range(restarts):
         loss = margin if restart % 2 else cross_entropy
         x_worst = worst.see(attack(model, x, y, **{"keep": "worst", "loss": loss, **settings}))

@@ -8,7 +8,7 @@ double backward pass costs no more than a backward pass.
 
 import sys
 from contextlib import ExitStack, contextmanager
-from unittest.mock import patch
+from threading import Lock
 
 import torch
 import torch.utils.checkpoint
@@ -30,14 +30,32 @@ def differentiable_twice():
     with ExitStack() as stack:
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(_Recurrent())
-        checkpoint = torch.utils.checkpoint
-        stack.enter_context(patch.object(checkpoint, "CheckpointFunction", _Kept))
-        for name in ("_checkpoint_without_reentrant_generator", "_checkpoint_without_reentrant_generator_impl"):
-            if hasattr(checkpoint, name):  # the one that torch calls was renamed
-                stack.enter_context(patch.object(checkpoint, name, _kept))
+        stack.enter_context(differentiable_by_inputs)
+        for generator in GENERATORS:
+            stack.enter_context(generator)
         if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
             stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
+
+
+class _Replaced:
+    """A name in torch's module of checkpoints that stands for something else while any thread is in here."""
+
+    def __init__(self, name: str, replacement):
+        self.name, self.replacement, self.users, self.lock = name, replacement, 0, Lock()
+
+    def __enter__(self):
+        with self.lock:
+            if self.users == 0:
+                self.original = getattr(torch.utils.checkpoint, self.name)
+                setattr(torch.utils.checkpoint, self.name, self.replacement)
+            self.users += 1
+
+    def __exit__(self, *_):
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                setattr(torch.utils.checkpoint, self.name, self.original)
 
 
 class _Kept:
@@ -51,6 +69,12 @@ class _Kept:
 def _kept(*_, **__):
     """In place of the other kind, which calls the function between two steps of this."""
     yield
+
+
+differentiable_by_inputs = _Replaced("CheckpointFunction", _Kept)
+"""What passes a model in here can be differentiated by chosen tensors, which reentrant checkpoints refuse."""
+NAMES = ("_checkpoint_without_reentrant_generator", "_checkpoint_without_reentrant_generator_impl")  # it was renamed
+GENERATORS = [_Replaced(name, _kept) for name in NAMES if hasattr(torch.utils.checkpoint, name)]
 
 
 class _Recurrent(TorchFunctionMode):
@@ -83,8 +107,8 @@ class CheapDoubleBackward(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         layer = LAYERS.get(func)
-        # autocast chooses the precision of torch's own layers; it does not see into ours
-        if layer is None or autocasts((args or list(kwargs.values()))[0].device.type):
+        # autocast and functorch know torch's own layers; they do not see into ours
+        if layer is None or autocasts((args or list(kwargs.values()))[0].device.type) or _transforms():
             return func(*args, **kwargs)
         result = layer(self, *args, **kwargs)
         return func(*args, **kwargs) if result is NotImplemented else result
@@ -106,6 +130,9 @@ def autocasts(device: str) -> bool:
         return torch.is_autocast_enabled(device)
     except TypeError:  # torch before 2.4 has one function for each type
         return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
+
+
+_transforms = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)  # such as vmap
 
 
 class _Convolution(torch.autograd.Function):

@@ -7,7 +7,7 @@ change, up to sqrt(N) for N pixels and channels. Images have any rank from 2: ro
 import torch
 from torch import Tensor
 
-from jsigr_lib.method.checks import HALVES, check_number
+from jsigr_lib.method.checks import HALVES, number_of
 from jsigr_lib.method.errors import between, one_of
 from jsigr_lib.method.shapes import Float, Images
 
@@ -63,15 +63,16 @@ BALLS = {"linf": LinfBall, "l2": L2Ball}
 
 def ball(x: Images, eps: float, norm: str) -> LinfBall | L2Ball:
     """The images within eps of x. Raises InputError for an unknown norm or an eps out of its range."""
-    check_eps(eps, norm, x.shape[1:].numel())
+    eps = budget_of(eps, norm, x.shape[1:].numel())
     return BALLS[norm](x, eps)
 
 
-def check_eps(eps: float, norm: str = "linf", pixels: int | None = None) -> None:
-    """Raise InputError unless eps is a budget of that norm."""
+def budget_of(eps: float, norm: str = "linf", pixels: int | None = None) -> float:
+    """eps as a float. Raises InputError unless it is a budget of that norm."""
     one_of("norm", norm, BALLS)
-    check_number("eps", eps)
+    eps = number_of("eps", eps)
     between("eps", eps, 0, 1 if norm == "linf" else float("inf") if pixels is None else pixels**0.5)
+    return eps
 
 
 def distance(x_adv: Images, x: Images, norm: str = "linf") -> Float[Tensor, " batch"]:

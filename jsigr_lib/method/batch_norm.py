@@ -22,13 +22,31 @@ from jsigr_lib.method.errors import InputError
 
 def logits_apart(model, x: Tensor, y: Tensor | None = None, layers=None) -> Tensor | None:
     """The logits of x under `layers`, or None if a batch norm in training mode mixes the samples."""
-    if isinstance(model, nn.Module) and any(isinstance(m, _BatchNorm) and m.training for m in model.modules()):
+    training = [m for m in model.modules() if m.training] if isinstance(model, nn.Module) else []
+    _check_seen(training)
+    if any(isinstance(m, _BatchNorm) for m in training):
         return None  # known without a pass
     try:
         with layers or ExitStack(), _NoMixing():
             return logits_of(model, x, y)
     except _Mixes:
         return None
+
+
+def _check_seen(training: list[nn.Module]) -> None:
+    """Raise InputError if a batch norm among the modules in training mode works where its calls are not seen: in a
+    script, in a thread for each device, or with other processes."""
+    hidden = None
+    if any(isinstance(m, torch.jit.ScriptModule) and "BatchNorm" in m.original_name for m in training):
+        hidden = "scripted; accepted: the model before torch.jit"
+    elif any(isinstance(m, _BatchNorm) for m in training):
+        if any(isinstance(m, nn.DataParallel) and len(m.device_ids) > 1 for m in training):
+            hidden = "under DataParallel; accepted: DistributedDataParallel"
+        distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+        if distributed and any(isinstance(m, nn.SyncBatchNorm) for m in training):
+            hidden = "with other processes; accepted: BatchNorm in place of SyncBatchNorm"
+    if hidden:
+        raise InputError(f"batch norm in training mode is {hidden}")
 
 
 class _Mixes(Exception):
@@ -110,7 +128,8 @@ def own_buffers(model):
         yield
     finally:
         for buffers, kept in before:
-            buffers.update(kept)
+            for name, buffer in kept.items():
+                buffers[name] = buffer
 
 
 def affine_batch_norm(

@@ -3,7 +3,7 @@
 Each check raises InputError in one line that names the value and what is accepted.
 """
 
-from numbers import Real
+from numbers import Integral, Real
 
 import torch
 from torch import Tensor, nn
@@ -12,25 +12,40 @@ from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.method.shapes import Images
 
 HALVES = (torch.float16, torch.bfloat16)  # a square in them overflows or vanishes, a pixel's step may be an attack's
+WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 PROBABILITY_TOLERANCE = 1e-4  # of a sum of float32 probabilities
 
 
-def check_inputs(x: Tensor, y: Tensor | None = None, *, rank: int | None = None) -> None:
-    """x has to be a batch of floating-point samples, of `rank` dimensions if given, and y [batch] its labels."""
-    if not torch.is_tensor(x) or not x.is_floating_point() or x.ndim < 2 or x.ndim != (rank or x.ndim):
+def images_of(x: Tensor, *, rank: int | None = None) -> Images:
+    """x without graph, if it is a batch of floating-point samples, of `rank` dimensions if given."""
+    if not holds_floats(x) or x.ndim < 2 or x.ndim != (rank or x.ndim):
         accepted = "[batch, channels, height, width]" if rank == 4 else "[batch, ...]"
         raise InputError(f"the images are {described(x)}; accepted: floating-point numbers {accepted}")
-    if y is None:
-        return
-    if not torch.is_tensor(y) or y.dtype != torch.int64 or y.shape != x.shape[:1]:
-        raise InputError(f"the labels are {described(y)}; accepted: class indices, int64 [{len(x)}]")
-    if y.numel() and y.min() < 0:
+    return constant(x)
+
+
+def labels_of(y: Tensor, x: Images, what: str = "labels") -> Tensor:
+    """y as int64 [batch] beside the images x, if it holds whole numbers from 0, [batch] or [batch, 1]."""
+    n = len(x)
+    if not torch.is_tensor(y) or y.dtype not in WHOLE or y.shape not in ((n,), (n, 1)):
+        accepted = f"class indices, one for each of {n} images, as whole numbers [{n}]"
+        raise InputError(f"the {what} are {described(y)}; accepted: {accepted}")
+    y = constant(y).reshape(-1).to(x.device, torch.int64)
+    if n and y.min() < 0:
         raise InputError(f"label {y.min()}; accepted: class indices from 0")
+    return y
+
+
+def constant(t: Tensor) -> Tensor:
+    """Without graph, and known to autograd, which takes no tensor that was made in inference mode."""
+    return t.detach().clone() if t.is_inference() else t.detach()
 
 
 def logits_of(model, x: Tensor, y: Tensor | None = None) -> Tensor:
     """The model's logits [batch, classes], in single precision at least; with labels y, of the classes that they name.
     The model gets a copy of x, as it may change what it is given."""
+    if not callable(model) or isinstance(model, type):
+        raise InputError(f"the model is a {type(model).__name__}; accepted: a torch module or a function")
     try:
         z = model(x.clone())
     except RuntimeError as error:
@@ -40,11 +55,25 @@ def logits_of(model, x: Tensor, y: Tensor | None = None) -> Tensor:
             raise
         here, there = (f"{tensor.dtype} on {tensor.device}" for tensor in (x, weight))
         raise InputError(f"images are {here}, the model is {there}; accepted: the same for both") from error
-    if not torch.is_tensor(z) or z.ndim != 2 or len(z) != len(x) or not z.is_floating_point():
+    if not holds_floats(z) or z.ndim != 2 or len(z) != len(x) or not z.shape[1]:
         raise InputError(f"the model gives {described(z)}; accepted: one tensor of logits [{len(x)}, classes]")
     if y is not None and y.numel() and y.max() >= z.shape[1]:
         raise InputError(f"label {y.max()}; accepted: 0 to {z.shape[1] - 1}, as the model has {z.shape[1]} outputs")
     return at_least_single(z)
+
+
+def gradient_by(x: Tensor, z: Tensor, cotangent: Tensor | None = None, **options) -> Tensor:
+    """The gradient by the images x of what was made of a model's logits; `torch.autograd.grad` has the options."""
+    if z.requires_grad:
+        (gradient,) = torch.autograd.grad(z, x, cotangent, allow_unused=True, **options)
+        if gradient is not None:
+            return gradient
+    raise InputError("the model's logits have no gradient by the images; accepted: a model that torch differentiates")
+
+
+def holds_floats(value: object) -> bool:
+    """Whether it is a dense tensor of floating-point numbers."""
+    return torch.is_tensor(value) and value.is_floating_point() and value.layout is torch.strided
 
 
 def at_least_single(t: Tensor) -> Tensor:
@@ -56,7 +85,8 @@ def described(value: object) -> str:
     """What came, in a few words."""
     if not torch.is_tensor(value):
         return f"a {type(value).__name__}"
-    return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
+    sparse = "" if value.layout is torch.strided else "sparse "
+    return f"{sparse}{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
 
 
 # what attacks and judges ask
@@ -64,22 +94,18 @@ def described(value: object) -> str:
 
 def check_count(what: str, value: int, low: int = 1) -> None:
     """`value` has to be a whole number from `low`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < low:
         raise InputError(f"{what} = {value!r}; accepted: a whole number from {low}")
 
 
-def check_batch(x: Images, y: Tensor) -> None:
-    """x have to be images in [0, 1], and y [batch] can be labels."""
+def check_pixels(x: Images) -> None:
+    """x have to be images in [0, 1]."""
     if x.numel() and not (x.min() >= 0 and x.max() <= 1):
         raise InputError(f"images span {x.min():g} to {x.max():g}; accepted: 0 to 1")
-    if y.numel() and y.min() < 0:
-        raise InputError(f"label {y.min()}; accepted: class indices from 0")
 
 
-def check_logits(z: Tensor, y: Tensor) -> None:
-    """z [batch, classes] have to be finite logits, and of the classes that the labels y [batch] name."""
-    if y.numel() and y.max() >= z.shape[1]:
-        raise InputError(f"label {y.max()}; accepted: 0 to {z.shape[1] - 1}, as the model has {z.shape[1]} outputs")
+def check_logits(z: Tensor) -> None:
+    """z [batch, classes] have to be finite logits."""
     if not z.isfinite().all():
         raise InputError(f"the model gives {z[~z.isfinite()][0]:g}; accepted: finite logits")
     if are_probabilities(z):
@@ -92,48 +118,11 @@ def are_probabilities(z: Tensor) -> bool:
     return bool(len(z) and z.shape[1] > 1 and z.min() >= 0 and ((sums - 1).abs() < PROBABILITY_TOLERANCE).all())
 
 
-# What attacks and judges are given, made into what they work with.
-
-
-def check_number(what: str, value: float) -> None:
-    """`value` has to be one number, and no tensor with a number for each image."""
-    if not isinstance(value, Real) and not (isinstance(value, Tensor) and value.ndim == 0):
-        said = f"a tensor {[*value.shape]}" if isinstance(value, Tensor) else shown(value)
+def number_of(what: str, value: float) -> float:
+    """`value` as a float, if it is one number, and no tensor with a number for each image."""
+    if torch.is_tensor(value) and value.ndim == 0 and not value.is_complex():
+        return float(value.item())
+    if isinstance(value, bool) or not isinstance(value, Real):
+        said = f"a tensor {[*value.shape]}" if torch.is_tensor(value) else shown(value)
         raise InputError(f"{what} = {said}; accepted: one number for all images")
-
-
-def images_of(x: Tensor) -> Images:
-    """x without graph, if it is a batch of any rank from 2."""
-    if not isinstance(x, Tensor):
-        raise InputError(f"images are a {type(x).__name__}; accepted: a tensor [batch, ...]")
-    if x.ndim < 2 or not x.is_floating_point():
-        raise InputError(f"images are {x.dtype} {[*x.shape]}; accepted: a floating-point tensor [batch, ...]")
-    x = x.detach()
-    return x.clone() if x.is_inference() else x  # autograd takes no tensor that was made in inference mode
-
-
-def labels_of(y: Tensor, x: Images, what: str = "labels") -> Tensor:
-    """y as int64 [batch] beside the images x in [0, 1], if it holds whole numbers [batch] or [batch, 1]."""
-    accepted = f"accepted: class indices, one for each of {len(x)} images, as whole numbers [{len(x)}]"
-    if not isinstance(y, Tensor):
-        raise InputError(f"{what} are a {type(y).__name__}; {accepted}")
-    if y.is_floating_point() or y.is_complex() or y.dtype == torch.bool or y.shape not in ((len(x),), (len(x), 1)):
-        raise InputError(f"{what} are {y.dtype} {[*y.shape]}; {accepted}")
-    y = y.detach().reshape(-1).to(x.device, torch.int64)
-    check_batch(x, y)
-    return y.clone() if y.is_inference() else y
-
-
-class Function(nn.Module):
-    """A model that is a plain function. It is called as it is: it has no modes and no parameters that are known."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.forward = function
-
-
-def module_of(model) -> nn.Module:
-    """The model, if need be as a module."""
-    if not callable(model):
-        raise InputError(f"the model is a {type(model).__name__}; accepted: a torch module or a function")
-    return model if isinstance(model, nn.Module) else Function(model)
+    return float(value)

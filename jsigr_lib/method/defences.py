@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from jsigr_lib.method.attack_loop import Loss, Settings, ascend, cross_entropy
 from jsigr_lib.method.autograd import CheapDoubleBackward, differentiable_twice
-from jsigr_lib.method.checks import check_count, check_inputs, described, logits_of
+from jsigr_lib.method.checks import check_count, described, gradient_by, images_of, labels_of, logits_of, number_of
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, sphere, squared_norm, vjp, with_graph
 from jsigr_lib.method.jsigr import JSIGR, Objective
@@ -41,10 +41,11 @@ class ScaleableInputGradient(Objective):
     def __call__(
         self, model: nn.Module, x: Images, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        check_inputs(x, y)
-        x = x.detach().requires_grad_()
-        losses = cross_entropy(logits_of(model, x, y), y)
-        (g,) = torch.autograd.grad(losses.sum(), x, retain_graph=True)
+        x, y = images_of(x), labels_of(y, x)
+        x.requires_grad_()
+        with differentiable_twice():
+            losses = cross_entropy(logits_of(model, x, y), y)
+        g = gradient_by(x, losses.sum(), retain_graph=True)
         # normalize leaves d short, and not huge, where the square of g underflows
         d = F.normalize(g.flatten(1)).view_as(g) if self.norm == "l2" else g.sign() / g[0].numel() ** 0.5
         slopes = (cross_entropy(logits_of(model, x.detach() + self.h * d), y) - losses) / self.h
@@ -74,10 +75,10 @@ class InterpretationRegularisation(Objective):
     def __call__(
         self, model: nn.Module, x: Images, y: Tensor, guide: Images, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        check_inputs(x, y)
+        x, y = images_of(x), labels_of(y, x)
         if not torch.is_tensor(guide) or guide.shape != x.shape:
             raise InputError(f"the guide is {described(guide)}; accepted: gradients {list(x.shape)}")
-        x = x.detach().requires_grad_()
+        x.requires_grad_()
         with differentiable_twice():
             z = logits_of(model, x, y)
         d = vjp(z, x, F.one_hot(y, z.shape[1]).to(z))
@@ -101,7 +102,7 @@ class Adversarial(Objective):
 
     def __init__(self, eps: float, steps: int, step_size: float | None):
         if step_size is None:
-            step_size = 1.25 * eps if steps == 1 else eps / 4
+            step_size = number_of("eps", eps) * (1.25 if steps == 1 else 0.25)
         self.attack = Settings(eps=eps, steps=steps, step_size=step_size, random_start=True)
 
     def attacked(
@@ -146,7 +147,7 @@ class AdversarialTraining(Adversarial):
         *,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        check_inputs(x, y)
+        x, y = images_of(x), labels_of(y, x)
         x_adv = self.attacked(model, x, y, generator)
         loss = self.objective(model, x_adv, y, guide, generator=generator)
         self.terms = self.objective.terms
@@ -170,8 +171,7 @@ class TRADES(Adversarial):
     def __call__(
         self, model: nn.Module, x: Images, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        check_inputs(x, y)
-        x = x.detach()
+        x, y = images_of(x), labels_of(y, x)
         with evaluation_mode(model), torch.no_grad():
             z_fixed = logits_of(model, x, y)
         x_adv = self.attacked(model, x, y, generator, loss=lambda z_adv, _: divergence(z_fixed, z_adv))
@@ -216,9 +216,9 @@ class OTJR(Adversarial):
     def __call__(
         self, model: nn.Module, x: Images, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
     ) -> Tensor:
-        check_inputs(x, y)
+        x, y = images_of(x), labels_of(y, x)
         x_adv = self.attacked(model, x, y, generator)
-        x, layers = x.detach().requires_grad_(), CheapDoubleBackward()
+        x, layers = x.requires_grad_(), CheapDoubleBackward()
         with differentiable_twice(), layers:
             z = logits_of(model, x, y)
         z_adv = logits_of(model, x_adv)

@@ -49,8 +49,12 @@ def one_of(what: str, value: object, accepted) -> None:
 
 
 def between(what: str, value: float, low: float, high: float) -> None:
-    """Raise InputError unless low <= value <= high (NaN never is)."""
-    if not low <= value <= high:
+    """Raise InputError unless low <= value <= high (NaN never is, nor what is no number)."""
+    try:
+        fits = bool(low <= value <= high)
+    except (TypeError, ValueError, RuntimeError):
+        fits = False
+    if not fits:
         raise InputError(f"{what} = {shown(value)} is out of range; accepted: {low:g} to {high:g}")
 
 

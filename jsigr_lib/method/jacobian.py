@@ -2,14 +2,15 @@
 
 from contextlib import contextmanager
 from functools import wraps
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.method.autograd import differentiable_twice
+from jsigr_lib.method.autograd import differentiable_by_inputs, differentiable_twice
 from jsigr_lib.method.batch_norm import BatchStatistics, logits_apart, own_buffers
-from jsigr_lib.method.checks import at_least_single, check_inputs, logits_of
+from jsigr_lib.method.checks import at_least_single, gradient_by, images_of, labels_of, logits_of
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.shapes import Float, Images
 
@@ -26,7 +27,8 @@ def evaluation_mode(model: nn.Module):
     for module, _ in modes[:1]:
         module.eval()
     try:
-        yield model
+        with differentiable_by_inputs:
+            yield model
     finally:
         for module, training in modes:
             module.training = training
@@ -56,8 +58,7 @@ def sphere(batch: int, classes: int, *, like: Tensor, generator: torch.Generator
 def vjp(logits: Tensor, x: Images, cotangent: Tensor, *, create_graph: bool = True) -> Images:
     """J_i^T c_i for every sample at once. A cotangent that depends on x keeps its own derivative (grad_outputs,
     and not the gradient of <c, z>, which would add z's product with dc/dx)."""
-    (product,) = torch.autograd.grad(logits, x, cotangent, create_graph=create_graph, retain_graph=True)
-    return product
+    return gradient_by(x, logits, cotangent, create_graph=create_graph, retain_graph=True)
 
 
 def logit_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
@@ -72,10 +73,10 @@ def loss_gradient(model: nn.Module, x: Images, y: Tensor) -> Images:
 
 @with_graph
 def _input_gradient(model: nn.Module, x: Images, y: Tensor, objective) -> Images:
-    check_inputs(x, y)
+    x, y = images_of(x), labels_of(y, x)
     with evaluation_mode(model):
-        x = x.detach().requires_grad_()
-        return torch.autograd.grad(objective(logits_of(model, x, y), y), x)[0]
+        x.requires_grad_()
+        return gradient_by(x, objective(logits_of(model, x, y), y))
 
 
 def squared_norm(g: Images) -> Float[Tensor, " batch"]:
@@ -101,7 +102,7 @@ def jacobian_norms(
     if projections == "exact":
         cotangents = torch.eye(classes, dtype=logits.dtype, device=logits.device)
         return sum(squared_norm(vjp(logits, x, e.expand(batch, -1), create_graph=create_graph)) for e in cotangents)
-    if isinstance(projections, bool) or not isinstance(projections, int) or projections < 1:
+    if isinstance(projections, bool) or not isinstance(projections, Integral) or projections < 1:
         raise InputError(f'projections = {projections!r}; accepted: a whole number from 1, or "exact"')
     total = 0
     for _ in range(projections):
@@ -125,7 +126,7 @@ def jacobian_norm(
     The result can be differentiated by the parameters, unless called under `torch.no_grad()`.
     Raises ValueError for wrong shapes or types, and if projections is neither a positive integer nor "exact".
     """
-    check_inputs(x)
+    x = images_of(x)
     create_graph = torch.is_grad_enabled()
     return _jacobian_norm(model, x, projections=projections, generator=generator, create_graph=create_graph)
 

@@ -28,10 +28,10 @@ from torch.nn import functional as F
 
 from jsigr_lib.method.autograd import CheapDoubleBackward, differentiable_twice
 from jsigr_lib.method.batch_norm import BatchStatistics, logits_apart
-from jsigr_lib.method.checks import at_least_single, check_inputs, described, logits_of
+from jsigr_lib.method.checks import at_least_single, constant, described, images_of, labels_of, logits_of
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import jacobian_norms, sphere, squared_norm, vjp, with_graph
-from jsigr_lib.method.saliency import Selection, linearised_saliency, selection_mask
+from jsigr_lib.method.saliency import Selection, linearised_saliency, mask_of
 from jsigr_lib.method.shapes import Float, Images, Maps
 
 FEWEST_PENALISED = 0.5  # of a batch: fewer images cost nearly as much, so that fewer steps are penalised instead
@@ -151,8 +151,8 @@ class JSIGR(Objective):
         *,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, ""]:
-        self._check(x, y, mask)
-        x = x.detach()
+        x, y = images_of(x), labels_of(y, x)
+        mask = self._checked(mask, x)
         if not self._penalises(generator):
             return self._standard_step(model, x, y)
         chosen = self._draw_images(len(x), generator)
@@ -168,16 +168,18 @@ class JSIGR(Objective):
         self.terms = {"cross_entropy": loss.detach(), **parts}
         return loss + penalty / self.penalised_steps
 
-    def _check(self, x: Images, y: Tensor, mask: Maps | None) -> None:
-        """On every step, as an error that only some steps show is hard to find."""
+    def _checked(self, mask: Maps | None, x: Images) -> Maps | None:
+        """The mask beside the images: on every step, as an error that only some steps show is hard to find."""
         selects = self.lambda_s > 0 and (mask is not None or self.selection is not None)
-        check_inputs(x, y)
         if selects and x.ndim != 4:
             raise InputError(
                 f"the images are {described(x)}; accepted: [batch, channels, height, width], or selection=None"
             )
-        if mask is not None and (not torch.is_tensor(mask) or mask.shape not in (x[:, :1].shape, x.shape)):
+        if mask is None:
+            return None
+        if not torch.is_tensor(mask) or mask.is_complex() or mask.shape not in (x[:, :1].shape, x.shape):
             raise InputError(f"the mask is {described(mask)}; accepted: {list(x[:, :1].shape)}")
+        return constant(mask).to(x)
 
     def _penalises(self, generator: torch.Generator | None) -> bool:
         """Whether this step carries the penalty: drawn, unless all steps do or none does."""
@@ -276,7 +278,7 @@ class JSIGR(Objective):
             return torch.ones_like(x[:, :1])
         with torch.no_grad():
             saliency = linearised_saliency(at_least_single(x), at_least_single(gradient), **self.selection.perturbation)
-            return 1 - selection_mask(saliency, share=self.selection.share, kind=self.selection.kind)
+            return 1 - mask_of(saliency, self.selection.share, self.selection.kind)
 
     def _size(self, g: Images) -> Float[Tensor, " batch"]:
         """||g_i||_2^2, or its L1 counterpart (||g_i||_1)^2 / N (Finlay & Oberman 2021: the dual norm)."""

@@ -11,8 +11,18 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from jsigr_lib.method.balls import ball, check_eps, per_image
-from jsigr_lib.method.checks import HALVES, check_count, check_logits, images_of, labels_of, logits_of, module_of
+from jsigr_lib.method.balls import ball, budget_of, per_image
+from jsigr_lib.method.checks import (
+    HALVES,
+    check_count,
+    check_logits,
+    check_pixels,
+    described,
+    gradient_by,
+    images_of,
+    labels_of,
+    logits_of,
+)
 from jsigr_lib.method.errors import InputError, needs_extra
 from jsigr_lib.method.jacobian import evaluation_mode
 from jsigr_lib.method.shapes import Images
@@ -63,26 +73,25 @@ def _judged(
     with needs_extra("AutoAttack", "measure"):
         from pyautoattack import AutoAttack
 
-    model, x = module_of(model), images_of(x)
+    x = images_of(x)
     if x.ndim != 4 or x.dtype in HALVES:
         raise InputError(
-            f"AutoAttack and Square with {x.dtype} {[*x.shape]}; accepted: float32 or float64 images "
+            f"AutoAttack and Square with {described(x)}; accepted: float32 or float64 images "
             "[batch, channels, height, width]"
         )
-    check_eps(eps, norm, x.shape[1:].numel())
-    eps, y = float(eps), labels_of(y, x)
+    check_pixels(x)
+    eps, y = budget_of(eps, norm, x.shape[1:].numel()), labels_of(y, x)
     if eps == 0 or not len(x):
         return x.clone()  # its attacks divide by eps
     seed = int(torch.randint(2**31, (1,), generator=generator, device=generator.device if generator else None))
-    with evaluation_mode(model), _frozen(model), _quiet(), torch.random.fork_rng():
+    with evaluation_mode(model), _quiet(), torch.random.fork_rng():
         with torch.no_grad():
-            z = logits_of(model, x)
-        check_logits(z, y)
+            check_logits(z := logits_of(model, x, y))
         if version == "standard" and z.shape[1] < FEWEST_CLASSES:
             raise InputError(f"the model has {z.shape[1]} outputs; AutoAttack accepts models from {FEWEST_CLASSES}")
 
         def seen(x_adv: Images) -> Tensor:
-            return logits_of(model, x_adv.to(x.dtype)).float()
+            return _ByImages.apply(x_adv.to(x.dtype), model).float()
 
         judge = AutoAttack(seen, norm=NORMS[norm], eps=eps, seed=seed, device=x.device, version=version, **settings)
         judge.apgd_targeted.n_target_classes = judge.fab.n_target_classes = min(9, z.shape[1] - 1)
@@ -97,17 +106,20 @@ def _judged(
     return torch.empty_like(x).copy_(x_adv)
 
 
-@contextmanager
-def _frozen(model: nn.Module):
-    """FAB runs `backward`, which would add to the gradients of the parameters: they have none while this lasts."""
-    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
+class _ByImages(torch.autograd.Function):
+    """The logits, whose backward pass reaches the images alone: FAB's `backward` would add to the gradients of
+    parameters, and of a model that is a function nobody knows them."""
+
+    @staticmethod
+    def forward(ctx, x: Images, model) -> Tensor:
+        with torch.set_grad_enabled(x.requires_grad):
+            ctx.x = x.detach().requires_grad_(x.requires_grad)
+            ctx.z = logits_of(model, ctx.x)
+        return ctx.z.detach()
+
+    @staticmethod
+    def backward(ctx, cotangent: Tensor) -> tuple[Tensor, None]:
+        return gradient_by(ctx.x, ctx.z, cotangent, retain_graph=True), None
 
 
 @contextmanager

@@ -6,12 +6,13 @@ smooth bump on a regular grid and A a Gaussian blur (Greydanus et al. 2018, visu
 
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from jsigr_lib.method.checks import check_inputs, described, logits_of
+from jsigr_lib.method.checks import described, holds_floats, images_of, labels_of, logits_of
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, logit_gradient, loss_gradient
 from jsigr_lib.method.shapes import Float, Images, Maps
@@ -41,7 +42,7 @@ class Selection:
 
 
 def check_grid(grid: int, mask_sigma: float, blur_sigma: float) -> None:
-    if isinstance(grid, bool) or not isinstance(grid, int):
+    if isinstance(grid, bool) or not isinstance(grid, Integral):
         raise InputError(f"grid = {grid!r}; accepted: a whole number from 1 to 64")
     between("grid", grid, 1, 64)
     between("mask_sigma", mask_sigma, 0.1, 100)
@@ -58,7 +59,7 @@ def profiles(grid: int, size: int, sigma: float) -> Float[Tensor, "grid size"]:
 def bumps(grid: int, height: int, width: int, sigma: float) -> Float[Tensor, "masks height width"]:
     """M_k on a grid x grid raster: outer products of a profile down and a profile across."""
     down, across = profiles(grid, height, sigma), profiles(grid, width, sigma)
-    return torch.einsum("ah,bw->abhw", down, across).flatten(0, 1)
+    return (down[:, None, :, None] * across[None, :, None]).flatten(0, 1)
 
 
 @lru_cache(maxsize=32)
@@ -73,7 +74,8 @@ def blur_matrix(size: int, sigma: float) -> Float[Tensor, "size size"]:
 def blur(x: Images, sigma: float) -> Images:
     """A(x): Gaussian blur of `sigma` pixels, a matrix on either side as it is separable."""
     down, across = (blur_matrix(size, sigma).to(x) for size in x.shape[-2:])
-    return down @ x @ across.T
+    with torch.autocast(x.device.type, enabled=False):
+        return down @ x @ across.T
 
 
 def upsample(scores: Float[Tensor, "batch masks"], grid: int, size: tuple[int, int]) -> Maps:
@@ -110,8 +112,7 @@ def perturbation_saliency(
     one_of("score", score, ("class", "vector"))
     one_of("method", method, ("exact", "linearised"))
     check_grid(grid, mask_sigma, blur_sigma)
-    check_inputs(x, y, rank=4)
-    x = x.detach()
+    x, y = images_of(x, rank=4), labels_of(y, x)
     if method == "linearised":
         if score != "class":
             raise InputError(f"score = {score!r} with method = 'linearised'; accepted: 'class'")
@@ -145,12 +146,13 @@ def linearised_saliency(x: Images, gradient: Images, *, grid: int, mask_sigma: f
     two profiles, all the inner products are one small matrix on either side."""
     change = ((blur(x, blur_sigma) - x) * gradient).sum(1)
     down, across = (profiles(grid, size, mask_sigma).to(x) for size in x.shape[-2:])
-    return upsample((down @ change @ across.T).flatten(1).square() / 2, grid, x.shape[-2:])
+    with torch.autocast(x.device.type, enabled=False):
+        return upsample((down @ change @ across.T).flatten(1).square() / 2, grid, x.shape[-2:])
 
 
 def gradient_map(model: nn.Module, x: Images, y: Tensor) -> Maps:
     """|g|, summed over channels: the cheap map that the selective penalty teaches to imitate the costly one."""
-    check_inputs(x, y, rank=4)
+    images_of(x, rank=4)
     return loss_gradient(model, x, y).abs().sum(1, keepdim=True)
 
 
@@ -163,10 +165,18 @@ def selection_mask(saliency: Maps, *, share: float = 0.4, kind: str = "hard") ->
     """
     between("share", share, 0, 1)
     one_of("selection", kind, ("hard", "soft"))
-    if not torch.is_tensor(saliency) or not saliency.is_floating_point() or saliency.ndim < 2:
+    if not holds_floats(saliency) or saliency.ndim < 2:
         raise InputError(
             f"the maps are {described(saliency)}; accepted: floating-point numbers [batch, 1, height, width]"
         )
+    if not (saliency.isfinite() & ((saliency >= 0) | (kind == "hard"))).all():
+        accepted = "finite numbers" if kind == "hard" else "finite numbers from 0"
+        raise InputError(f"the maps span {saliency.min():g} to {saliency.max():g}; accepted: {accepted}")
+    return mask_of(saliency, share, kind)
+
+
+def mask_of(saliency: Maps, share: float, kind: str) -> Maps:
+    """`selection_mask` of a map that is known to be one; in training, where a gradient may overflow, of any map."""
     flat = saliency.flatten(1)
     if kind == "soft":
         peak = flat.amax(1, keepdim=True)

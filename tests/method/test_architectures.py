@@ -1,4 +1,5 @@
-"""The single pass against the exact double backward pass, in value and derivative, on many architectures."""
+"""The single pass against the exact double backward pass, in value and derivative, and that against differences of the
+value, on many architectures."""
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision import models
 
 from jsigr_lib.method import jsigr
+from jsigr_lib.method.autograd import differentiable_twice
 from jsigr_lib.method.jsigr import JSIGR
 
 SIDE = 8
@@ -155,45 +157,80 @@ SLOW = {
 }
 
 
-def loss_and_gradient(model, state, weights, estimator, x, y):
+NO_DIFFERENCES = {("spectral norm", True)}  # whose power iteration moves with the weights, and counts as constant
+STEP = 1e-7
+EXACT = JSIGR(5.0, 5.0, fraction=1, selection=None, estimator="exact")
+
+
+def entropy(model, x, y):
+    with differentiable_twice():  # beneath a reentrant checkpoint, weights have no gradient otherwise
+        return F.cross_entropy(model(x), y)
+
+
+def penalised(estimator, *weights):
+    return JSIGR(*weights, fraction=1, selection=None, estimator=estimator)
+
+
+def loss_and_gradient(model, state, objective, x, y):
+    """One vector each."""
     model.load_state_dict(state)  # a power iteration goes on with every pass
-    objective = JSIGR(*weights, fraction=1, selection=None, estimator=estimator)
     loss = objective(model, x, y)
-    return loss.detach(), torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+    gradient = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+    return torch.stack([loss.detach()]), torch.cat([part.flatten() for part in gradient])
+
+
+def slope(model, state, direction, x, y):
+    """By a central difference, of the value along a direction of the parameters."""
+    values = []
+    for step in (STEP, -STEP):
+        model.load_state_dict(state)
+        with torch.no_grad():
+            parts = direction.split([parameter.numel() for parameter in model.parameters()])
+            for parameter, part in zip(model.parameters(), parts, strict=True):
+                parameter += step * part.view_as(parameter)
+            values.append(EXACT(model, x, y))
+    return (values[0] - values[1]) / (2 * STEP)
 
 
 def assert_equal_up_to_rounding(found, truth):
     """Beside the largest entry of all: what batch norm undoes has a gradient of 0, by cancellation."""
-    assert_close(found[0], truth[0], rtol=1e-10, atol=0)
-    found, truth = (torch.cat([g.flatten() for g in gradient]) for _, gradient in (found, truth))
-    assert_close(found, truth, rtol=0, atol=1e-10 * truth.abs().max().item())
+    for one, other in zip(found, truth, strict=True):
+        assert_close(one, other, rtol=0, atol=1e-10 * other.abs().max().item())
 
 
-def compare(make, side, training, monkeypatch):
-    """R_S, one vector for each image, directly; R_J, of which E[v v^T] = I / K, as the mean over the K unit vectors."""
+def compare(make, side, training, monkeypatch, differences=True):
+    """R_S, one vector for each image, and R_J, of which E[v v^T] = I / K, as the mean over the K unit vectors: both at
+    once against the exact ones. Their gradient against differences of their value, along a
+    direction."""
     torch.manual_seed(0)
     model = make().double().train(training)
     x, y = torch.rand(4, 3, side, side, dtype=torch.double), torch.arange(4) % 3
+    with torch.no_grad():  # away from the kinks where batch norms and biases begin
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
     state = {name: value.clone() for name, value in model.state_dict().items()}
-    found = loss_and_gradient(model, state, (0.0, 5.0), "single-pass", x, y)
-    assert_equal_up_to_rounding(found, loss_and_gradient(model, state, (0.0, 5.0), "exact", x, y))
-
-    sides = []
+    tails = loss_and_gradient(model, state, penalised("single-pass", 0.0, 5.0), x, y)
+    heads = []
     for k in range(3):
         unit = torch.eye(3, dtype=torch.double)[k].expand(4, 3)
         with monkeypatch.context() as patched:
             patched.setattr(jsigr, "sphere", lambda *_, unit=unit, **__: unit)
-            sides.append(loss_and_gradient(model, state, (5.0, 0.0), "single-pass", x, y))
-    loss = sum(side[0] for side in sides) / 3
-    gradient = tuple(sum(parts) / 3 for parts in zip(*(side[1] for side in sides), strict=True))
-    exact = loss_and_gradient(model, state, (5.0, 0.0), "exact", x, y)
-    assert_equal_up_to_rounding((loss, gradient), exact)
+            heads.append(loss_and_gradient(model, state, penalised("single-pass", 5.0, 0.0), x, y))
+    exact, plain = (loss_and_gradient(model, state, objective, x, y) for objective in (EXACT, entropy))
+    both = [sum(parts) / 3 for parts in zip(*heads, strict=True)]
+    found = [tail + head - once for tail, head, once in zip(tails, both, plain, strict=True)]
+    assert_equal_up_to_rounding(found, exact)
+
+    if differences:
+        direction = F.normalize(torch.randn_like(exact[1]), dim=0)
+        assert_close(slope(model, state, direction, x, y), exact[1] @ direction, rtol=0,
+                     atol=1e-5 * exact[1].norm().item())  # fmt: skip
 
 
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("name", QUICK)
-def test_single_pass_is_exact(name, training, monkeypatch):
-    compare(QUICK[name], SIDE, training, monkeypatch)
+def test_single_pass_is_exact_and_has_the_slope_of_its_value(name, training, monkeypatch):
+    compare(QUICK[name], SIDE, training, monkeypatch, (name, training) not in NO_DIFFERENCES)
 
 
 @pytest.mark.torture

@@ -112,47 +112,70 @@ def test_residual_is_the_derivative_of_the_cross_entropy(y):
 
 
 UNBIASED = {
-    "single pass": {"fraction": 1.0, "coin": 0.5},
-    "tuned coin": {"fraction": 1.0},
-    "soft": {"fraction": 1.0, "selection": SOFT},
-    "L1": {"fraction": 1.0, "norm": "l1"},
+    "single pass": {"coin": 0.5},
+    "tuned coin": {},
+    "soft": {"selection": SOFT},
+    "L1": {"norm": "l1"},
+    "double backprop": {"estimator": "double-backprop"},
+    "double backprop, L1": {"estimator": "double-backprop", "norm": "l1"},
     "fraction": {"fraction": 0.75, "coin": 0.5},
     "fraction, double backprop": {"fraction": 0.6, "estimator": "double-backprop"},
     "fraction, exact": {"fraction": 0.5, "estimator": "exact"},
-    "some of the steps": {"fraction": 0.25, "coin": 0.5},
-    "some of the steps, double backprop": {"fraction": 0.25, "estimator": "double-backprop"},
     "Jacobian alone": {"fraction": 0.5, "lambda_s": 0.0},
     "gradient alone": {"fraction": 0.5, "lambda_j": 0.0},
 }
+REPEATS = 1000  # of each image in a batch
+PRECISION, LIMIT = 0.007, 3.5  # a standard error, as a share of the truth; standard errors that chance may explain
+BIAS = 0.05  # is 7 standard errors: chance hides it in one of 4,000 tests
+
+
+def deviations(options, model, x, y, mask, generator):
+    """How far the means of the penalty's gradient, along the true one, of R_J and of R_S are from the truth, in their
+    standard errors, after as many draws as make these PRECISION of the truth."""
+    options = {"lambda_j": LAMBDA_J, "lambda_s": LAMBDA_S, "selection": HARD, "norm": "l2", "fraction": 1.0, **options}
+    v = sphere(120_000, 3, like=x, generator=generator).view(-1, 4, 3) if options["norm"] == "l1" else None
+    _, *terms = by_hand(model, x, y, mask, options["selection"], options["norm"], v)
+    weights = {"jacobian": options["lambda_j"], "selective": options["lambda_s"]}
+    truth = {name: term.mean() for name, term in zip(weights, terms, strict=True) if weights[name]}
+    slope = gradient(sum(weights[name] * term for name, term in truth.items()), model)
+    truth = torch.stack([slope.norm(), *truth.values()]).detach()
+
+    # image 0 many times, then image 1, ...: a share that is not drawn at random would show
+    x, y, mask = (t if t is None else t.repeat_interleave(REPEATS, dim=0) for t in (x, y, mask))
+    objective, draws, error = JSIGR(**options), [], torch.full_like(truth, torch.inf)
+    while (error > PRECISION * truth).any():
+        penalty = objective(model, x, y, mask, generator=generator) - F.cross_entropy(model(x), y)
+        along = gradient(penalty, model) @ slope / slope.norm()
+        draws.append(torch.stack([along, *(objective.terms[name] for name in weights if weights[name])]))
+        if len(draws) >= 20:
+            error = torch.stack(draws).std(0) / len(draws) ** 0.5 + 1e-9 * truth
+    return (torch.stack(draws).mean(0) - truth).abs() / error
 
 
 @pytest.mark.parametrize("teacher", [False, True], ids=["self", "teacher"])
 @pytest.mark.parametrize("options", UNBIASED.values(), ids=UNBIASED)
-def test_estimators_are_unbiased_in_value_and_gradient(quadratic, x, y, mask, seeded, options, teacher):
-    options = {"lambda_j": LAMBDA_J, "lambda_s": LAMBDA_S, "selection": HARD, "norm": "l2", **options}
-    mask = mask if teacher else None
-    v = sphere(20_000, 3, like=x, generator=seeded(1)).view(-1, 4, 3) if options["norm"] == "l1" else None
-    entropy, r_j, r_s = by_hand(quadratic, x, y, mask, options["selection"], options["norm"], v)
-    expected = (entropy + options["lambda_j"] * r_j + options["lambda_s"] * r_s).mean()
-    slope = gradient(expected, quadratic)
+def test_estimators_are_unbiased_in_value_and_gradient(linear, x, y, mask, seeded, options, teacher):
+    assert (deviations(options, linear, x, y, mask if teacher else None, seeded()) < LIMIT).all()
 
-    # sample 0 fifty times, then sample 1, ...: a share that is not drawn at random would show
-    x, y, mask = (t if t is None else t.repeat_interleave(50, dim=0) for t in (x, y, mask))
-    objective, generator = JSIGR(**options), seeded()
-    losses = [
-        objective(quadratic, x, y, mask, generator=generator)
-        for _ in range(40 if objective.penalised_steps == 1 else 600)
-    ]
-    slopes = torch.stack([gradient(loss, quadratic) for loss in losses])
 
-    for sample, truth, limit in [
-        (torch.stack(losses).detach(), expected.detach(), 3),
-        (slopes @ slope / slope.norm(), slope.norm(), 3),
-        (slopes, slope, 5),  # thousands of entries
-    ]:
-        error = sample.std(0) / len(sample) ** 0.5
-        assert ((sample.mean(0) - truth).abs() <= limit * error + 1e-9).all()
-        assert error.norm() < 0.06 * truth.norm()
+@pytest.mark.parametrize("bias", [-BIAS, BIAS])
+@pytest.mark.parametrize("options", ["tuned coin", "double backprop, L1", "fraction"])
+def test_a_small_bias_would_show(linear, x, y, seeded, options, bias, monkeypatch):
+    """In each of the three."""
+    size_of = JSIGR._size
+    monkeypatch.setattr(JSIGR, "_size", lambda self, g: (1 + bias) * size_of(self, g))
+    assert (deviations(UNBIASED[options], linear, x, y, None, seeded()) > LIMIT).all()
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.4])
+def test_steps_and_images_are_drawn_as_often_as_they_count(seeded, fraction):
+    """A penalised step counts 1 / penalised_steps times: as often as not would be another bias."""
+    objective, generator, draws = JSIGR(LAMBDA_J, LAMBDA_S, fraction=fraction), seeded(), 25_000
+    steps, share = sum(objective._penalises(generator) for _ in range(draws)), objective.penalised_steps
+    assert share == fraction / 0.5
+    assert abs(steps / draws - share) < LIMIT * (share * (1 - share) / draws) ** 0.5 < BIAS * share
+    images = torch.stack([objective._draw_images(8, generator) for _ in range(10_000)]).flatten().bincount() / 10_000
+    assert (images - 0.5).abs().max() < 4 * 0.5 / 10_000**0.5 < BIAS * 0.5
 
 
 def test_both_weights_zero_is_standard_training(batch_norm_net, x, y, seeded):
