@@ -8,6 +8,8 @@ double backward pass costs no more than a backward pass.
 
 import sys
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from math import pi
 from unittest.mock import patch
 
 import torch
@@ -54,13 +56,19 @@ def _kept(*_, **__):
 
 
 class _Recurrent(TorchFunctionMode):
-    """Recurrent layers without cuDNN, whose backward pass has no derivative."""
+    """Recurrent layers by torch's own steps: the backward pass of cuDNN's has no derivative, that of oneDNN's a slow
+    one."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in RECURRENT and torch.backends.cudnn.enabled:
-            with torch.backends.cudnn.flags(enabled=False):
+        if func not in RECURRENT:
+            return func(*args, **(kwargs or {}))
+        onednn = torch._C._get_mkldnn_enabled()
+        with torch.backends.cudnn.flags(enabled=False):
+            try:
+                torch._C._set_mkldnn_enabled(False)  # `torch.backends.mkldnn.flags` warns of what it does not change
                 return func(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+            finally:
+                torch._C._set_mkldnn_enabled(onednn)
 
 
 RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
@@ -146,31 +154,51 @@ class _ConvolutionTransposed(torch.autograd.Function):
         return by_gradient, aten.convolution_backward(gradient, gg, weight, None, *ctx.options, needed)[1], None, None
 
 
-class _Relu(torch.autograd.Function):
-    """max(x, 0), which keeps its value for the backward pass, as that says where x > 0."""
+class _Activation(torch.autograd.Function):
+    """f(x), element by element. Where f is linear almost everywhere its value is kept, and says what the slope is."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        y = x.clamp_min(0)
-        ctx.save_for_backward(y)
+    def forward(ctx, x: Tensor, function: tuple) -> Tensor:
+        value, _, curvature = ctx.function = function
+        y = value(x)
+        ctx.save_for_backward(x if curvature else y)
         return y
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        return _Gate.apply(gradient, *ctx.saved_tensors)
+        return _Slope.apply(gradient, *ctx.saved_tensors, ctx.function), None
 
 
-class _Gate(torch.autograd.Function):
-    """The gradient where y > 0, else 0: linear in the gradient, and constant in y almost everywhere."""
-
-    @staticmethod
-    def forward(ctx, gradient: Tensor, y: Tensor) -> Tensor:
-        ctx.save_for_backward(y)
-        return aten.threshold_backward(gradient, y, 0)
+class _Slope(torch.autograd.Function):
+    """f'(x) g, linear in the gradient g: its derivatives are f'(x) gg, and f''(x) g gg."""
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
-        return _Gate.apply(gradient, *ctx.saved_tensors), None
+    def forward(ctx, gradient: Tensor, x: Tensor, function: tuple) -> Tensor:
+        ctx.function = function
+        ctx.save_for_backward(*((gradient, x) if function[2] else (x,)))
+        return function[1](gradient, x)
+
+    @staticmethod
+    def backward(ctx, gg: Tensor):
+        *gradient, x = ctx.saved_tensors
+        by_x = gg * gradient[0] * ctx.function[2](x) if gradient else None
+        return _Slope.apply(gg, x, ctx.function), by_x, None
+
+
+def _curvature_of_silu(x: Tensor) -> Tensor:
+    s = x.sigmoid()
+    return s * (1 - s) * (2 + x * (1 - 2 * s))
+
+
+def _curvature_of_gelu(x: Tensor) -> Tensor:
+    square = x.square()
+    return (2 - square) * (square * -0.5).exp() * (2 * pi) ** -0.5
+
+
+RELU = (lambda x: x.clamp_min(0), lambda gradient, y: aten.threshold_backward(gradient, y, 0), None)
+SILU = (aten.silu, aten.silu_backward, _curvature_of_silu)
+GELU = (aten.gelu, aten.gelu_backward, _curvature_of_gelu)
+"""f, f' g and f'', as far as there is one."""
 
 
 # The replacements take what the function of torch takes, after the mode. NotImplemented leaves the work to torch.
@@ -190,8 +218,12 @@ def _conv2d(mode, input, weight, bias=None, stride=1, padding=0, dilation=1, gro
     return _Convolution.apply(mode, input, weight, bias, (stride, padding, dilation, False, [0, 0], groups))
 
 
-def _relu(mode, input, inplace=False):
-    return NotImplemented if inplace or not _plain(input) else _Relu.apply(input)
+def _relu(mode, input, inplace=False, function=RELU):
+    return NotImplemented if inplace or not _plain(input) else _Activation.apply(input, function)
+
+
+def _gelu(mode, input, approximate="none"):
+    return _relu(mode, input, approximate != "none", GELU)
 
 
 def _batch_norm(mode, input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
@@ -201,7 +233,7 @@ def _batch_norm(mode, input, running_mean, running_var, weight=None, bias=None, 
         or not _plain(input, *(t for t in (running_mean, weight, bias) if t is not None))
     ):
         return NotImplemented
-    return affine_batch_norm(input, running_mean, running_var, weight, bias, eps)
+    return affine_batch_norm(input, running_mean, torch.rsqrt(running_var + eps), weight, bias)
 
 
 def _plain(*tensors: Tensor) -> bool:
@@ -212,4 +244,5 @@ def _plain(*tensors: Tensor) -> bool:
     )
 
 
-LAYERS = {F.conv2d: _conv2d, F.relu: _relu, F.batch_norm: _batch_norm}
+LAYERS = {F.conv2d: _conv2d, F.batch_norm: _batch_norm}
+LAYERS |= {F.relu: _relu, F.silu: partial(_relu, function=SILU), F.gelu: _gelu}
