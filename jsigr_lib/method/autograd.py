@@ -1,9 +1,9 @@
 """Backward passes that can be differentiated again, by any model, and cheaply.
 
 A gradient penalty differentiates the backward pass. torch does that for a convolution by one whose batch is the
-channels, for evaluation batch norm by a dozen element-wise steps, and for ReLU by a full pass of zeros. All three are
-linear in the gradient that passes through them, so the ordinary kernels do the same work: under `CheapDoubleBackward` a
-double backward pass costs no more than a backward pass.
+channels, for evaluation batch norm and GELU by a dozen element-wise steps, and for ReLU by a full pass of zeros. All
+are linear in the gradient that passes through them, so the ordinary kernels do the same work: under
+`CheapDoubleBackward` a double backward pass costs no more than a backward pass.
 """
 
 import sys
@@ -75,17 +75,20 @@ RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
 class CheapDoubleBackward(TorchFunctionMode):
-    """While it is active, conv2d, relu and evaluation batch_norm of any model are the ones below: equal in value and
-    in every derivative. Where that is not certain, such as for kernels that are computed, the layer stays torch's.
+    """While it is active, conv2d, relu, silu, gelu and evaluation batch_norm of any model are the ones below: equal in
+    value and in every derivative. Where that is not certain, as for kernels that are computed, the layer stays torch's.
 
-    with CheapDoubleBackward() as layers:
+    with CheapDoubleBackward(x) as layers:
         z = model(x)
     with layers.inputs_only():
         (g,) = torch.autograd.grad(z, x, cotangent, create_graph=True)
+
+    Whoever gives x needs its gradient nowhere else: the first convolution's is spared, which is the slowest of all.
     """
 
-    def __init__(self):
+    def __init__(self, x: Tensor | None = None):
         super().__init__()
+        self.x = x
         self.weights = True  # whether the backward pass in progress has to reach the weights
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -116,6 +119,14 @@ def autocasts(device: str) -> bool:
         return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
 
 
+def comes_from(x: Tensor, images: Tensor | None) -> bool:
+    """Whether x is made of the images and of nothing else that is differentiable, by one step after another."""
+    node = x.grad_fn
+    while node and len(before := [one for one, _ in node.next_functions if one]) == 1:
+        (node,) = before
+    return images is not None and getattr(node, "variable", None) is images
+
+
 class _Convolution(torch.autograd.Function):
     """W x + b. Its backward pass is `_ConvolutionTransposed` where it is to be differentiated again."""
 
@@ -123,6 +134,7 @@ class _Convolution(torch.autograd.Function):
     def forward(
         ctx, mode: CheapDoubleBackward, x: Tensor, weight: Tensor, bias: Tensor | None, options: tuple
     ) -> Tensor:
+        ctx.first = comes_from(x, mode.x)
         ctx.mode, ctx.options, ctx.bias = mode, options, None if bias is None else bias.shape
         ctx.save_for_backward(x, weight)
         return aten.convolution(x, weight, bias, *options)
@@ -133,6 +145,7 @@ class _Convolution(torch.autograd.Function):
         _, needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
         if torch.is_grad_enabled() and not ctx.mode.weights:
             return None, _ConvolutionTransposed.apply(gradient, weight, x, ctx.options), None, None, None
+        needs_x = needs_x and not (ctx.first and ctx.mode.weights)
         needed = [needs_x, needs_weight and ctx.mode.weights, needs_bias and ctx.mode.weights]
         return None, *aten.convolution_backward(gradient, x, weight, ctx.bias, *ctx.options, needed), None
 

@@ -214,6 +214,21 @@ def test_inputs_only_skips_the_weights_and_only_there(images):
     assert torch.autograd.grad(z.sum(), convolution.weight)[0].abs().sum() > 0
 
 
+def test_the_gradient_by_images_that_are_named_is_for_the_penalty_alone(images):
+    """Through layers without weights too. What is trained below a convolution keeps its gradient."""
+    shift = torch.rand(2, 1, 1, dtype=torch.double, requires_grad=True)
+    convolution, images = nn.Conv2d(2, 3, 3).double(), images.requires_grad_()
+    for make in (lambda: 2 * images - 1, lambda: images + shift, lambda: shift.expand(3, 2, 6, 5)):
+        with CheapDoubleBackward(images):
+            z = convolution(make())
+        found, truth = (
+            torch.autograd.grad(z.square().sum(), [images, shift, convolution.weight], materialize_grads=True)
+            for z in (z, convolution(make()))
+        )
+        assert_close(found[1:], truth[1:])
+        assert (found[0].abs().sum() > 0) == (truth[1].abs().sum() > 0 and truth[0].abs().sum() > 0)
+
+
 def test_leaves_other_calls_and_code_outside_alone(images):
     with CheapDoubleBackward():
         inside = F.conv2d(images[0], torch.ones(1, 2, 2, 2, dtype=torch.double))  # an unbatched image
