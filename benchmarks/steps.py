@@ -1,14 +1,17 @@
-"""One training step of every defence, against a standard step: gradients cleared, loss, backward pass, AdamW."""
+"""One training step of every defence, against a standard step: gradients cleared, loss, backward pass, AdamW; and the
+default step of J-SIGR on networks that are not the library's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks import tables
-from benchmarks.workloads import STEPS, Workload
+from benchmarks.timing import measure
+from benchmarks.workloads import COSTS, STEPS, Usual, Workload
 from jsigr_lib.method.defences import AdversarialTraining, input_gradient
 from jsigr_lib.method.jsigr import JSIGR, Objective
 from jsigr_lib.method.saliency import selection_mask
@@ -57,6 +60,46 @@ def objectives() -> dict[str, Objective]:
         "PGD-7 training": AdversarialTraining(EPS, steps=7),
         "PGD-10 training": AdversarialTraining(EPS, steps=10),
     }
+
+
+def costs(*, rounds: int, device: torch.device, workloads: Sequence[Usual] = COSTS) -> pd.DataFrame:
+    """J-SIGR's default step and the same by plain double backprop, in steps of torch alone; a row per network."""
+    return pd.DataFrame([cost(workload, rounds, device) for workload in workloads])
+
+
+def cost(workload: Usual, rounds: int, device: torch.device) -> dict[str, float | str]:
+    """Medians over rounds, of ratios within a round. A default step is the mean of penalised and other steps, by their
+    shares: both kinds are timed, as a cycle of them would take most of its time for the latter."""
+    x, y = workload.images(device)
+    (share, penalised), (_, other) = JSIGR(LAMBDA_J, LAMBDA_S).kinds_of_step()
+    (_, twice), _ = JSIGR(LAMBDA_J, LAMBDA_S, estimator="double-backprop").kinds_of_step()
+    kinds = {BASELINE: Plain(), "other": other, "penalised": penalised, "double backprop": twice}
+    cases = {name: training_step(workload.model(device), kind, x, y) for name, kind in kinds.items()}
+    seconds = {name: np.array(values) for name, values in measure(cases, rounds=rounds, device=device).items()}
+    of = {name: values / seconds[BASELINE] for name, values in seconds.items()}
+    default, doubled = (share * of[name] + (1 - share) * of["other"] for name in ("penalised", "double backprop"))
+    low, high = np.quantile(default, tables.SPREAD)
+    return {
+        "network": workload.architecture,
+        "activation": workload.activation.__name__,
+        "batch": workload.batch,
+        "standard_ms": 1000 * np.median(seconds[BASELINE]),
+        "default": np.median(default),
+        "low": low,
+        "high": high,
+        "double_backprop": np.median(doubled),
+        **{f"{name.replace(' ', '_')}_step": np.median(of[name]) for name in ("penalised", "double backprop", "other")},
+        "rounds": rounds,
+    }
+
+
+class Plain(Objective):
+    """Cross-entropy by torch alone."""
+
+    def __call__(
+        self, model: nn.Module, x: Tensor, y: Tensor, guide: None = None, *, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return F.cross_entropy(model(x), y)
 
 
 def training_step(

@@ -30,7 +30,7 @@ from benchmarks import (
 from benchmarks.memory import peak_bytes
 from benchmarks.peers import Peers
 from benchmarks.threats import EPS, FAMILY, PGD, PGD_L2, STRENGTH, TIMED, check, repeats, violation
-from benchmarks.workloads import Workload
+from benchmarks.workloads import COSTS, Usual, Workload
 from jsigr_lib import cli
 from jsigr_lib.measure import statistics
 from jsigr_lib.method import attacks as ours
@@ -120,6 +120,23 @@ def test_step_cases_have_the_default_and_the_naive_composition():
     assert names[0] == steps.BASELINE
     assert [name for name in names if "(default)" in name] == [f"J-SIGR, q = {JSIGR(1, 1).fraction:g} (default)"]
     assert len(names) == len(steps.cases(TINY, None)) + 1
+
+
+def test_a_default_step_is_the_mean_of_its_kinds(monkeypatch):
+    seconds = {"standard": [1, 2], "other": [1, 2.2], "penalised": [2, 4], "double backprop": [3, 8]}
+    monkeypatch.setattr(steps, "measure", lambda cases, rounds, device: {name: seconds[name] for name in cases})
+    (row,) = steps.costs(rounds=2, device=torch.device("cpu"), workloads=[Usual("CNN", torch.nn.SiLU, batch=2)]).iloc
+    assert row["network"] == "CNN" and row["activation"] == "SiLU" and row["standard_ms"] == 1500 and row["rounds"] == 2
+    assert_allclose(row["default"], 0.2 * 2 + 0.8 * 1.05)
+    assert_allclose(row["double_backprop"], 0.2 * 3.5 + 0.8 * 1.05)
+    assert_allclose([row["penalised_step"], row["double_backprop_step"], row["other_step"]], [2, 3.5, 1.05])
+
+
+@pytest.mark.parametrize("workload", COSTS, ids=lambda one: f"{one.architecture}, {one.activation.__name__}")
+def test_usual_networks_have_the_activation_that_their_row_names(workload):
+    found = {type(module) for module in workload.model().modules()}
+    assert {torch.nn.ReLU, torch.nn.SiLU, torch.nn.GELU} & found <= {workload.activation}
+    assert workload.activation in found or torch.nn.LSTM in found
 
 
 def test_naive_composition_is_j_sigr(analytic, x, y):

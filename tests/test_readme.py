@@ -30,13 +30,23 @@ PUBLISHED = FIGURES / "full"
 def test_every_number_is_that_of_its_table():
     """If this fails, `make readme` writes the numbers anew."""
     assert readme.current(README) == README
+    benchmarks = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert readme.current_benchmarks(benchmarks) == benchmarks
     for name in stories.STORIES:
         content = stories.path(name).read_text(encoding="utf-8")
         assert stories.current(name, content) == content
 
 
 @pytest.mark.parametrize(
-    "part", [readme.peers, readme.fashion_mnist, readme.mnist, readme.cifar, *stories.STORIES.values()]
+    "part",
+    [
+        readme.peers,
+        readme.costs_of_networks,
+        readme.fashion_mnist,
+        readme.mnist,
+        readme.cifar,
+        *stories.STORIES.values(),
+    ],
 )
 def test_a_wrong_number_is_written_anew(part):
     for words, numbers in part():

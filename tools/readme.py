@@ -1,5 +1,5 @@
-"""Write the numbers of README.md and of the notebooks' texts anew, from the tables of the published runs and of the
-benchmarks: `make readme`.
+"""Write the numbers of README.md, of benchmarks/README.md and of the notebooks' texts anew, from the tables of the
+published runs and of the benchmarks: `make readme`.
 
 A table is found by its header, and its rows are replaced. A sentence is found by its words, and its numbers are
 replaced. Whoever rewords such a sentence rewords it here too, as its words are then not found.
@@ -167,6 +167,17 @@ def architectures() -> Iterator[Sentence]:
     yield "tested are {:d} architectures in both modes", [sum(len(one.keys) for one in tables)]
 
 
+def costs_of_networks() -> Iterator[Sentence]:
+    """Of benchmarks/README.md."""
+    of = benchmark("costs").set_index("network")
+    lstm, others = of.loc["LSTM"], of.drop("LSTM")
+    yield (
+        "takes {:.2f} to {:.2f} standard steps, by plain double backprop {:.2f} to {:.2f};",
+        [others.default.min(), others.default.max(), others.double_backprop.min(), others.double_backprop.max()],
+    )
+    yield "on the LSTM {:.2f}, and {:.2f}.", [lstm.default, lstm.double_backprop]
+
+
 def twice_the_budget(profile: str, architecture: str, source: str) -> list[float]:
     """Percent that J-SIGR, PGD and fast training leave of attacks from an undefended source."""
     of = table("robustness", profile)
@@ -281,6 +292,13 @@ def with_numbers(text: str, sentence: Sentence) -> str:
     return text[: found[0].start()] + new + text[found[0].end() :]
 
 
+def current_benchmarks(text: str) -> str:
+    """benchmarks/README.md as it should be."""
+    for sentence in costs_of_networks():
+        text = with_numbers(text, sentence)
+    return text
+
+
 def current(text: str) -> str:
     """README.md as it should be."""
     for part in (claims, defences, maps, costs):
@@ -292,5 +310,5 @@ def current(text: str) -> str:
 
 
 if __name__ == "__main__":
-    path = ROOT / "README.md"
-    path.write_text(current(path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path, written in ((ROOT / "README.md", current), (BENCHMARKS.parent / "README.md", current_benchmarks)):
+        path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,13 +1,15 @@
 """Backward passes that can be differentiated again, by any model, and cheaply.
 
 A gradient penalty differentiates the backward pass. torch does that for a convolution by one whose batch is the
-channels, for evaluation batch norm by a dozen element-wise steps, and for ReLU by a full pass of zeros. All three are
-linear in the gradient that passes through them, so the ordinary kernels do the same work: under `CheapDoubleBackward` a
-double backward pass costs no more than a backward pass.
+channels, for evaluation batch norm and GELU by a dozen element-wise steps, and for ReLU by a full pass of zeros. All
+are linear in the gradient that passes through them, so the ordinary kernels do the same work: under
+`CheapDoubleBackward` a double backward pass costs no more than a backward pass.
 """
 
 import sys
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from math import pi
 from threading import Lock
 
 import torch
@@ -78,30 +80,39 @@ GENERATORS = [_Replaced(name, _kept) for name in NAMES if hasattr(torch.utils.ch
 
 
 class _Recurrent(TorchFunctionMode):
-    """Recurrent layers without cuDNN, whose backward pass has no derivative."""
+    """Recurrent layers by torch's own steps: the backward pass of cuDNN's has no derivative, that of oneDNN's a slow
+    one."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        if func in RECURRENT and torch.backends.cudnn.enabled:
-            with torch.backends.cudnn.flags(enabled=False):
+        if func not in RECURRENT:
+            return func(*args, **(kwargs or {}))
+        onednn = torch._C._get_mkldnn_enabled()
+        with torch.backends.cudnn.flags(enabled=False):
+            try:
+                torch._C._set_mkldnn_enabled(False)  # `torch.backends.mkldnn.flags` warns of what it does not change
                 return func(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+            finally:
+                torch._C._set_mkldnn_enabled(onednn)
 
 
 RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 
 class CheapDoubleBackward(TorchFunctionMode):
-    """While it is active, conv2d, relu and evaluation batch_norm of any model are the ones below: equal in value and
-    in every derivative. Where that is not certain, such as for kernels that are computed, the layer stays torch's.
+    """While it is active, conv2d, relu, silu, gelu and evaluation batch_norm of any model are the ones below: equal in
+    value and in every derivative. Where that is not certain, as for kernels that are computed, the layer stays torch's.
 
-    with CheapDoubleBackward() as layers:
+    with CheapDoubleBackward(x) as layers:
         z = model(x)
     with layers.inputs_only():
         (g,) = torch.autograd.grad(z, x, cotangent, create_graph=True)
+
+    Whoever gives x needs its gradient nowhere else: the first convolution's is spared, which is the slowest of all.
     """
 
-    def __init__(self):
+    def __init__(self, x: Tensor | None = None):
         super().__init__()
+        self.x = x
         self.weights = True  # whether the backward pass in progress has to reach the weights
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
@@ -135,6 +146,14 @@ def autocasts(device: str) -> bool:
 _transforms = getattr(torch._C, "_are_functorch_transforms_active", lambda: False)  # such as vmap
 
 
+def comes_from(x: Tensor, images: Tensor | None) -> bool:
+    """Whether x is made of the images and of nothing else that is differentiable, by one step after another."""
+    node = x.grad_fn
+    while node and len(before := [one for one, _ in node.next_functions if one]) == 1:
+        (node,) = before
+    return images is not None and getattr(node, "variable", None) is images
+
+
 class _Convolution(torch.autograd.Function):
     """W x + b. Its backward pass is `_ConvolutionTransposed` where it is to be differentiated again."""
 
@@ -142,6 +161,7 @@ class _Convolution(torch.autograd.Function):
     def forward(
         ctx, mode: CheapDoubleBackward, x: Tensor, weight: Tensor, bias: Tensor | None, options: tuple
     ) -> Tensor:
+        ctx.first = comes_from(x, mode.x)
         ctx.mode, ctx.options, ctx.bias = mode, options, None if bias is None else bias.shape
         ctx.save_for_backward(x, weight)
         return aten.convolution(x, weight, bias, *options)
@@ -152,6 +172,7 @@ class _Convolution(torch.autograd.Function):
         _, needs_x, needs_weight, needs_bias, _ = ctx.needs_input_grad
         if torch.is_grad_enabled() and not ctx.mode.weights:
             return None, _ConvolutionTransposed.apply(gradient, weight, x, ctx.options), None, None, None
+        needs_x = needs_x and not (ctx.first and ctx.mode.weights)
         needed = [needs_x, needs_weight and ctx.mode.weights, needs_bias and ctx.mode.weights]
         return None, *aten.convolution_backward(gradient, x, weight, ctx.bias, *ctx.options, needed), None
 
@@ -173,31 +194,51 @@ class _ConvolutionTransposed(torch.autograd.Function):
         return by_gradient, aten.convolution_backward(gradient, gg, weight, None, *ctx.options, needed)[1], None, None
 
 
-class _Relu(torch.autograd.Function):
-    """max(x, 0), which keeps its value for the backward pass, as that says where x > 0."""
+class _Activation(torch.autograd.Function):
+    """f(x), element by element. Where f is linear almost everywhere its value is kept, and says what the slope is."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        y = x.clamp_min(0)
-        ctx.save_for_backward(y)
+    def forward(ctx, x: Tensor, function: tuple) -> Tensor:
+        value, _, curvature = ctx.function = function
+        y = value(x)
+        ctx.save_for_backward(x if curvature else y)
         return y
 
     @staticmethod
     def backward(ctx, gradient: Tensor):
-        return _Gate.apply(gradient, *ctx.saved_tensors)
+        return _Slope.apply(gradient, *ctx.saved_tensors, ctx.function), None
 
 
-class _Gate(torch.autograd.Function):
-    """The gradient where y > 0, else 0: linear in the gradient, and constant in y almost everywhere."""
-
-    @staticmethod
-    def forward(ctx, gradient: Tensor, y: Tensor) -> Tensor:
-        ctx.save_for_backward(y)
-        return aten.threshold_backward(gradient, y, 0)
+class _Slope(torch.autograd.Function):
+    """f'(x) g, linear in the gradient g: its derivatives are f'(x) gg, and f''(x) g gg."""
 
     @staticmethod
-    def backward(ctx, gradient: Tensor):
-        return _Gate.apply(gradient, *ctx.saved_tensors), None
+    def forward(ctx, gradient: Tensor, x: Tensor, function: tuple) -> Tensor:
+        ctx.function = function
+        ctx.save_for_backward(*((gradient, x) if function[2] else (x,)))
+        return function[1](gradient, x)
+
+    @staticmethod
+    def backward(ctx, gg: Tensor):
+        *gradient, x = ctx.saved_tensors
+        by_x = gg * gradient[0] * ctx.function[2](x) if gradient else None
+        return _Slope.apply(gg, x, ctx.function), by_x, None
+
+
+def _curvature_of_silu(x: Tensor) -> Tensor:
+    s = x.sigmoid()
+    return s * (1 - s) * (2 + x * (1 - 2 * s))
+
+
+def _curvature_of_gelu(x: Tensor) -> Tensor:
+    square = x.square()
+    return (2 - square) * (square * -0.5).exp() * (2 * pi) ** -0.5
+
+
+RELU = (lambda x: x.clamp_min(0), lambda gradient, y: aten.threshold_backward(gradient, y, 0), None)
+SILU = (aten.silu, aten.silu_backward, _curvature_of_silu)
+GELU = (aten.gelu, aten.gelu_backward, _curvature_of_gelu)
+"""f, f' g and f'', as far as there is one."""
 
 
 # The replacements take what the function of torch takes, after the mode. NotImplemented leaves the work to torch.
@@ -217,8 +258,12 @@ def _conv2d(mode, input, weight, bias=None, stride=1, padding=0, dilation=1, gro
     return _Convolution.apply(mode, input, weight, bias, (stride, padding, dilation, False, [0, 0], groups))
 
 
-def _relu(mode, input, inplace=False):
-    return NotImplemented if inplace or not _plain(input) else _Relu.apply(input)
+def _relu(mode, input, inplace=False, function=RELU):
+    return NotImplemented if inplace or not _plain(input) else _Activation.apply(input, function)
+
+
+def _gelu(mode, input, approximate="none"):
+    return _relu(mode, input, approximate != "none", GELU)
 
 
 def _batch_norm(mode, input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
@@ -228,7 +273,7 @@ def _batch_norm(mode, input, running_mean, running_var, weight=None, bias=None, 
         or not _plain(input, *(t for t in (running_mean, weight, bias) if t is not None))
     ):
         return NotImplemented
-    return affine_batch_norm(input, running_mean, running_var, weight, bias, eps)
+    return affine_batch_norm(input, running_mean, torch.rsqrt(running_var + eps), weight, bias)
 
 
 def _plain(*tensors: Tensor) -> bool:
@@ -239,4 +284,5 @@ def _plain(*tensors: Tensor) -> bool:
     )
 
 
-LAYERS = {F.conv2d: _conv2d, F.relu: _relu, F.batch_norm: _batch_norm}
+LAYERS = {F.conv2d: _conv2d, F.batch_norm: _batch_norm}
+LAYERS |= {F.relu: _relu, F.silu: partial(_relu, function=SILU), F.gelu: _gelu}

@@ -19,6 +19,8 @@ from torch.overrides import TorchFunctionMode
 from jsigr_lib.method.checks import at_least_single, logits_of
 from jsigr_lib.method.errors import InputError
 
+aten = torch.ops.aten
+
 
 def logits_apart(model, x: Tensor, y: Tensor | None = None, layers=None) -> Tensor | None:
     """The logits of x under `layers`, or None if a batch norm in training mode mixes the samples."""
@@ -71,7 +73,7 @@ def _batch_norm_call(func, args: tuple, kwargs: dict) -> dict | None:
         names = ("input", "weight", "bias", "running_mean", "running_var", "training", "momentum", "eps")
     else:
         return None
-    defaults = {"weight": None, "bias": None, "training": False, "eps": 1e-5}
+    defaults = {"weight": None, "bias": None, "training": False, "momentum": 0.1, "eps": 1e-5}
     return {**defaults, **dict(zip(names, args, strict=False)), **kwargs}
 
 
@@ -89,7 +91,7 @@ class BatchStatistics(TorchFunctionMode):
 
     def __init__(self):
         super().__init__()
-        self.seen: dict[int | None, list[tuple[Tensor, Tensor]]] = {}  # id of a weight -> mean, variance of each call
+        self.seen: dict[int | None, list[tuple[Tensor, Tensor]]] = {}  # id of a weight -> those of each call
         self.left: dict[int | None, list[tuple[Tensor, Tensor]]] | None = None  # those that are still to be carried
 
     @contextmanager
@@ -105,14 +107,46 @@ class BatchStatistics(TorchFunctionMode):
         x, weight = call["input"], call["weight"]
         key = id(weight) if weight is not None and weight.is_leaf else None
         if self.left is None:
-            statistics = torch.var_mean(at_least_single(x), [0, *range(2, x.dim())], correction=0)
-            self.seen.setdefault(key, []).append(statistics[::-1])
-            return func(*args, **(kwargs or {}))
+            if x.numel() == x.shape[1]:  # torch says that one value per channel has no statistics
+                return func(*args, **(kwargs or {}))
+            z, *statistics = _Measured.apply(*(call[name] for name in _Measured.ARGUMENTS))
+            self.seen.setdefault(key, []).append(statistics)
+            return z
         if self.left.get(key):
-            return affine_batch_norm(x, *self.left[key].pop(0), weight, call["bias"], call["eps"])
+            return affine_batch_norm(x, *self.left[key].pop(0), weight, call["bias"])
         if call["running_mean"] is None:
             raise InputError("a batch norm that the batch did not pass; accepted: the same layers in every pass")
         return F.batch_norm(x, call["running_mean"], call["running_var"], weight, call["bias"], False, 0.0, call["eps"])
+
+
+class _Measured(torch.autograd.Function):
+    """Torch's own batch norm in training mode, and the mean and 1 / deviation of each channel that it computes anyway,
+    to be differentiated like it: apart from it they take longer than the layer."""
+
+    ARGUMENTS = ("input", "weight", "bias", "running_mean", "running_var", "momentum", "eps")
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, mean, variance, momentum, eps):
+        cudnn = torch.backends.cudnn.enabled
+        *results, ctx.kernel = aten._batch_norm_impl_index(x, weight, bias, mean, variance, True, momentum, eps, cudnn)
+        ctx.eps = eps
+        ctx.save_for_backward(x, weight, *results[1:])
+        return tuple(results[:3])
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor, by_mean: Tensor, by_scale: Tensor):
+        x, weight, mean, scale, reserve = ctx.saved_tensors
+        needed = ctx.needs_input_grad[:3]
+        by_x, *others = aten._batch_norm_impl_index_backward(
+            ctx.kernel, x, gradient, weight, None, None, mean.detach(), scale.detach(), True, ctx.eps, needed, reserve
+        )
+        if needed[0]:
+            shape = (1, -1, *[1] * (x.dim() - 2))
+            # d mean / dx = 1 / n, and d scale / dx = -scale^3 (x - mean) / n
+            slope = -by_scale * scale**3 * x.shape[1] / x.numel()
+            offset = by_mean * x.shape[1] / x.numel() - slope * mean
+            by_x = by_x.addcmul_(at_least_single(x), slope.view(shape)).add_(offset.view(shape))
+        return by_x, *others, *[None] * 4
 
 
 @contextmanager
@@ -132,12 +166,10 @@ def own_buffers(model):
                 buffers[name] = buffer
 
 
-def affine_batch_norm(
-    input: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> Tensor:
-    """Batch norm with given statistics, as the affine map per channel that it is; differentiable by the statistics too,
-    which torch's own is not."""
-    scale = torch.rsqrt(variance + eps) * (1 if weight is None else weight)
+def affine_batch_norm(x: Tensor, mean: Tensor, scale: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """Batch norm with given mean and 1 / deviation, as the affine map per channel that it is; differentiable by those
+    too, which torch's own is not."""
+    scale = scale if weight is None else scale * weight
     shift = (0 if bias is None else bias) - mean * scale
-    shape = (1, -1, *[1] * (input.dim() - 2))
-    return torch.addcmul(shift.view(shape), at_least_single(input), scale.view(shape)).to(input.dtype)
+    shape = (1, -1, *[1] * (x.dim() - 2))
+    return (at_least_single(x) * scale.view(shape)).add_(shift.view(shape)).to(x.dtype)

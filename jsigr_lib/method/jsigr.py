@@ -156,14 +156,14 @@ class JSIGR(Objective):
         if not self._penalises(generator):
             return self._standard_step(model, x, y)
         chosen = self._draw_images(len(x), generator)
-        mask = None if mask is None else mask[chosen]
+        x_chosen, mask = x[chosen].requires_grad_(), None if mask is None else mask[chosen]
         if self.estimator == "single-pass":
-            layers = CheapDoubleBackward()
-            loss, x_chosen, z = self._forward(model, x, y, chosen, layers)
+            layers = CheapDoubleBackward(x_chosen)
+            loss, z = self._forward(model, x, y, x_chosen, chosen, layers)
             with layers.inputs_only():
                 penalty, parts = self._single_pass(z, x_chosen, y[chosen], mask, generator)
         else:
-            loss, x_chosen, z = self._forward(model, x, y, chosen, nullcontext())
+            loss, z = self._forward(model, x, y, x_chosen, chosen, nullcontext())
             penalty, parts = self._double_backprop(z, x_chosen, y[chosen], mask, generator)
         self.terms = {"cross_entropy": loss.detach(), **parts}
         return loss + penalty / self.penalised_steps
@@ -201,9 +201,10 @@ class JSIGR(Objective):
             return torch.arange(batch, device="cpu")
         return torch.randperm(batch, generator=generator, device=_device_of(generator))[:size].cpu()
 
-    def _forward(self, model: nn.Module, x: Images, y: Tensor, chosen: Tensor, layers) -> tuple[Tensor, Tensor, Tensor]:
-        """The batch's mean cross-entropy; the chosen images; and their logits, in one graph with them by `layers`."""
-        x_chosen = x[chosen].requires_grad_()
+    def _forward(
+        self, model: nn.Module, x: Images, y: Tensor, x_chosen: Images, chosen: Tensor, layers
+    ) -> tuple[Tensor, Tensor]:
+        """The batch's mean cross-entropy; and the logits of the chosen images, in one graph with them by `layers`."""
         with differentiable_twice():
             z = logits_apart(model, x_chosen, y[chosen], layers)
             if z is None:  # batch norm mixes samples: the penalty needs a forward pass of its own
@@ -211,12 +212,12 @@ class JSIGR(Objective):
                 with statistics:
                     loss = F.cross_entropy(logits_of(model, x, y), y)
                 with layers, statistics.carried(model):
-                    return loss, x_chosen, logits_of(model, x_chosen)
+                    return loss, logits_of(model, x_chosen)
         others = torch.ones(len(x), dtype=torch.bool, device=chosen.device).index_fill_(0, chosen, False)
         total = F.cross_entropy(z, y[chosen], reduction="sum")
         if others.any():
             total = total + F.cross_entropy(logits_of(model, x[others], y[others]), y[others], reduction="sum")
-        return total / len(x), x_chosen, z
+        return total / len(x), z
 
     def _double_backprop(
         self, z: Tensor, x: Images, y: Tensor, mask: Maps | None, generator: torch.Generator | None

@@ -7,8 +7,8 @@ from torch.autograd import grad
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from jsigr_lib.method.autograd import CheapDoubleBackward
-from jsigr_lib.method.batch_norm import BatchStatistics, logits_apart
+from jsigr_lib.method.autograd import CheapDoubleBackward, differentiable_twice
+from jsigr_lib.method.batch_norm import BatchStatistics, _Measured, logits_apart
 
 # the statistics of a batch, carried from a pass in training mode to one in evaluation mode
 
@@ -84,6 +84,24 @@ def test_batch_norm_in_training_mode_is_known_by_its_call(fixed_seed):
     assert_close(logits_apart(model.eval(), x), model(x))
 
 
+def test_statistics_that_batch_norm_computes_are_differentiable_with_it(fixed_seed):
+    def layer(*tensors):
+        return _Measured.apply(*tensors, None, None, 0.1, 1e-5)
+
+    for shape in ((5, 3), (3, 3, 2, 2)):
+        given = [torch.randn(s, dtype=torch.double, requires_grad=True) for s in (shape, (3,), (3,))]
+        z, mean, scale = layer(*given)
+        assert_close(z, F.batch_norm(given[0], None, None, *given[1:], training=True))
+        over = [0, *range(2, len(shape))]
+        assert_close([mean, scale], [given[0].mean(over), (given[0].var(over, correction=0) + 1e-5).rsqrt()])
+        assert torch.autograd.gradcheck(layer, given) and torch.autograd.gradgradcheck(layer, given)
+
+
+def test_one_value_per_channel_is_refused_by_torch():
+    with BatchStatistics(), pytest.raises(ValueError, match="more than 1 value per channel"):
+        nn.BatchNorm1d(3)(torch.rand(1, 3))
+
+
 # layers whose double backward is cheap
 
 
@@ -114,6 +132,8 @@ BODIES = {
     "batch norm without weights": lambda: nn.Sequential(normalised(2, affine=False), nn.Conv2d(2, 3, 3), nn.Tanh()),
     "batch norm in training": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU()),
     "batch norm without statistics": lambda: nn.Sequential(nn.BatchNorm2d(2, track_running_stats=False).eval()),
+    "SiLU": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.SiLU(), nn.Conv2d(4, 3, 2), nn.SiLU(inplace=True)),
+    "GELU": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), nn.GELU(), nn.Conv2d(4, 3, 2), nn.GELU("tanh")),
     "in place": lambda: nn.Sequential(nn.Conv2d(2, 4, 3), Inplace()),
 }
 
@@ -168,8 +188,9 @@ def test_weights_keep_their_gradient_under_create_graph(model, images):
         assert_close(found, truth)
 
 
-def test_third_derivative(images):
-    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten()).double()
+@pytest.mark.parametrize("activation", [nn.Tanh, nn.SiLU, nn.GELU])
+def test_third_derivative(images, activation):
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), activation(), nn.Flatten()).double()
 
     def third(layers):
         x = images.clone().requires_grad_()
@@ -193,6 +214,21 @@ def test_inputs_only_skips_the_weights_and_only_there(images):
     assert torch.autograd.grad(z.sum(), convolution.weight)[0].abs().sum() > 0
 
 
+def test_the_gradient_by_images_that_are_named_is_for_the_penalty_alone(images):
+    """Through layers without weights too. What is trained below a convolution keeps its gradient."""
+    shift = torch.rand(2, 1, 1, dtype=torch.double, requires_grad=True)
+    convolution, images = nn.Conv2d(2, 3, 3).double(), images.requires_grad_()
+    for make in (lambda: 2 * images - 1, lambda: images + shift, lambda: shift.expand(3, 2, 6, 5)):
+        with CheapDoubleBackward(images):
+            z = convolution(make())
+        found, truth = (
+            torch.autograd.grad(z.square().sum(), [images, shift, convolution.weight], materialize_grads=True)
+            for z in (z, convolution(make()))
+        )
+        assert_close(found[1:], truth[1:])
+        assert (found[0].abs().sum() > 0) == (truth[1].abs().sum() > 0 and truth[0].abs().sum() > 0)
+
+
 def test_leaves_other_calls_and_code_outside_alone(images):
     with CheapDoubleBackward():
         inside = F.conv2d(images[0], torch.ones(1, 2, 2, 2, dtype=torch.double))  # an unbatched image
@@ -210,6 +246,17 @@ def test_arguments_may_be_named(images):
     with CheapDoubleBackward():
         assert_close(F.conv2d(**named), F.conv2d(images, weight, None, (2, 1), 1))
         assert_close(F.relu(input=images), images.clamp_min(0))
+        assert_close(F.gelu(input=images, approximate="none"), F.gelu(images))
+
+
+def test_recurrent_layers_are_not_those_whose_double_backward_is_slow_and_settings_stay():
+    def kernels():
+        return type(nn.LSTM(2, 3)(torch.rand(4, 2, 2))[0].grad_fn).__name__
+
+    usual = kernels()
+    with differentiable_twice():
+        assert "Mkldnn" not in kernels()
+    assert kernels() == usual
 
 
 def test_autocast_keeps_torchs_own_layers(images):
