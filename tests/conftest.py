@@ -4,6 +4,7 @@
 """
 
 import fcntl
+import json
 import pickle
 import re
 import time
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 
 from jsigr_lib.measure import statistics
 from jsigr_lib.pipeline import pipeline
+from jsigr_lib.records import record
 from jsigr_lib.site import site
 from jsigr_lib.store import artefacts, keys
 from jsigr_lib.study import estimators, linearised_tables, map_tables, robustness, verdicts, weights
@@ -158,6 +160,17 @@ def batch_norm_net(fixed_seed) -> nn.Module:
     ).double()
     model[4].eval()
     return model
+
+
+@pytest.fixture
+def publish():
+    """publish(folder): a manifest that names its tables, as a run leaves it."""
+
+    def call(folder: Path) -> None:
+        tables = {path.name: record.sha256(path.read_bytes()) for path in folder.glob("*.csv")}
+        (folder / record.MANIFEST).write_text(json.dumps({"sha256": tables}))
+
+    return call
 
 
 @pytest.fixture
