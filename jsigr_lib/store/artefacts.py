@@ -12,9 +12,10 @@ import multiprocessing
 import os
 import platform
 import re
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ import joblib
 import psutil
 import torch
 from joblib.externals.loky import get_reusable_executor
+from joblib.externals.loky.backend import resource_tracker
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -192,7 +194,25 @@ class Store:
         if not self.in_parallel(wave):
             return (_compute(spec, self) for spec in wave)
         options = {"return_as": "generator_unordered", "batch_size": 1, "initializer": _end_with_parent}
-        return joblib.Parallel(n_jobs=self.jobs, **options)(joblib.delayed(_compute)(spec, self) for spec in wave)
+        with _out_of_hearing():
+            return joblib.Parallel(n_jobs=self.jobs, **options)(joblib.delayed(_compute)(spec, self) for spec in wave)
+
+
+@contextmanager
+def _out_of_hearing() -> Iterator[None]:
+    """Processes that are started here hear no Ctrl-C and no hang-up: a terminal sends it to them as well as to the run,
+    which ends them anyway, and each would print a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    heard = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    resource_tracker.ensure_running()  # loky's first process, after which loky itself lets SIGINT through again
+    signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:
