@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache, cached_property
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,7 +26,6 @@ import joblib
 import psutil
 import torch
 from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.backend import resource_tracker
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
@@ -207,7 +207,7 @@ def _out_of_hearing() -> Iterator[None]:
         return
     heard = {signal.SIGINT, signal.SIGHUP}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
-    resource_tracker.ensure_running()  # loky's first process, after which loky itself lets SIGINT through again
+    resource_tracker.ensure_running()  # the first process, after which Python lets SIGINT through again
     signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     try:
         yield
