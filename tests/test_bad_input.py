@@ -197,7 +197,7 @@ RUN = [
     (["--profile", "{here}/mine.toml"], profile('"trades"', '"magic"'), ["'magic'", "jsigr, input-gradient"]),
     (["--profile", "{here}/mine.toml"], profile("beta = 3.0", "beta = -3.0"), ["beta = -3.0", "0 to"]),
     (["--profile", "{here}/mine.toml"], profile("beta = 3.0", "gamma = 3.0"), ["'trades'", "'gamma'"]),
-    (["--profile", "{here}/mine.toml"], profile("beta = 3.0", "name = 2"), ["'trades'", "'name'"]),
+    (["--profile", "{here}/mine.toml"], profile("beta = 3.0", "name = 2"), ["options = 'name'", "accepted"]),
     (
         ["--profile", "{here}/mine.toml"],
         profile("steps = 2 }", f"steps = {10**18} }}"),

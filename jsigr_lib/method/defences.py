@@ -272,7 +272,7 @@ OBJECTIVES: dict[str, Callable[..., Objective]] = Registry(
 PENALISED = ("jsigr", "input-gradient", "adversarial")  # those that a profile's [penalty] describes
 
 
-def build(name: str, /, **options) -> Objective:
+def build(name: str, **options) -> Objective:
     """The objective called `name`. Raises InputError for an unknown name, option or value, and if what is registered
     under the name makes something else than an objective."""
     one_of("objective", name, OBJECTIVES)

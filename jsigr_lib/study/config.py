@@ -87,7 +87,7 @@ class Defence(Table):
 
     label: Annotated[Text, Field(min_length=1)]
     objective: str
-    options: dict[str, Option] = {}
+    options: dict[Annotated[str, only(lambda one: one != "name", "an option of the objective")], Option] = {}
     teacher: bool = False
     seeds: int | None = Field(None, ge=1)  # how many of the profile's; all by default
     # the values of its weights to choose among, every combination; see `weights`
