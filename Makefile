@@ -11,8 +11,13 @@ PICK_PYTHON = for py in $(PYTHON); do \
 	done; \
 	[ "$$py" ] || { echo 'make: Python 3.11, 3.12 or 3.13 is needed; none of these is one: $(PYTHON)' >&2; exit 1; }
 
-NEW_VENV = "$$py" -m venv $(1) >/dev/null || \
-	{ rm -rf $(1); echo "make: '$$py -m venv' failed; on Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+NEW_VENV = said=$$("$$py" -m venv $(1) 2>&1) || { rm -rf $(1); \
+	"$$py" -c 'import ensurepip' 2>/dev/null || said='on Debian and Ubuntu: apt install python3-venv'; \
+	echo "make: '$$py -m venv' failed; $$(echo "$$said" | tail -n 1)" >&2; exit 1; }
+
+# One set-up at a time. A make that is killed leaves its shell and pip behind, and these hold the file open, too.
+ALONE = exec 9<>Makefile; lock() { "$$py" -c "import fcntl; fcntl.flock(9, fcntl.LOCK_EX | $$1)" 2>/dev/null; }; \
+	lock fcntl.LOCK_NB || { echo 'make: waiting for another set-up of .venv to end'; lock 0; }
 
 .DEFAULT_GOAL := help
 .PHONY: help reproduce test torture lint coverage mutants bench site readme lab voila lock audit clean
@@ -98,10 +103,11 @@ clean: ## remove .venv and the tools' caches; keep runs/, the trained models
 # The stamp is removed first and written last: a set-up that was cut short starts again from an empty .venv.
 # pip runs on the left of a pipe (only large downloads are shown), so the stamp also carries its verdict.
 $(STAMP): requirements.lock pyproject.toml
-	@[ -f $@ ] || { $(PICK_PYTHON); rm -rf .venv; $(call NEW_VENV,.venv); \
-		echo "Setting up .venv with $$($$py -V): on Linux, 3 GB to download and 6 GB on disk"; }
-	@rm -f $@
-	@{ PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check \
+	@$(PICK_PYTHON); $(ALONE); [ "$$(find $@ -newer requirements.lock -newer pyproject.toml 2>/dev/null)" ] && exit; \
+	[ -f $@ ] || { rm -rf .venv; $(call NEW_VENV,.venv); \
+		echo "Setting up .venv with $$($$py -V): on Linux, 3 GB to download and 6 GB on disk"; }; \
+	rm -f $@; \
+	{ PYTHONUNBUFFERED=1 $(BIN)/python -m pip install --disable-pip-version-check \
 			--require-hashes -r requirements.lock && echo 'Installing jsigr itself' && \
 	   $(BIN)/python -m pip install --disable-pip-version-check --quiet \
 			--no-deps --no-build-isolation -e . && touch $@; \

@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 import tomllib
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,12 +29,15 @@ JACOBIAN_REGULARIZER = "github.com/facebookresearch/jacobian_regularizer"
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 Json = Annotated[bool, typer.Option("--json", help="print everything as JSON, for programs")]
+SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 UsageError = typer.BadParameter.__base__  # for an unknown option or a missing value
 
 
 def say(line: str) -> None:
-    """Print a line on the error stream, as it is: brackets are no markup."""
-    console.print(line, markup=False)
+    """Print a line on the error stream, as it is: brackets are no markup. Nobody may be there to read it, as after a
+    terminal was closed."""
+    with suppress(OSError):
+        console.print(line, markup=False)
 
 
 def number(kind: type, help: str):
@@ -228,17 +231,20 @@ def progress_lines() -> "Progress":
 
 
 def stop(number: int, frame: object) -> None:
-    """End the run at a signal. No KeyboardInterrupt, which typer ends in its own way."""
+    """End the run at a signal, undisturbed by further ones. No KeyboardInterrupt, which typer ends in its own way."""
+    for other in SIGNALS:
+        signal.signal(other, signal.SIG_IGN)
     raise SystemExit(128 + number)
 
 
 def main() -> None:
     """Entry point of `jsigr` and of `python -m jsigr_lib`."""
     logging.getLogger("papermill").addHandler(logging.NullHandler())  # a failure is said once, in our line
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    ignored = [number for number in SIGNALS[2:] if signal.getsignal(number) == signal.SIG_IGN]  # by nohup
+    before = {number: signal.signal(number, stop) for number in SIGNALS if number not in ignored}
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="jsigr", standalone_mode=False)
-    except (InputError, RuntimeError, OSError) as error:
+    except (InputError, RuntimeError, OSError, MemoryError, ImportError) as error:  # a library without memory: either
         say(f"jsigr: {printable(one_line(error))}")
         code = 2 if isinstance(error, InputError) else 1
     except UsageError as error:
@@ -248,8 +254,7 @@ def main() -> None:
         code = 2
     except SystemExit as stopped:
         say("jsigr: interrupted; what was complete is kept, and the same command continues from there")
-        code = stopped.code
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        sys.exit(stopped.code)  # with further signals still ignored
+    for number, handler in before.items():
+        signal.signal(number, handler)
     sys.exit(code)

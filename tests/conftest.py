@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from jsigr_lib.measure import boundary as distances
 from jsigr_lib.pipeline import pipeline
+from jsigr_lib.records import record
 from jsigr_lib.site import site
 from jsigr_lib.store import artefacts, keys
 from jsigr_lib.study import estimators, linearised_tables, map_tables, robustness, sources, verdicts, weights
@@ -160,6 +161,17 @@ def batch_norm_net(fixed_seed) -> nn.Module:
     ).double()
     model[4].eval()
     return model
+
+
+@pytest.fixture
+def publish():
+    """publish(folder): a manifest that names its tables, as a run leaves it."""
+
+    def call(folder: Path) -> None:
+        tables = {path.name: record.sha256(path.read_bytes()) for path in folder.glob("*.csv")}
+        (folder / record.MANIFEST).write_text(json.dumps({"sha256": tables}))
+
+    return call
 
 
 @pytest.fixture

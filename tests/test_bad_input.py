@@ -197,6 +197,18 @@ RUN = [
     (["--profile", "{here}/mine.toml"], profile('"trades"', '"magic"'), ["'magic'", "jsigr, input-gradient"]),
     (["--profile", "{here}/mine.toml"], profile("beta = 3.0", "beta = -3.0"), ["beta = -3.0", "0 to"]),
     (["--profile", "{here}/mine.toml"], profile("beta = 3.0", "gamma = 3.0"), ["'trades'", "'gamma'"]),
+    (["--profile", "{here}/mine.toml"], profile("beta = 3.0", "name = 2"), ["options = 'name'", "accepted"]),
+    (
+        ["--profile", "{here}/mine.toml"],
+        profile("steps = 2 }", f"steps = {10**18} }}"),
+        [str(10**18), "at most 10,000,000"],
+    ),
+    (
+        ["--profile", "{here}/quick.toml"],
+        raw(SMOKE.encode(), "quick.toml"),
+        ["{here}/quick.toml", "'quick'", "another"],
+    ),
+    (["--profile", "{here}/mine.toml"], profile("", 'name = "Full"\n'), ["{here}/mine.toml", "'Full'", "another"]),
     (["--profile", "{here}/mine.toml"], profile('["mi-fgsm", "fgsm"]', '["magic"]'), ["'magic'", "mi-fgsm"]),
     (
         ["--profile", "{here}/mine.toml"],

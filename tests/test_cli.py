@@ -166,6 +166,13 @@ def test_unwritable_output_is_refused(monkeypatch, capsys, tmp_path):
             143,
             "jsigr: interrupted; what was complete is kept, and the same command continues from there",
         ),
+        (
+            signal.SIGHUP,
+            129,
+            "jsigr: interrupted; what was complete is kept, and the same command continues from there",
+        ),
+        (MemoryError(), 1, "jsigr: MemoryError"),
+        (ImportError("libx.so: cannot map segment"), 1, "jsigr: libx.so: cannot map segment"),
     ],
 )
 def test_whatever_stops_a_run_is_one_line(monkeypatch, capsys, failure, code, said):
@@ -175,10 +182,46 @@ def test_whatever_stops_a_run_is_one_line(monkeypatch, capsys, failure, code, sa
         os.kill(os.getpid(), failure)
         time.sleep(10)
 
-    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    handlers = {number: signal.getsignal(number) for number in cli.SIGNALS}
     monkeypatch.setattr(pipeline, "run", run)
-    assert call(monkeypatch, capsys, "run") == (code, f"{said}\n")
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    try:
+        assert call(monkeypatch, capsys, "run") == (code, f"{said}\n")
+        left = dict.fromkeys(cli.SIGNALS, signal.SIG_IGN) if code > 128 else handlers
+        assert {number: signal.getsignal(number) for number in cli.SIGNALS} == left
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def test_further_signals_disturb_no_end(monkeypatch, capsys):
+    """Five Ctrl-C, of which four come while the first one's cleaning up goes on."""
+    handlers = {number: signal.getsignal(number) for number in cli.SIGNALS}
+
+    def run(**options):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        finally:
+            for _ in range(4):
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(0.01)
+
+    monkeypatch.setattr(pipeline, "run", run)
+    try:
+        code, said = call(monkeypatch, capsys, "run")
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert code == 130 and said.count("\n") == 1
+
+
+def test_nohup_stays_in_force(monkeypatch, capsys):
+    handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        monkeypatch.setattr(pipeline, "check_settings", lambda *_: os.kill(os.getpid(), signal.SIGHUP))
+        assert call(monkeypatch, capsys, "run", "--timeout", "0")[0] == 2  # it went on, to what is refused
+    finally:
+        signal.signal(signal.SIGHUP, handler)
 
 
 def test_settings_are_toml_values_or_strings():

@@ -13,6 +13,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from itertools import cycle
 
 import nbformat
@@ -26,6 +28,8 @@ pytestmark = pytest.mark.slow
 torture = pytest.mark.torture
 
 NOTEBOOK = ("--notebook", "02")
+PROGRESS = re.compile("tiny profile: |notebook 1 of 1: | *[0-9]+%")
+INTERRUPTED = "jsigr: interrupted; what was complete is kept, and the same command continues from there"
 GO_ON = "; the same command continues where this one stopped"
 KILLED_AT = """
 import os, signal, sys
@@ -103,8 +107,7 @@ def ended(sandbox: Sandbox, *arguments: str, **options) -> tuple[int, str]:
     """Exit code and last line of a run; that line alone is about the fault."""
     run = sandbox.start(*NOTEBOOK, *arguments, **options)
     code, said = run.end()
-    progress = re.compile("tiny profile: |notebook 1 of 1: | *[0-9]+%")
-    assert code == 0 or [line for line in run.said() if not progress.match(line)] == [said]
+    assert code == 0 or [line for line in run.said() if not PROGRESS.match(line)] == [said]
     return code, said
 
 
@@ -146,11 +149,22 @@ def test_interrupted(warm, number, code, target):
     run = warm.start(*NOTEBOOK)
     assert wait(lambda: warm.processes()[target], 300)
     run.send_signal(number)
-    assert run.end() == (
-        code,
-        "jsigr: interrupted; what was complete is kept, and the same command continues from there",
-    )
+    assert run.end() == (code, INTERRUPTED)
     assert warm.orphans() == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGHUP, 129, marks=torture)])
+def test_terminal(warm, number, code):
+    """Ctrl-C and the end of a terminal reach workers as well, and an impatient user presses five times."""
+    warm.forget(some())
+    run = warm.start(*NOTEBOOK, start_new_session=True)
+    assert wait(lambda: warm.processes()["worker"], 300)
+    for _ in range(5):
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, number)
+        time.sleep(0.1)
+    assert run.end()[0] == code
+    assert [line for line in run.said() if not PROGRESS.match(line)] == [INTERRUPTED]
 
 
 def test_exception_in_a_cell(warm):

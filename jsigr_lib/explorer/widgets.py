@@ -16,13 +16,15 @@ from jsigr_lib.study.study import Study
 
 PARAMETERS = ("profile", "device", "out", "download", "dataset", "data_root", "train_images", "epochs", "seeds", "eps")
 """What every notebook can be asked to change."""
+PROGRESS = "jsigr-progress"
+"""In the metadata of a progress line, by which it is told from what a notebook shows."""
 
 logger = logging.getLogger(__name__)
 
 
 def progress_display() -> Progress:
     """A progress callback for notebooks. It shows one line and rewrites it in place."""
-    start, handle = time.perf_counter(), None
+    start, handle, shown = time.perf_counter(), None, {"raw": True, "metadata": {PROGRESS: True}}
 
     def progress(spec: Spec, done: float, total: float) -> None:
         nonlocal handle
@@ -30,9 +32,9 @@ def progress_display() -> Progress:
         left = elapsed * (total - done) / done
         line = f"{done / total:.0%} of what was missing is made; {elapsed / 60:.1f} min, about {left / 60:.1f} min left"
         if handle is None:
-            handle = display({"text/plain": line}, raw=True, display_id=True)
+            handle = display({"text/plain": line}, display_id=True, **shown)
         else:
-            handle.update({"text/plain": line}, raw=True)
+            handle.update({"text/plain": line}, **shown)
 
     return progress
 

@@ -33,17 +33,17 @@ def gradient_scatter(
 ) -> dict[str, float]:
     """How `draws` gradients of an estimator scatter around the exact one.
 
-    Returns deviation, how far their mean is from the exact gradient, along it and in standard errors, and spread, the
-    root of their total variance over the length of the exact gradient.
+    Returns bias, by how much their mean is too long along the exact gradient, its standard error, and spread, the root
+    of their total variance; all over the length of the exact gradient.
     """
     exact = penalty_gradient(model, batch, **weights, **EXACT)
-    along, variance = [], 0.0
+    length, along, variance = exact.norm().item(), [], 0.0
     for _ in range(draws):
         error = penalty_gradient(model, batch, generator, **weights, **options) - exact
-        along.append((error @ exact / exact.norm()).item())
+        along.append((error @ exact).item() / length**2)
         variance += error.square().sum().item() / draws
     standard_error = max(np.std(along, ddof=1).item() / draws**0.5, np.finfo(float).tiny)
-    return {"deviation": abs(np.mean(along)).item() / standard_error, "spread": variance**0.5 / exact.norm().item()}
+    return {"bias": np.mean(along).item(), "error": standard_error, "spread": variance**0.5 / length}
 
 
 def single_pass_moments(

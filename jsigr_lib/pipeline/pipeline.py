@@ -5,6 +5,7 @@ output that it declares lies in the staging folder. Only then do figures, tables
 ones, all together, so that what is published is always one complete run.
 """
 
+import json
 import math
 import os
 import shutil
@@ -20,16 +21,19 @@ from typing import Any
 import nbformat
 import papermill
 import psutil
+from filelock import FileLock, Timeout
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from papermill.translators import translate_parameters
 from traitlets.config import Config
 
 from jsigr_lib.explorer.snapshot import snapshot
-from jsigr_lib.method.errors import InputError, between, one_line, one_of
+from jsigr_lib.explorer.widgets import PROGRESS
+from jsigr_lib.method.errors import InputError, between, file_name, one_line, one_of, within
 from jsigr_lib.pipeline.speed import Speed, read_headers, record, stopwatch
 from jsigr_lib.records.comparison import against_published
 from jsigr_lib.records.publishing import places, replacing, sole_run, writable
-from jsigr_lib.records.record import now, vouched, write_manifest
+from jsigr_lib.records.record import environment, now, vouched, write_manifest
 from jsigr_lib.store.artefacts import Progress, Spec, machine
 from jsigr_lib.store.paths import NOTEBOOKS, ROOT, RUNS
 from jsigr_lib.study.needs import NEEDS
@@ -37,6 +41,7 @@ from jsigr_lib.study.study import Study
 
 NAMES = tuple(NEEDS)
 LONGEST_TMPDIR = 70  # bytes: a socket's path has 103 at most, of which the folder and the file take 29
+HELD = "held-by-a-run"
 OWN_PARAMETERS = ("profile", "device", "out", "download")  # of every notebook, with options of their own
 
 
@@ -90,9 +95,29 @@ def select(names: list[str] | None) -> list[str]:
     return [name for name in NAMES if not names or name in names or name[:2] in names]
 
 
+def source(name: str) -> nbformat.NotebookNode:
+    """A clean notebook. Raises InputError unless it says what it makes, and which cell holds its parameters: without
+    one, papermill would put them where the notebook's own overrule them."""
+    path = NOTEBOOKS / f"{name}.ipynb"
+    try:
+        notebook = nbformat.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        outputs = declared_outputs(notebook)
+        tagged = sum("parameters" in cell.metadata.get("tags", ()) for cell in notebook.cells)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise InputError(f"{path} is no notebook of a run ({reason}); accepted: the repository's JSON") from None
+    if tagged != 1:
+        raise InputError(f"{path} has {tagged} cells tagged 'parameters'; accepted: one")
+    with within(str(path)):
+        for output in outputs:
+            file_name("name of an output", output)
+    return notebook
+
+
 def check_settings(notebooks: list[str], settings: dict[str, Any]) -> None:
     """Every setting has to be a parameter of every chosen notebook: papermill would only warn."""
     for name in notebooks:
+        source(name)
         known = papermill.inspect_notebook(str(NOTEBOOKS / f"{name}.ipynb"))
         for key in settings:
             one_of("setting", key, [parameter for parameter in known if parameter not in OWN_PARAMETERS])
@@ -141,6 +166,7 @@ def run(
     out = Path(out) if out else (RUNS / "custom" if settings else ROOT)
     targets = places(out, study.profile.name)
     images = len(study.dataset.train)  # whatever is wrong with the data is found before a folder is made
+    environment(study.store.device)  # and a package without metadata
     for target in targets:
         writable(target.parent)
     report(f"{study.profile.name} profile: {images:,} training images, {study.store.jobs} processes")
@@ -151,16 +177,18 @@ def run(
         speed, took, times = Speed.of(study.store, read_headers(study.store.root)[0], study.profile.name), {}, {}
         study.store.make(needed, progress, cost=speed.seconds)
         with replacing(*targets, keep=len(chosen) < len(NAMES)) as (figures, executed):
+            for file in (file for name in chosen for file in declared_outputs(source(name))):
+                (figures / file).unlink(missing_ok=True)  # or what an earlier run made would pass for this one's
             parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
             static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
             for i, name in enumerate(chosen, 1):
                 report(f"notebook {i} of {len(chosen)}: {name}")
-                path, started = executed / f"{name}.ipynb", now()
+                path, started, given = executed / f"{name}.ipynb", now(), {**parameters, **static.get(name, {})}
                 with stopwatch(children=True) as watch:
-                    execute(name, path, {**parameters, **static.get(name, {})}, timeout=timeout)
+                    execute(name, path, given, timeout=timeout)
                 took[name], times[name] = watch["seconds"], [started, now()]
                 verify(path, figures)
-                tidy(path, _from_root(figures), _from_root(targets[0]))
+                tidy(path, {**given, "out": _from_root(targets[0])})
             outputs, seconds, peak = len(list(figures.iterdir())), time.perf_counter() - start, memory.peak / 1e9
             where = machine(study.store.device)
             account = {"minutes": round(seconds / 60, 1), "artefacts_made": made, "peak_memory_gb": round(peak, 2)}
@@ -209,7 +237,13 @@ def own_kernel() -> Iterator[Config]:
     ports are open to everyone on the machine). It ends with the block, also if an interrupt comes while it starts."""
     before = psutil.Process().children()
     place = "/tmp" if len(os.fsencode(tempfile.gettempdir())) > LONGEST_TMPDIR and os.name != "nt" else None
-    with tempfile.TemporaryDirectory(prefix="jsigr-", dir=place, ignore_cleanup_errors=True) as folder:
+    for left in Path(place or tempfile.gettempdir()).glob(f"jsigr-*/{HELD}"):  # by killed runs: held no longer
+        with suppress(OSError, Timeout), FileLock(left, timeout=0):
+            shutil.rmtree(left.parent)
+    with (
+        tempfile.TemporaryDirectory(prefix="jsigr-", dir=place, ignore_cleanup_errors=True) as folder,
+        FileLock(f"{folder}/{HELD}"),
+    ):
         settings = {"connection_file": f"{folder}/kernel.json", "transport": "tcp" if os.name == "nt" else "ipc"}
         try:
             yield Config(KernelManager=settings)
@@ -258,16 +292,23 @@ def verify(executed: Path, figures: Path) -> None:
             raise RuntimeError(f"{name} differs from what {path.stem}.json says of it")
 
 
-def tidy(executed: Path, staged: str, published: str) -> None:
-    """Drop what papermill notes of this machine and moment (paths, times), so that equal runs leave equal notebooks,
-    and let the parameters name the folder where the figures come to lie."""
+def tidy(executed: Path, parameters: dict[str, Any]) -> None:
+    """Drop what papermill and the kernel note of this machine and moment (times, a random id, progress, warnings with
+    the process in them), so that equal runs leave equal notebooks, and let the parameters name the folder where the
+    figures come to lie."""
     notebook = nbformat.read(executed, as_version=4)
     for part in (notebook, *notebook.cells):
         for key in ("papermill", "execution"):
             part.metadata.pop(key, None)
     for cell in notebook.cells:
         if "injected-parameters" in cell.metadata.get("tags", ()):
-            cell.source = cell.source.replace(f'"{staged}"', f'"{published}"')
+            cell.id = "injected-parameters"
+            cell.source = translate_parameters("python3", "python", parameters, "Parameters")
+        if cell.cell_type == "code":
+            marks = {"stderr", PROGRESS}
+            cell.outputs = [
+                one for one in cell.outputs if marks.isdisjoint([one.get("name"), *one.get("metadata", ())])
+            ]
     nbformat.write(notebook, executed)
 
 

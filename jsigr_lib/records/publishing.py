@@ -16,10 +16,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from jsigr_lib.method.errors import InputError
+from jsigr_lib.method.errors import NAME, InputError
 from jsigr_lib.store.files import alone, sync
 
-LEFT = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.(staged|old|journal)")
+LEFT = re.compile(rf"\.(?P<name>{NAME.pattern})\.(?P<process>\d+)\.(staged|old|journal)")
 """Names of what a publication leaves beside its targets while it lasts."""
 
 
@@ -49,7 +49,7 @@ def sole_run(out: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         with suppress(OSError):
-            holder = path.read_text()
+            holder = path.read_text(errors="replace")
         used = f"out = {out} is in use by {holder or 'another run'}"
         raise InputError(f"{used}; accepted: another --out, or this one after that run") from None
     try:

@@ -23,7 +23,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 import jsigr_lib
-from jsigr_lib.method.errors import file_name
+from jsigr_lib.method.errors import InputError, file_name
 from jsigr_lib.records import embedding
 from jsigr_lib.records.tolerances import Columns
 from jsigr_lib.store.artefacts import Store, machine
@@ -269,11 +269,17 @@ def environment(device: torch.device) -> Environment:
 
 @cache
 def _packages() -> dict[str, str]:
-    """The versions of the packages that a run asks for: those of every extra but the developers'."""
-    lines = importlib.metadata.requires("jsigr") or []
-    found = (re.match(r"""([\w.-]+)(?:.*extra == ['"](\w+))?""", line).groups() for line in lines)
-    names = {name for name, extra in found if extra not in ("dev", "bench") and name != "jsigr"}
-    return {name: importlib.metadata.version(name) for name in sorted(names)}
+    """The versions of the packages that a run asks for: those of every extra but the developers'. Raises InputError if
+    one of them, or jsigr itself, was copied here and not installed."""
+    try:
+        lines = importlib.metadata.requires("jsigr") or []
+        found = (re.match(r"""([\w.-]+)(?:.*extra == ['"](\w+))?""", line).groups() for line in lines)
+        names = {name for name, extra in found if extra not in ("dev", "bench") and name != "jsigr"}
+        return {name: importlib.metadata.version(name) for name in sorted(names)}
+    except importlib.metadata.PackageNotFoundError as error:
+        raise InputError(
+            f"no metadata of the package {error.name}; accepted: an installed one, pip install -e ."
+        ) from None
 
 
 def running_cell() -> NotebookCell | None:
@@ -285,9 +291,10 @@ def running_cell() -> NotebookCell | None:
         return None
     source = shell.history_manager.input_hist_raw[-1]
     for path in sorted(NOTEBOOKS.glob("*.ipynb")):
-        for number, one in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"], 1):
-            if one["cell_type"] == "code" and "".join(one["source"]).rstrip("\n") == source:
-                return NotebookCell(source=source, notebook=path.stem, number=number, id=one.get("id"))
+        with suppress(ValueError, KeyError, TypeError):  # another notebook is in the midst of a merge
+            for number, one in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"], 1):
+                if one["cell_type"] == "code" and "".join(one["source"]).rstrip("\n") == source:
+                    return NotebookCell(source=source, notebook=path.stem, number=number, id=one.get("id"))
     return NotebookCell(source=source)
 
 

@@ -12,11 +12,13 @@ import multiprocessing
 import os
 import platform
 import re
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache, cached_property
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -203,7 +205,25 @@ class Store:
         if not self.in_parallel(wave):
             return (_compute(spec, self) for spec in wave)
         options = {"return_as": "generator_unordered", "batch_size": 1, "initializer": _end_with_parent}
-        return joblib.Parallel(n_jobs=self.jobs, **options)(joblib.delayed(_compute)(spec, self) for spec in wave)
+        with _out_of_hearing():
+            return joblib.Parallel(n_jobs=self.jobs, **options)(joblib.delayed(_compute)(spec, self) for spec in wave)
+
+
+@contextmanager
+def _out_of_hearing() -> Iterator[None]:
+    """Processes that are started here hear no Ctrl-C and no hang-up: a terminal sends it to them as well as to the run,
+    which ends them anyway, and each would print a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    heard = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    resource_tracker.ensure_running()  # the first process, after which Python lets SIGINT through again
+    signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_with_parent() -> None:

@@ -13,7 +13,7 @@ from jsigr_lib.data.data import DATASETS
 from jsigr_lib.method.errors import InputError, between, one_of, within
 from jsigr_lib.store import toml
 from jsigr_lib.store.paths import CLAIMS, PAPER_VALUES
-from jsigr_lib.study.config import Table
+from jsigr_lib.study.config import OneOrMore, Table, require
 
 NOT_ENTERED = "not entered"  # by anyone, as the paper's own number
 
@@ -36,7 +36,7 @@ class Claim(Table):
     figure: str
     caveat: str = ""
     on: Literal["first", "others"] = "first"
-    tests: list[Difference] = Field(min_length=1)
+    tests: OneOrMore[Difference]
 
     @property
     def measured(self) -> list[tuple[str, str]]:
@@ -49,7 +49,9 @@ def load_claims(path: Path = CLAIMS) -> list[Claim]:
     found = []
     for i, entry in enumerate(toml.entries(path, "claim", "list of claims"), 1):
         with within(f"{path}, claim {i}"):
-            found.append(toml.checked(Claim, entry))
+            claim = toml.checked(Claim, entry)
+            require(claim.id not in [other.id for other in found], "id", claim.id, "one that no other claim has")
+            found.append(claim)
     return found
 
 

@@ -55,7 +55,11 @@ Different = only(lambda values: len(set(values)) == len(values), "different valu
 Several = Annotated[list[Item], Different]
 OneOrMore = Annotated[list[Item], Field(min_length=1), Different]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1, le=10_000_000)]
+MOST = 10_000_000
+Count = Annotated[int, Field(ge=1, le=MOST)]
+Option = Annotated[
+    float | int | str | bool, only(lambda one: isinstance(one, str) or abs(one) <= MOST, f"at most {MOST:,}")
+]
 Seed = Annotated[int, Field(ge=0, le=2**62)]
 Width = Annotated[int, Field(ge=1, le=4096)]
 Text = Annotated[str, Field(max_length=64), only(str.isprintable, "printable characters")]
@@ -83,7 +87,7 @@ class Defence(Table):
 
     label: Annotated[Text, Field(min_length=1)]
     objective: str
-    options: dict[str, float | int | str | bool] = {}
+    options: dict[Annotated[str, only(lambda one: one != "name", "an option of the objective")], Option] = {}
     teacher: bool = False
     seeds: int | None = Field(None, ge=1)  # how many of the profile's; all by default
     # the values of its weights to choose among, every combination; see `weights`
@@ -238,7 +242,14 @@ def load_profile(name: str = "quick", /, **overrides: Any) -> Profile:
     path = Path(name) if str(name).endswith(".toml") else PROFILES / f"{name}.toml"
     fields = toml.load(path, "profile", f"{', '.join(PROFILE_NAMES)}, or a TOML file like theirs")
     fields |= {key: value for key, value in overrides.items() if value is not None}
-    return toml.checked(Profile, {"name": path.stem, **fields})
+    profile = toml.checked(Profile, {"name": path.stem, **fields})
+    shipped = (
+        profile.name.casefold() in PROFILE_NAMES and profile.name != name
+    )  # its files would pass for published ones
+    require(
+        not shipped, f"name of {shown(str(name))}", profile.name, f"another than {', '.join(PROFILE_NAMES)}, which ship"
+    )
+    return profile
 
 
 def resolve_device(name: str = "auto") -> torch.device:

@@ -68,10 +68,24 @@ def scatter_table(study: Study) -> pd.DataFrame:
     study.make(list(specs.values()))
     tables = [pd.DataFrame(study.get(spec).facts["rows"]).assign(draws=spec.draws) for spec in specs.values()]
     table = pd.concat(tables, keys=specs, names=["defence", None]).reset_index("defence")
+    table["deviation"] = table.bias.abs() / table.error
     keys, spread = ("defence", "estimator", "mask", "coin", "draws"), Tolerance(absolute=0.02, relative=0.15)
     standard_errors = Tolerance(absolute=4)
     table = table[[*keys, "deviation", "spread", "predicted"]]
     return declare(table, *keys, deviation=standard_errors, spread=spread, predicted=spread)
+
+
+def pooled_deviation(study: Study, estimator: str) -> tuple[float, int]:
+    """The mean bias of all rows of an estimator, in standard errors, and their draws. A row's weight is one over the
+    variance of its coin, coin / (1 - coin): one over the scatter that was measured would count those rows the most in
+    which the rare side of the coin by chance hardly occurred."""
+    specs = scatter_specs(study)
+    study.make(list(specs.values()))
+    rows = [(row, spec.draws) for spec in specs.values() for row in study.get(spec).facts["rows"]]
+    own = [(row, draws, 1 / row["coin"] - 1) for row, draws in rows if row["estimator"] == estimator]
+    bias = sum(weight * row["bias"] for row, _, weight in own)
+    error = sum((weight * row["error"]) ** 2 for row, _, weight in own) ** 0.5
+    return abs(bias) / error, sum(draws for _, draws, _ in own)
 
 
 def coin_moments(study: Study) -> dict[str, dict[str, float]]:

@@ -85,12 +85,19 @@ class Study:
         return {name: load_profile(name).data_title for name in self.profile.replications}
 
     def published(self, profile: str, name: str) -> pd.DataFrame | None:
-        """A table of the published run of another profile; None if there is none. Raises InputError if it is cut."""
+        """A table of the published run of another profile; None if there is none. Raises InputError if it is cut, or
+        not the one that the run's manifest names."""
         path = FIGURES / profile / f"{name}.csv"
         if not path.exists():
             return None
         results.read_table(path)
-        self.read[f"{profile}/{path.name}"] = record.sha256(path.read_bytes())
+        sha = record.sha256(path.read_bytes())
+        if record.load_manifest(path.parent).sha256.get(path.name) != sha:
+            accepted = f"as its run published it; restore it, or run `jsigr run --profile {profile}`"
+            raise InputError(
+                f"{path} is not the table that {record.MANIFEST} beside it names; accepted: a table {accepted}"
+            )
+        self.read[f"{profile}/{path.name}"] = sha
         return pd.read_csv(path, keep_default_na=False)
 
     @property

@@ -126,13 +126,13 @@ class Line:
     def __init__(self):
         self.shown, self.updates = [], []
 
-    def __call__(self, data, *, raw, display_id):
-        assert raw and display_id
+    def __call__(self, data, *, raw, display_id, metadata):
+        assert raw and display_id and metadata == {widgets.PROGRESS: True}
         self.shown.append(data["text/plain"])
         return self
 
-    def update(self, data, *, raw):
-        assert raw
+    def update(self, data, *, raw, metadata):
+        assert raw and metadata == {widgets.PROGRESS: True}
         self.updates.append(data["text/plain"])
 
 

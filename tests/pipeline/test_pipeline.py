@@ -6,11 +6,14 @@ import shutil
 import tempfile
 import threading
 import time
+from importlib.metadata import PackageNotFoundError
 
 import nbformat
 import pandas as pd
 import pytest
+from filelock import FileLock
 
+from jsigr_lib.explorer.widgets import PROGRESS
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.pipeline import pipeline
 from jsigr_lib.records import record
@@ -69,26 +72,51 @@ def test_tables_hold_numbers_that_can_be_true(smoke_run):
     assert pd.read_csv(smoke_run.figures / "theory_checks.csv").holds.all()
 
 
-@pytest.mark.parametrize("notebooks", [["02", "04"], pytest.param(None, marks=pytest.mark.torture)])
-def test_second_run_is_byte_identical_and_makes_nothing(smoke_run, tmp_path, notebooks):
-    """The other notebooks: test_determinism.py."""
-    again = pipeline.run(profile="smoke", notebooks=notebooks, out=tmp_path)
+@pytest.fixture(scope="module", params=[["02", "04"], pytest.param(None, marks=pytest.mark.torture)], ids=str)
+def again(request, smoke_run, tmp_path_factory) -> pipeline.Summary:
+    """Some notebooks once more, into a folder with an accent. The others' tables: test_determinism.py."""
+    return pipeline.run(profile="smoke", notebooks=request.param, out=tmp_path_factory.mktemp("again") / "thèse")
+
+
+def test_second_run_is_byte_identical_and_makes_nothing(smoke_run, again):
     assert again.made == 0
     made, all_ = (
         {path.name for path in run.figures.iterdir() if path.suffix in (".csv", ".png")} - {"cost_vs_robustness.png"}
         for run in (again, smoke_run)
     )
-    assert made == all_ if notebooks is None else len(made) > 15 and made < all_
+    assert (
+        made == all_ if len(list(again.notebooks.iterdir())) == len(pipeline.NAMES) else len(made) > 15 and made < all_
+    )
     for name in made:
         assert (smoke_run.figures / name).read_bytes() == (again.figures / name).read_bytes(), name
 
 
-def test_executed_notebooks_are_equal_between_runs_and_name_no_machine(smoke_run):
-    for name in pipeline.NAMES:
-        text = (smoke_run.notebooks / f"{name}.ipynb").read_text()
-        assert '"papermill"' not in text
-        assert str(pipeline.ROOT) not in text
-        assert f'out = \\"{smoke_run.figures}\\"' in text  # where the figures came to lie
+def test_executed_notebooks_are_equal_between_runs_and_name_no_machine(smoke_run, again):
+    """But for where the figures came to lie."""
+    for path in sorted(again.notebooks.iterdir()):
+        texts = [(run.notebooks / path.name).read_text() for run in (smoke_run, again)]
+        assert '"papermill"' not in texts[0]
+        assert str(pipeline.ROOT) not in texts[0]
+        lies = [str(run.figures).encode("unicode_escape").decode().replace("\\", "\\\\") for run in (smoke_run, again)]
+        assert all(text.count(place) == 1 for text, place in zip(texts, lies, strict=True))
+        assert texts[0].replace(lies[0], "") == texts[1].replace(lies[1], "")
+
+
+def test_nothing_of_a_moment_stays_in_a_notebook(tmp_path):
+    """Times, processes, progress and random ids; what a cell shows does."""
+    progress = nbformat.v4.new_output("display_data", {"text/plain": "1.3 min"}, metadata={PROGRESS: True})
+    shown = nbformat.v4.new_output("display_data", {"text/plain": "0.8"})
+    streams = [nbformat.v4.new_output("stream", name=name, text="pid 71") for name in ("stderr", "stdout")]
+    cells = [nbformat.v4.new_code_cell("pass", metadata={"tags": ["injected-parameters"]}, outputs=[])]
+    cells.append(nbformat.v4.new_code_cell("pass", id="one", outputs=[progress, *streams, shown]))
+    cells[1].metadata["papermill"] = {"start_time": "now"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "executed.ipynb")
+    pipeline.tidy(tmp_path / "executed.ipynb", {"out": 'thèse "1"', "live": False})
+    injected, other = nbformat.read(tmp_path / "executed.ipynb", as_version=4).cells
+    values = {}
+    exec(injected.source, values)
+    assert (injected.id, values["out"], values["live"]) == ("injected-parameters", 'thèse "1"', False)
+    assert other.outputs == [streams[1], shown] and other.metadata == {}
 
 
 def test_failing_notebook_publishes_nothing(smoke_run, tmp_path, monkeypatch):
@@ -106,6 +134,46 @@ def test_failing_notebook_publishes_nothing(smoke_run, tmp_path, monkeypatch):
         pipeline.run(profile="smoke", notebooks=["05"], out=published)
     assert {path.name: path.read_bytes() for path in (published / "figures" / "smoke").iterdir()} == before
     assert (tmp_path / "runs" / "failed" / "05_claims.ipynb").exists()
+
+
+def test_what_an_earlier_run_made_passes_for_no_other_ones(smoke_run, tmp_path, monkeypatch):
+    """A notebook that lost the line that saves a table, run alone."""
+    shutil.copytree(smoke_run.figures, tmp_path / "figures" / "smoke")
+
+    def execute(name, output, parameters, **_):
+        shutil.copy(smoke_run.notebooks / output.name, output)
+        for file in set(pipeline.declared_outputs(pipeline.source(name))) - {"scorecard.csv"}:
+            shutil.copy(smoke_run.figures / file, parameters["out"])
+
+    monkeypatch.setattr(pipeline, "execute", execute)
+    monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
+    with pytest.raises(RuntimeError, match=r"^05_claims.ipynb did not make scorecard.csv, which it declares; the same"):
+        pipeline.run(profile="smoke", notebooks=["05"], out=tmp_path)
+    assert (tmp_path / "figures" / "smoke" / "scorecard.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda text: "", r"is no notebook of a run \(.*\); accepted: "),
+        (
+            lambda text: f"            r"is no notebook of a run \(.*\); accepted: ",
+        ),
+        (lambda text: "[]", "is no notebook of a run"),
+        (lambda text: text.replace('"jsigr": {', '"other": {'), "is no notebook of a run"),
+        (lambda text: text.replace('"scorecard"', '"../scorecard"'), "name of an output = '../scorecard.png'"),
+        (lambda text: text.replace('"parameters"', '"param"'), r"has 0 cells tagged 'parameters'; accepted: one$"),
+        (lambda text: text.replace('"metadata": {}', '"metadata": {"tags": ["parameters"]}', 1), "has 2 cells tagged"),
+    ],
+)
+def test_a_notebook_that_cannot_be_run_is_named(tmp_path, monkeypatch, change, said):
+    text = (pipeline.NOTEBOOKS / "05_claims.ipynb").read_text()
+    (tmp_path / "05_claims.ipynb").write_text(change(text))
+    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
+    with pytest.raises(InputError, match=said) as error:
+        pipeline.run(profile="smoke", notebooks=["05"], out=tmp_path / "out")
+    assert str(error.value).startswith(f"{tmp_path}/05_claims.ipynb") and str(error.value).isprintable()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.fixture
@@ -144,6 +212,7 @@ def test_failed_notebook_says_where_and_why(execute, tmp_path, source, reason):
     assert (tmp_path / "runs" / "failed" / "out.ipynb").exists()
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("length", [pipeline.LONGEST_TMPDIR, 80, pytest.param(500, marks=pytest.mark.torture)])
 def test_a_long_name_of_the_temporary_folder_is_no_matter(execute, monkeypatch, length):
     """Although a socket's path may have a hundred bytes only."""
@@ -154,6 +223,16 @@ def test_a_long_name_of_the_temporary_folder_is_no_matter(execute, monkeypatch, 
         monkeypatch.setattr(tempfile, "tempdir", None)
         execute("import tempfile\nwith tempfile.TemporaryFile(): pass")
         assert os.listdir(long) == []
+
+
+def test_folders_of_killed_runs_are_removed_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path))
+    for name in ("jsigr-thesis", "jsigr-killed", "jsigr-running"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "jsigr-killed" / pipeline.HELD).touch()
+    with FileLock(tmp_path / "jsigr-running" / pipeline.HELD), pipeline.own_kernel(), pipeline.own_kernel():
+        assert len(list(tmp_path.iterdir())) == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["jsigr-running", "jsigr-thesis"]
 
 
 def test_failed_cell_is_the_one_that_started_last(tmp_path):
@@ -223,10 +302,23 @@ def test_settings_never_touch_the_published_run(monkeypatch, tmp_path):
     monkeypatch.setattr(pipeline, "RUNS", tmp_path)
     monkeypatch.setattr(pipeline, "execute", lambda name, output, parameters, timeout: output.write_text("{}"))
     monkeypatch.setattr(pipeline, "verify", lambda executed, figures: None)
-    monkeypatch.setattr(pipeline, "tidy", lambda executed, staged, published: None)
+    monkeypatch.setattr(pipeline, "tidy", lambda executed, parameters: None)
     monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
     summary = pipeline.run(profile="smoke", settings={"eps": 0.05})
     assert tmp_path / "custom" in summary.figures.parents
+
+
+def test_a_package_without_metadata_is_named(monkeypatch, tmp_path):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(record, "_packages", record._packages.__wrapped__)
+    monkeypatch.setattr(record.importlib.metadata, "version", missing)
+    with pytest.raises(
+        InputError, match=r"^no metadata of the package \S+; accepted: an installed one, pip install -e"
+    ):
+        pipeline.run(profile="smoke", out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf")])

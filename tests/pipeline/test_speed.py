@@ -170,6 +170,12 @@ def test_record_is_read_again(tmp_path, monkeypatch):
     assert not any(row.here for row in Speed.of(store, {}, "smoke").rows)
 
 
+def test_a_run_is_no_failure_where_its_times_cannot_be_written(tmp_path):
+    (tmp_path / "speed").write_text("in the way")
+    record(Store(tmp_path), "smoke", [], {"01_theory": 8.0})
+    assert (tmp_path / "speed").read_text() == "in the way"
+
+
 def test_notebooks_of_another_profile_are_better_than_none():
     made = Speed([Timed(("notebook", "quick", "01_theory"), NOTEBOOK, 12.0)], "smoke", CPU)
     assert made.notebook("05_claims") == 12

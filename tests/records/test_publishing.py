@@ -180,6 +180,22 @@ def test_recovery_leaves_other_profiles_alone(targets):
     assert beside(targets) == [".smoke.1.2.staged"] * 2
 
 
+@pytest.mark.parametrize("name", [b".\xff.1.journal", b"....1.journal", b"..a b.1.journal"])
+def test_a_journal_of_what_is_no_profile_is_nobodys(tmp_path, targets, name):
+    (tmp_path / "figures" / os.fsdecode(name)).touch()
+    settle(tmp_path)
+    with sole_run(tmp_path):
+        assert contents(targets) == [["old"], ["old"]]
+    assert os.listdir(os.fsencode(tmp_path / "figures")).count(name) == 1
+
+
+def test_whatever_the_lock_says_is_one_line(tmp_path):
+    with sole_run(tmp_path):
+        (tmp_path / "figures" / ".lock").write_bytes(b"\xff\n/")
+        with pytest.raises(InputError, match=r"is in use by .*; accepted: another --out"):
+            sole_run(tmp_path).__enter__()
+
+
 def test_one_run_at_a_time(tmp_path):
     refused = rf"^out = {tmp_path} is in use by process {os.getpid()} on .* since .*; accepted: another --out, or"
     with sole_run(tmp_path), sole_run(tmp_path / "other"), pytest.raises(InputError, match=refused):

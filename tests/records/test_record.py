@@ -310,6 +310,15 @@ def test_cell_of_a_notebook_is_found(shell):
     assert (found.notebook, found.number, found.id, found.source) == ("05_claims", number, cell["id"], source)
 
 
+@pytest.mark.parametrize("content", ["", "<<<<<<< mine", "[]", "{}"])
+def test_cell_is_found_beside_a_notebook_in_the_midst_of_a_merge(shell, monkeypatch, tmp_path, content):
+    (tmp_path / "01.ipynb").write_text(content)
+    (tmp_path / "02.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": ["1 + 1"]}]}))
+    monkeypatch.setattr(record, "NOTEBOOKS", tmp_path)
+    shell("", "1 + 1")
+    assert record.running_cell().notebook == "02"
+
+
 @pytest.mark.parametrize("notebooks", [NOTEBOOKS, PACKAGE / "nowhere"])
 def test_another_cell_is_its_source_alone(shell, monkeypatch, notebooks):
     monkeypatch.setattr(record, "NOTEBOOKS", notebooks)

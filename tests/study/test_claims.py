@@ -77,6 +77,7 @@ TEST = "{ measure = 'm', a = 'x', b = 'y', margin = 0.1 }"
         pytest.param("claim = 3", id="a number"),
         pytest.param(b"\xff\xfe", id="bytes"),
         pytest.param(f"{ENTRY}tests = []", id="no test"),
+        pytest.param(f"{ENTRY}tests = [{TEST}, {TEST}]", id="a test twice"),
     ],
 )
 def test_malformed_file(tmp_path, content):
@@ -93,6 +94,13 @@ def test_malformed_file_names_the_field(tmp_path):
     path = tmp_path / "claims.toml"
     path.write_text(f"{ENTRY}tests = [{TEST}]\ncolour = 3")
     with pytest.raises(InputError, match=r"claim 1: unknown field 'colour'; accepted: id, "):
+        load_claims(path)
+
+
+def test_a_claim_that_stands_there_twice_is_named(tmp_path):
+    path = tmp_path / "claims.toml"
+    path.write_text(2 * f"{ENTRY}tests = [{TEST}]\n")
+    with pytest.raises(InputError, match=r"claim 2: id = 'a'; accepted: one that no other claim has$"):
         load_claims(path)
 
 

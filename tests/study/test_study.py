@@ -107,17 +107,25 @@ def test_replications_are_named_after_their_data(tiny, tmp_path):
     assert study.profile.data_title == "Fashion-MNIST"
 
 
-def test_a_table_of_another_run_is_read_and_noted(tiny, tmp_path, monkeypatch):
+def test_a_table_of_another_run_is_read_and_noted(tiny, tmp_path, monkeypatch, publish):
     monkeypatch.setattr("jsigr_lib.study.study.FIGURES", tmp_path)
     study = tiny(runs=tmp_path / "runs", out=tmp_path / "out")
     assert study.published("other", "numbers") is None and study.read == {}
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "numbers.csv").write_text("what,value\n,0.5\n")
+    with pytest.raises(
+        InputError, match=r"numbers.csv is not the table that manifest.json beside it names; accepted: "
+    ):
+        study.published("other", "numbers")
+    publish(tmp_path / "other")
     table = study.published("other", "numbers")
     assert table.to_dict("records") == [{"what": "", "value": 0.5}]
     study.save_table(declare(table, "what", value=EXACT), "kept")
     tables = record.parts(study.out / "kept.json")["table"].tables
     assert tables == {"other/numbers.csv": hashlib.sha256(b"what,value\n,0.5\n").hexdigest()}
+    (tmp_path / "other" / "numbers.csv").write_text("what,value\n,0.6\n")
+    with pytest.raises(InputError, match="--profile other"):
+        study.published("other", "numbers")
 
 
 def test_teacher_is_the_standard_network_of_the_same_seed(tiny, study):

@@ -267,13 +267,14 @@ def test_flags_of_a_test_do_not_look_like_another_test(study, measured):
     assert card.evidence.endswith("(flags: few images, more effort helps)") and "; " not in card.evidence
 
 
-def test_each_data_set_has_a_verdict_of_its_own(tiny, study, measured, tmp_path, monkeypatch):
+def test_each_data_set_has_a_verdict_of_its_own(tiny, study, measured, tmp_path, monkeypatch, publish):
     """Of a replication, whatever the study itself finds; of one that nobody ran, none; of other margins, none."""
     monkeypatch.setattr("jsigr_lib.study.study.FIGURES", tmp_path)
     other, claim = tiny(study.store.root), claim_of(("m", "jsigr", "standard", 0.1))
     measured(pair(NOISE, NOISE))
     (tmp_path / "full-mnist").mkdir()
     contrasts(other, [claim]).assign(data="MNIST").to_csv(tmp_path / "full-mnist" / "contrasts.csv", index=False)
+    publish(tmp_path / "full-mnist")
     measured(pair(NOISE + 0.5, NOISE))
     both = tiny(study.store.root, replications=["full-mnist", "full-cifar10"])
     rows = contrasts(both, [claim])
@@ -288,11 +289,14 @@ def test_each_data_set_has_a_verdict_of_its_own(tiny, study, measured, tmp_path,
     ("content", "says"),
     [("data,claim\nMNIST,it,more\n", "is no table"), ("data,claim\nMNIST,it\n", "full-mnist have the columns data, c")],
 )
-def test_replication_that_is_no_table_of_contrasts(tiny, study, measured, tmp_path, monkeypatch, content, says):
+def test_replication_that_is_no_table_of_contrasts(
+    tiny, study, measured, tmp_path, monkeypatch, publish, content, says
+):
     monkeypatch.setattr("jsigr_lib.study.study.FIGURES", tmp_path)
     measured(pair(NOISE + 0.5, NOISE))
     (tmp_path / "full-mnist").mkdir()
     (tmp_path / "full-mnist" / "contrasts.csv").write_text(content)
+    publish(tmp_path / "full-mnist")
     both = tiny(study.store.root, replications=["full-mnist"])
     with pytest.raises(InputError, match=says):
         contrasts(both, [claim_of(("m", "jsigr", "standard", 0.1))])
