@@ -157,7 +157,8 @@ def test_what_an_earlier_run_made_passes_for_no_other_ones(smoke_run, tmp_path, 
     [
         (lambda text: "", r"is no notebook of a run \(.*\); accepted: "),
         (
-            lambda text: f"            r"is no notebook of a run \(.*\); accepted: ",
+            lambda text: f"<<<<<<< HEAD\n{text}=======\n{text}>>>>>>> mine\n",
+            r"is no notebook of a run \(.*\); accepted: ",
         ),
         (lambda text: "[]", "is no notebook of a run"),
         (lambda text: text.replace('"jsigr": {', '"other": {'), "is no notebook of a run"),
@@ -212,7 +213,6 @@ def test_failed_notebook_says_where_and_why(execute, tmp_path, source, reason):
     assert (tmp_path / "runs" / "failed" / "out.ipynb").exists()
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("length", [pipeline.LONGEST_TMPDIR, 80, pytest.param(500, marks=pytest.mark.torture)])
 def test_a_long_name_of_the_temporary_folder_is_no_matter(execute, monkeypatch, length):
     """Although a socket's path may have a hundred bytes only."""
