@@ -47,6 +47,7 @@ STYLE = {
 }
 
 
+mpl.rcdefaults()  # whatever a user's matplotlibrc says
 mpl.rcParams.update(STYLE)  # matplotlib reads its style piece by piece, whenever something is drawn
 
 
