@@ -223,6 +223,9 @@ RUN = [
     ),
     (["--profile", "{here}/mine.toml"], profile("grid = 7", "grid = 65"), ["grid = 65", "64"]),
     (["--profile", "{here}/mine.toml"], profile("eps_l2 = 1.5", "eps_l2 = 0"), ["eps_l2 = 0", "greater than 0"]),
+    (["--profile", "{here}/mine.toml"], profile("", 'imports = ["no_module"]\n'), ["'no_module'", "ModuleNotFound"]),
+    (["--profile", "{here}/mine.toml"], profile("", 'imports = "mine"\n'), ["imports = 'mine'", "list"]),
+    (["--profile", "{here}/mine.toml"], profile("", 'imports = ["../mine"]\n'), ["'../mine'", "accepted"]),
     # where to
     (["--out", ""], None, ["''", "accepted"]),
     (["--out", " "], None, ["' '", "accepted"]),

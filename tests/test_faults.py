@@ -6,6 +6,7 @@ The runs execute one notebook of a tiny profile. `make test` has each kind of fa
 `jsigr bench --only kills` kills many more runs.
 """
 
+import json
 import os
 import re
 import resource
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from hashlib import sha256
 from itertools import cycle
 
 import nbformat
@@ -23,6 +25,7 @@ import pytest
 from benchmarks.faults import Sandbox, wait
 from benchmarks.kills import campaign, undisturbed
 from jsigr_lib.records.publishing import settle
+from tests.test_readme import block
 
 pytestmark = pytest.mark.slow
 torture = pytest.mark.torture
@@ -269,6 +272,49 @@ def test_killed_between_the_renames_of_publication(warm, steps):
     assert not warm.whole()  # and the manifest shows it
     settle(warm.out)
     assert warm.whole()
+
+
+@torture  # make test: tests/store/test_sources.py
+@pytest.mark.parametrize(("jobs", "moment"), [("1", "kernel"), ("1", "first line"), ("2", "worker")])
+def test_code_edited_in_mid_run(warm, jobs, moment):
+    """And undone once something is said. Nothing is kept, under whatever key, that the edited code may have made."""
+    path = warm.root / "jsigr_lib" / "networks" / "training.py"
+    source = path.read_text()
+    edited = source.replace("learning_rate *", "0.1 * learning_rate *")
+    assert edited != source
+    if moment != "kernel":
+        shutil.rmtree(warm.runs)
+    run = warm.start(*NOTEBOOK, "--jobs", jobs)
+    assert wait(lambda: run.said() if moment == "first line" else warm.processes()[moment], 300, every=0.02)
+    path.write_text(edited)
+    assert wait(lambda: run.poll() is not None or any("%" in line for line in run.said()), 300)
+    path.write_text(source)
+    code, said = run.end()
+    assert code == 2
+    noticed = f"{re.escape(str(path))} was edited while its code was running|a worker has other code .*, in training"
+    assert re.match(f"jsigr: ({noticed}); accepted: ", said)
+    undisturbed(warm, *NOTEBOOK)
+
+
+@torture  # make test: workers that import it, in test_readme.py
+def test_defence_of_the_readme_in_a_run_with_two_workers(warm, tmp_path):
+    """Its module lies beside the profile, which names it; two networks, for two workers."""
+    imports, _, defence = block("smoothing", "toml").partition("\n")
+    other = defence.replace("smoothing]", "more]").replace("label smoothing", "more of it").replace("0.1", "0.3")
+    profile = tmp_path / "own.toml"
+    profile.write_text("\n".join((imports, warm.profile.read_text(), defence, other)))
+    module = tmp_path / "my_defences.py"
+    module.write_text(block("LabelSmoothing"))
+    code, said = warm.start(*NOTEBOOK, "--profile", str(profile), out=tmp_path).end(within=600)
+    assert code == 0, said
+    (figures,) = (tmp_path / "figures").glob("own")
+    assert "smoothing" in (figures / "training_history.csv").read_text()
+    own = json.loads((figures / "manifest.json").read_text())["code"]["own"]
+    assert own == {"my_defences": sha256(module.read_bytes()).hexdigest()}
+    module.write_text("1 / 0")
+    code, said = warm.start(*NOTEBOOK, "--profile", str(profile), out=tmp_path).end()
+    assert code == 2
+    assert said.startswith("jsigr: imports = 'my_defences' fails (ZeroDivisionError: division by zero); accepted: ")
 
 
 def test_after_all_of_this_the_same_command_makes_the_same_tables(warm, reference):

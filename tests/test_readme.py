@@ -15,7 +15,10 @@ import pandas as pd
 import pytest
 
 from jsigr_lib.method import defences
+from jsigr_lib.method.registry import Registry
+from jsigr_lib.records import record
 from jsigr_lib.site import summary
+from jsigr_lib.store import sources
 from jsigr_lib.store.paths import FIGURES, ROOT
 from jsigr_lib.study.config import load_profile
 
@@ -90,11 +93,16 @@ def test_every_link_and_picture_exists():
             assert (ROOT / target).exists(), target
 
 
+def block(what: str, language: str = "python") -> str:
+    """The one block that says `what`."""
+    (found,) = [one for one in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if what in one]
+    return found
+
+
 def run(what: str) -> dict:
-    """Executes the one Python block that says `what`; the names that it leaves."""
-    (block,) = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if what in block]
+    """Executes a Python block; the names that it leaves."""
     names: dict = {}
-    exec(compile(block, "README.md", "exec"), names)
+    exec(compile(block(what), "README.md", "exec"), names)
     return names
 
 
@@ -265,16 +273,24 @@ def test_python_block_runs():
     assert set(names["objective"].terms) == {"cross_entropy", "jacobian", "selective"}
 
 
-def test_defence_of_the_readme_can_be_added(monkeypatch, tiny, study):
-    monkeypatch.setattr(defences, "OBJECTIVES", dict(defences.OBJECTIVES))
-    run("LabelSmoothing")
-    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+def test_defence_of_the_readme_can_be_added(monkeypatch, tmp_path, tiny, study):
+    """As a module beside it, that two worker processes import as well."""
+    monkeypatch.setattr(defences, "OBJECTIVES", Registry(defences.OBJECTIVES))
+    monkeypatch.setattr(sources, "OWN", {})
+    monkeypatch.setattr(sources, "READ", dict(sources.READ))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_defences.py").write_text(block("LabelSmoothing"))
     chosen = {name: study.profile.defences[name].model_dump() for name in ("standard", "jsigr")}
-    settings = {"defences": chosen | tomllib.loads(block)["defences"], "surrogate_defences": [], "featured": []}
-    extended = tiny(study.store.root, **settings)
-    (network,) = extended.targets()["small-cnn", "smoothing"]
-    assert extended.get(network).facts["history"][0]["cross_entropy"] > 0
+    said = tomllib.loads(block("smoothing", "toml"))
+    settings = {**said, "defences": chosen | said["defences"], "surrogate_defences": [], "featured": []}
+    extended = tiny(study.store.root, seeds=[0, 1], jobs=2, **settings)
+    networks = extended.targets()["small-cnn", "smoothing"]
+    extended.make(networks)
+    for network in networks:
+        assert extended.get(network).facts["history"][0]["cross_entropy"] > 0
+        assert "my_defences" in network.code.files
     assert extended.labels["smoothing"] == "label smoothing"
+    assert list(record.running_code().own) == ["my_defences"]
 
 
 @pytest.mark.parametrize("profile", sorted(path.name for path in FIGURES.iterdir() if path.is_dir()))

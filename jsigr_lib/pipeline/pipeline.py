@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -22,6 +23,8 @@ import nbformat
 import papermill
 import psutil
 from filelock import FileLock, Timeout
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 from papermill.translators import translate_parameters
@@ -33,7 +36,7 @@ from jsigr_lib.method.errors import InputError, between, file_name, one_line, on
 from jsigr_lib.pipeline.speed import Speed, read_headers, record, stopwatch
 from jsigr_lib.records.comparison import against_published
 from jsigr_lib.records.publishing import places, replacing, sole_run, writable
-from jsigr_lib.records.record import environment, now, vouched, write_manifest
+from jsigr_lib.records.record import environment, now, parts, running_code, vouched, write_manifest
 from jsigr_lib.store.artefacts import Progress, Spec, machine
 from jsigr_lib.store.paths import NOTEBOOKS, ROOT, RUNS
 from jsigr_lib.study.needs import NEEDS
@@ -177,9 +180,10 @@ def run(
         speed, took, times = Speed.of(study.store, read_headers(study.store.root)[0], study.profile.name), {}, {}
         study.store.make(needed, progress, cost=speed.seconds)
         with replacing(*targets, keep=len(chosen) < len(NAMES)) as (figures, executed):
-            for file in (file for name in chosen for file in declared_outputs(source(name))):
-                (figures / file).unlink(missing_ok=True)  # or what an earlier run made would pass for this one's
-            parameters = {"profile": profile, "device": device, "out": _from_root(figures), **settings}
+            for declared in (file for name in chosen for file in declared_outputs(source(name))):
+                (figures / declared).unlink(missing_ok=True)  # or what an earlier run made would pass for this one's
+            file = _from_root(Path(profile)) if profile.endswith(".toml") else profile  # notebooks run in the root
+            parameters = {"profile": file, "device": device, "out": _from_root(figures), **settings}
             static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
             for i, name in enumerate(chosen, 1):
                 report(f"notebook {i} of {len(chosen)}: {name}")
@@ -188,6 +192,7 @@ def run(
                     execute(name, path, given, timeout=timeout)
                 took[name], times[name] = watch["seconds"], [started, now()]
                 verify(path, figures)
+                same_code(path, figures)
                 tidy(path, {**given, "out": _from_root(targets[0])})
             outputs, seconds, peak = len(list(figures.iterdir())), time.perf_counter() - start, memory.peak / 1e9
             where = machine(study.store.device)
@@ -211,6 +216,7 @@ def execute(name: str, output: Path, parameters: dict[str, Any], *, timeout: flo
                 str(output),
                 parameters,
                 kernel_name="python3",
+                kernel_manager_class=Kernel,
                 progress_bar=False,
                 cwd=str(ROOT),
                 execution_timeout=timeout and math.ceil(60 * timeout),
@@ -229,6 +235,19 @@ def execute(name: str, output: Path, parameters: dict[str, Any], *, timeout: flo
         else:
             reason = f"{type(error).__name__}: {one_line(error)}"
         raise RuntimeError(f"notebook {name} failed{_where(output)} ({reason}){_kept(output)}") from error
+
+
+class Kernel(AsyncKernelManager):
+    """This interpreter with what it imports, and nothing of its user's: no kernel of their Jupyter, no start-up file of
+    their IPython, no settings of their matplotlib."""
+
+    kernel_spec = KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"])
+
+    async def start_kernel(self, **options: Any) -> None:
+        own = {"IPYTHONDIR": os.path.dirname(self.connection_file), "MATPLOTLIBRC": os.devnull}
+        own["PYTHONPATH"] = os.pathsep.join(map(os.path.abspath, sys.path))
+        kept = {name: value for name, value in os.environ.items() if name not in ("MPLBACKEND", "PYTHONSTARTUP")}
+        await super().start_kernel(env={**kept, **own}, **options)
 
 
 @contextmanager
@@ -290,6 +309,15 @@ def verify(executed: Path, figures: Path) -> None:
             raise RuntimeError(f"{executed.name} did not make {name}, which it declares")
         if path.suffix != ".json" and not vouched(path):
             raise RuntimeError(f"{name} differs from what {path.stem}.json says of it")
+
+
+def same_code(executed: Path, figures: Path) -> None:
+    """Raise InputError unless every file that a notebook made says that this very code made it."""
+    code = running_code()
+    for name in declared_outputs(nbformat.read(executed, as_version=4)):
+        for part in parts((figures / name).with_suffix(".json")).values():
+            if part.code.sources != code.sources or not part.code.own.items() <= code.own.items():
+                raise InputError(f"other code than this run's made {name}; accepted: files that stay as they are")
 
 
 def tidy(executed: Path, parameters: dict[str, Any]) -> None:

@@ -26,9 +26,10 @@ import jsigr_lib
 from jsigr_lib.method.errors import InputError, file_name
 from jsigr_lib.records import embedding
 from jsigr_lib.records.tolerances import Columns
+from jsigr_lib.store import sources
 from jsigr_lib.store.artefacts import Store, machine
 from jsigr_lib.store.files import contents
-from jsigr_lib.store.paths import NOTEBOOKS, PACKAGE, ROOT
+from jsigr_lib.store.paths import NOTEBOOKS, ROOT
 from jsigr_lib.store.tensor_files import read_sum
 
 MANIFEST = "manifest.json"
@@ -65,6 +66,7 @@ class Code(Facts):
     commit: str | None
     modified: bool | None  # None without git
     sources: str
+    own: dict[str, str] = Field(default_factory=dict)  # the modules that a profile imports, and the hash of each
 
 
 class Environment(Facts):
@@ -235,23 +237,22 @@ def _json(path: Path) -> Any:
     return embedding.parse(contents(path, embedding.LONGEST))
 
 
-@cache
 def running_code() -> Code:
-    """The library that this process runs. No commit is known without git, or where the package lies in a repository
-    that is not its own."""
+    """The library and the user's modules that this process runs. Raises InputError if one was edited meanwhile."""
+    sources.unedited()
+    own = {name: sha256(path.read_bytes()) for name, path in sources.OWN.items()}
+    return _library().model_copy(update={"own": own})
+
+
+@cache
+def _library() -> Code:
+    """No commit is known without git, or where the package lies in a repository that is not its own."""
     commit = modified = None
     if (ROOT / ".git").exists():
         with suppress(OSError, subprocess.SubprocessError):
             commit = git(ROOT, "rev-parse", "HEAD").decode().strip()
             modified = bool(git(ROOT, "status", "--porcelain", "--", *SOURCES))
-    return Code(version=jsigr_lib.__version__, commit=commit, modified=modified, sources=sources_sha256())
-
-
-def sources_sha256() -> str:
-    """One hash over every file of the library."""
-    files = sorted(path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    lines = (f"{path.relative_to(PACKAGE).as_posix()} {sha256(path.read_bytes())}\n" for path in files)
-    return sha256("".join(lines).encode())
+    return Code(version=jsigr_lib.__version__, commit=commit, modified=modified, sources=sources.library_sha256())
 
 
 def git(root: Path, *arguments: str) -> bytes:
@@ -263,7 +264,7 @@ def git(root: Path, *arguments: str) -> bytes:
 
 
 def environment(device: torch.device) -> Environment:
-    hardware = f"{machine(device)}, {torch.backends.cpu.get_cpu_capability()}, {platform.system()}"
+    hardware = f"{machine(device)}, {platform.system()}"
     return Environment(python=platform.python_version(), machine=hardware, packages=_packages())
 
 

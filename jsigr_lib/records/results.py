@@ -90,9 +90,9 @@ def made_of(folder: Path) -> dict[str, object]:
     named = place.parent.name == "figures"
     return {
         "profile": re.sub(r"^\.(.+)\.\d+\.staged$", r"\1", place.name) if named else None,
-        "code": manifest.code and manifest.code.sources,
+        "code": manifest.code and (manifest.code.sources, manifest.code.own),
         "packages": manifest.environment and manifest.environment.packages,
-        "machine": manifest.run.get("machine"),
+        "machine": manifest.environment and manifest.environment.machine,
     }
 
 

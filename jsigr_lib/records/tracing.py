@@ -16,6 +16,7 @@ from jsigr_lib.method.errors import InputError, one_line
 from jsigr_lib.records import embedding, record
 from jsigr_lib.records.embedding import Drawing
 from jsigr_lib.records.record import Manifest, Part, Record
+from jsigr_lib.store import sources
 from jsigr_lib.store.files import contents
 from jsigr_lib.store.paths import ROOT, RUNS
 
@@ -159,7 +160,7 @@ def _subject(found: Trace) -> list[tuple[str, str]]:
 def _origin(found: Trace) -> list[tuple[str, str]]:
     code, where, cell = found.record.code, found.record.environment, found.record.cell
     tree = {None: "", True: ", tree modified", False: ", tree clean"}[code.modified]
-    same = "the same as here" if code.sources == record.sources_sha256() else "another than here"
+    same = "the same as here" if code.sources == sources.library_sha256() else "another than here"
     packages = {name: where.packages[name] for name in SHOWN if name in where.packages}
     times = " to ".join(time.replace("T", " ").removesuffix("+00:00") for time in found.times)
     notebook = "none, a script made it" if cell is None else "none of this repository; the cell:"

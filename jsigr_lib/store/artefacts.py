@@ -31,6 +31,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from jsigr_lib.method.errors import InputError
+from jsigr_lib.store import sources
 from jsigr_lib.store.files import alone, opened
 from jsigr_lib.store.keys import Code, Keyed, code_of, methods_of
 from jsigr_lib.store.tensor_files import Artefact, read, set_aside, write
@@ -157,6 +158,7 @@ class Store:
         return found
 
     def save(self, spec: Spec, tensors: dict[str, Tensor], facts: dict) -> None:
+        sources.unedited()
         write(self.path(spec), tensors, {**facts, **spec.made_from})
         self.checkpoint(spec).unlink(missing_ok=True)
 
@@ -206,7 +208,8 @@ class Store:
             return (_compute(spec, self) for spec in wave)
         options = {"return_as": "generator_unordered", "batch_size": 1, "initializer": _end_with_parent}
         with _out_of_hearing():
-            return joblib.Parallel(n_jobs=self.jobs, **options)(joblib.delayed(_compute)(spec, self) for spec in wave)
+            calls = (joblib.delayed(_compute)(spec, self, tuple(sources.OWN)) for spec in wave)
+            return joblib.Parallel(n_jobs=self.jobs, **options)(calls)
 
 
 @contextmanager
@@ -239,7 +242,18 @@ def _end_with_parent() -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
-def _compute(spec: Spec, store: Store) -> tuple[Spec, dict[str, Tensor], dict]:
+def _compute(spec: Spec, store: Store, own: Iterable[str] = ()) -> tuple[Spec, dict[str, Tensor], dict]:
+    """`own` are modules to import first. Raises InputError if this process would compute with other code than the key
+    names, which another one may have made."""
+    for module in own:
+        sources.take_in(module)
+    theirs, ours = spec.code, _code(type(spec), *spec.uses())
+    if ours != theirs:
+        others = [name for name in {**theirs.files, **ours.files} if theirs.files.get(name) != ours.files.get(name)]
+        raise InputError(
+            f"a worker has other code than the run, in {', '.join(others) or 'libraries'}; accepted: files that stay "
+            "as they are, and in the profile, as `imports`, the modules that register something"
+        )
     start, busy = time.perf_counter(), time.process_time()
     try:
         with one_thread():
@@ -274,7 +288,7 @@ def one_thread():
 
 
 def machine(device: torch.device) -> str:
-    """The hardware, in words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    """The hardware, in words, with the instruction set: on another one, sums round differently."""
+    cores = f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    what = torch.cuda.get_device_name(device) if device.type == "cuda" else cores
+    return f"{what}, {torch.backends.cpu.get_cpu_capability()}"

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import torch
 
 from jsigr_lib.method.registry import Registry
+from jsigr_lib.store import sources
 from jsigr_lib.store.syntax import imports_in, names_in, surroundings, syntax_of, tree_of, written
 
 PACKAGE = __name__.partition(".")[0]
@@ -50,10 +51,11 @@ class Code(NamedTuple):
 
 def code_of(*things: Any) -> Code:
     """The code that `things` (functions, classes, or objects with settings) reach. Raises InputError if the source of
-    one of them cannot be found."""
+    one of them cannot be found, or was edited since it was read."""
     walk = _Walk()
     for thing in things:
         walk.follow(thing)
+    sources.unedited()
     everything = sorted(text for texts in walk.found.values() for text in texts)
     files = {name: _sha(sorted(texts))[:16] for name, texts in sorted(walk.found.items())}
     return Code(_sha(everything), files, {name: _release(name) for name in sorted(walk.libraries)})
@@ -135,9 +137,11 @@ class _Walk:
         kind = thing if hasattr(thing, "__qualname__") else type(thing)
         array = thing.detach().cpu().numpy() if isinstance(thing, torch.Tensor) else thing
         content = _sha([array.tobytes().hex()]) if hasattr(array, "tobytes") else ""
-        self.found[_file(module)].add(f"{name} is {kind.__module__}.{kind.__qualname__} {content}")
-        if (top := _library(kind.__module__ or "builtins")) in LIBRARIES:
+        home = kind.__module__ or "builtins"
+        if (top := _library(home)) in LIBRARIES:
             self.libraries.add(LIBRARIES[top])
+        place = home.partition("._")[0] if top in sys.stdlib_module_names else home  # pathlib._local since Python 3.13
+        self.found[_file(module)].add(f"{name} is {place}.{kind.__qualname__} {content}")
 
 
 def methods_of(kind: type, start: str) -> Iterator[Any]:
@@ -170,7 +174,7 @@ def _decides_nothing(module: str) -> bool:
 def _library(module: str) -> str:
     """The top-level name of a library's module; "" for this project and for a user's own modules."""
     top = module.partition(".")[0]
-    if top in (PACKAGE, "__main__"):
+    if top in (PACKAGE, "__main__", *(own.partition(".")[0] for own in sources.OWN)):
         return ""
     file = getattr(sys.modules.get(top), "__file__", None)  # None for what is built in
     installed = file is None or {"site-packages", "dist-packages"} & {*Path(file).parts}

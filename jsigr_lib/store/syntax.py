@@ -5,6 +5,7 @@ import functools
 import importlib
 import inspect
 import linecache
+import os
 import symtable
 import sys
 import types
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from jsigr_lib.method.errors import InputError, shown
+from jsigr_lib.store.sources import EDITED
 
 UNWRITTEN = ("annotation", "returns", "kind", "type_comment", "type_params")
 """Fields of syntax trees that decide nothing; the last three differ between versions of Python."""
@@ -21,7 +23,8 @@ UNWRITTEN = ("annotation", "returns", "kind", "type_comment", "type_params")
 def names_in(node: ast.AST) -> dict[str, set[tuple[str, ...]]]:
     """Name -> the chains of attributes that it is used with, () if it is used bare. Local variables are left out,
     but for `self` and `cls`."""
-    table = symtable.symtable(ast.unparse(node), "", "exec")
+    text = ast.unparse(node).replace("nonlocal ", "global ")  # an inner function, alone, has nothing around it
+    table = symtable.symtable(text, "", "exec")
     wanted, found, inner = {*_global(table), "self", "cls"}, defaultdict(set), set()
     for one in running(node):
         chain, base = [], one
@@ -75,13 +78,16 @@ def surroundings(thing: Any) -> dict[str, Any]:
 
 
 def syntax_of(thing: Any) -> ast.AST:
-    """Where a function or class is written, as a syntax tree. Raises InputError if that cannot be found."""
+    """Where a function or class is written, as a syntax tree. Raises InputError if that cannot be found, or says
+    something else than what runs."""
     codes = [function.__code__ for function in functions_of(thing)]
     own = [getattr(sys.modules.get(thing.__module__), "__file__", None)] if inspect.isclass(thing) else []
     for file in filter(None, [*own, *(code.co_filename for code in codes)]):
         here = [code for code in codes if code.co_filename == file]
         for node in ast.walk(tree_of(file)):
             if getattr(node, "name", "<lambda>") == thing.__qualname__.rpartition(".")[2] and _is_source(node, here):
+                if os.path.isfile(file) and not compiled(file).issuperset(here):  # a notebook's cell is no file
+                    raise InputError(f"{file} {EDITED}")
                 return node
     raise InputError(
         f"the source of {shown(thing)} cannot be found, so that nothing could tell its results from another's; "
@@ -106,6 +112,17 @@ def functions_of(thing: Any) -> list[types.FunctionType]:
 
 
 @functools.cache
+def compiled(file: str) -> set[types.CodeType]:
+    """The code of every function in a file, made from the text that `tree_of` has."""
+    found, left = set(), [compile(tree_of(file), file, "exec", dont_inherit=True)]
+    while left:
+        inner = [part for part in left.pop().co_consts if isinstance(part, types.CodeType)]
+        found.update(inner)
+        left += inner
+    return found
+
+
+@functools.cache
 def tree_of(file: str) -> ast.Module:
     return ast.parse("".join(linecache.getlines(file)))
 
@@ -116,6 +133,8 @@ def written(node: Any) -> str:
         return f"[{', '.join(written(one) for one in node if not _mute(one))}]"
     if not isinstance(node, ast.AST):
         return repr(node)
+    if isinstance(node, ast.JoinedStr):  # to which Python 3.12 may add empty texts
+        return f"JoinedStr(values={written([part for part in node.values if getattr(part, 'value', None) != ''])})"
     fields = [(name, value) for name, value in ast.iter_fields(node) if name not in UNWRITTEN]
     parts = [f"{name}={written(value)}" for name, value in fields if value not in (None, [])]
     return f"{type(node).__name__}({', '.join(parts)})"

@@ -1,6 +1,7 @@
 """Profiles: one dial from a smoke test to the paper's scale. Every field is checked before anything is computed."""
 
 import os
+import sys
 from collections.abc import Callable, Container
 from functools import partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from jsigr_lib.method.saliency import Selection
 from jsigr_lib.networks import models
 from jsigr_lib.store import toml
 from jsigr_lib.store.paths import PROFILES
+from jsigr_lib.store.sources import take_in
 
 TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "svhn": "SVHN", "folder": "own images"}
 TITLES |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
@@ -75,6 +77,12 @@ DefenceName = Annotated[str, AfterValidator(partial(file_name, "name of a defenc
 Defended = Annotated[Several[str], only(lambda names: "standard" not in names, "defences besides 'standard'")]
 
 
+def taken_in(modules: list[str]) -> list[str]:
+    for module in modules:
+        take_in(module)
+    return modules
+
+
 class Table(BaseModel):
     """A part of a file that people type. Numbers are finite, and no type is converted into another."""
 
@@ -116,6 +124,8 @@ class Profile(Table):
     """Everything that decides the results of a run. Units: eps and step sizes are fractions of the pixel range."""
 
     name: ProfileName
+    # modules, beside the profile or on Python's path, that register defences, attacks or maps: imported first of all
+    imports: Annotated[Several[str], AfterValidator(taken_in)] = []
     # data
     dataset: Annotated[str, among("dataset", DATASETS)]
     data_name: Text = ""  # what figures call the images of a folder
@@ -242,10 +252,10 @@ def load_profile(name: str = "quick", /, **overrides: Any) -> Profile:
     path = Path(name) if str(name).endswith(".toml") else PROFILES / f"{name}.toml"
     fields = toml.load(path, "profile", f"{', '.join(PROFILE_NAMES)}, or a TOML file like theirs")
     fields |= {key: value for key, value in overrides.items() if value is not None}
+    if "imports" in fields and (folder := str(path.resolve().parent)) not in sys.path:
+        sys.path.append(folder)  # after all else, so that nothing there hides another module
     profile = toml.checked(Profile, {"name": path.stem, **fields})
-    shipped = (
-        profile.name.casefold() in PROFILE_NAMES and profile.name != name
-    )  # its files would pass for published ones
+    shipped = profile.name.casefold() in PROFILE_NAMES and profile.name != name  # its files would pass for published
     require(
         not shipped, f"name of {shown(str(name))}", profile.name, f"another than {', '.join(PROFILE_NAMES)}, which ship"
     )

@@ -3,6 +3,9 @@ import hashlib
 import importlib
 import io
 import json
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ElementTree
 
 import matplotlib as mpl
@@ -27,6 +30,7 @@ from jsigr_lib.figures.plotting import MARKERS, PALETTE, figure, heat_map, looks
 from jsigr_lib.measure import estimators as measure_estimators
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.method.errors import InputError
+from jsigr_lib.store.paths import ROOT
 from jsigr_lib.study import estimators, linearised_tables, map_tables, robustness, verdicts
 from jsigr_lib.study.attacked import Outcomes
 from jsigr_lib.study.claims import load_claims
@@ -72,6 +76,15 @@ def drawn(fig: Figure) -> np.ndarray:
     buffer = io.BytesIO()
     fig.savefig(buffer, format="png", dpi=40)
     return picture(buffer.getvalue())
+
+
+def test_a_users_own_style_of_matplotlib_changes_nothing(tmp_path):
+    (tmp_path / "matplotlibrc").write_text("text.usetex: true\nlines.linestyle: :\nfont.size: 30\n")
+    names = ("text.usetex", "lines.linestyle", "font.size")
+    said = f"import matplotlib as mpl, jsigr_lib.figures.plotting; print([mpl.rcParams[name] for name in {names}])"
+    options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": str(ROOT)}, "capture_output": True, "check": True}
+    found = subprocess.run([sys.executable, "-c", said], text=True, **options).stdout
+    assert found.strip() == str([mpl.rcParams[name] for name in names])
 
 
 # saving

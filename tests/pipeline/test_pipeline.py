@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -13,10 +14,12 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
+import jsigr_lib
 from jsigr_lib.explorer.widgets import PROGRESS
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.pipeline import pipeline
 from jsigr_lib.records import record
+from jsigr_lib.store import sources
 from jsigr_lib.study import robustness
 from jsigr_lib.study.cells import robustness_cells
 from jsigr_lib.study.study import Study
@@ -288,12 +291,61 @@ def test_verify_compares_every_file_with_its_record(smoke_run, tmp_path):
             pipeline.verify(executed, figures)
 
 
+HOSTILE = """
+import os, sys, jsigr_lib, matplotlib
+assert sys.executable == {python!r}, sys.executable
+assert jsigr_lib.__file__ == {library!r}, jsigr_lib.__file__
+assert "planted" not in globals() and "MPLBACKEND" in os.environ
+assert not matplotlib.rcParams["text.usetex"]
+"""
+
+
+def test_kernel_is_this_interpreter_and_knows_nothing_of_its_user(execute, tmp_path, monkeypatch):
+    """Kernels of a user's Jupyter, start-up files and configuration of their IPython, settings of their matplotlib."""
+    other, home = tmp_path / "other", tmp_path / "home"
+    kernel = {"argv": [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], "language": "python"}
+    kernel |= {"display_name": "", "env": {"PYTHONPATH": str(other)}}
+    planted = "import builtins; planted = builtins.planted = True"
+    files = {
+        other / "jsigr_lib" / "__init__.py": "",
+        tmp_path / "jupyter" / "kernels" / "python3" / "kernel.json": json.dumps(kernel),
+        home / ".ipython" / "profile_default" / "startup" / "00.py": planted,
+        home / ".ipython" / "profile_default" / "ipython_config.py": f"get_config().exec_lines = [{planted!r}]",
+        home / "startup.py": planted,
+        home / ".config" / "matplotlib" / "matplotlibrc": "text.usetex: true",
+    }
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    for name in ("IPYTHONDIR", "MPLCONFIGDIR", "MATPLOTLIBRC", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    monkeypatch.setenv("PYTHONSTARTUP", str(home / "startup.py"))
+    monkeypatch.setenv("MPLBACKEND", "planted")
+    execute(HOSTILE.format(python=sys.executable, library=jsigr_lib.__file__))
+
+
+def test_a_notebook_whose_files_other_code_made_is_refused(smoke_run, tmp_path):
+    """As when the library is edited between two notebooks."""
+    executed, figures = smoke_run.notebooks / "05_claims.ipynb", tmp_path / "figures"
+    shutil.copytree(smoke_run.figures, figures)
+    pipeline.same_code(executed, figures)
+    sidecar = figures / "scorecard.json"
+    for ours, other in (("sources", "0" * 64), ("own", {"mine": "0" * 64})):
+        said = json.loads((smoke_run.figures / "scorecard.json").read_text())
+        said["table"]["code"][ours] = other
+        sidecar.write_text(json.dumps(said))
+        with pytest.raises(InputError, match=r"^other code than this run's made scorecard.*; accepted: "):
+            pipeline.same_code(executed, figures)
+
+
 def test_manifest_knows_code_software_times_and_artefacts(smoke_run):
     manifest = json.loads((smoke_run.figures / "manifest.json").read_text())
     assert list(manifest["notebooks"]) == list(pipeline.NAMES)
     assert all(started <= finished for started, finished in manifest["notebooks"].values())
     assert manifest["run"]["machine"] in manifest["environment"]["machine"]
-    assert manifest["code"]["sources"] == record.sources_sha256()
+    assert manifest["code"]["sources"] == sources.library_sha256()
     assert len(manifest["artefacts"]) > 100 and all(manifest["artefacts"].values())
 
 

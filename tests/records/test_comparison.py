@@ -293,14 +293,18 @@ def test_hostile_text_cannot_drive_the_terminal(runs):
 def test_one_machine_that_differs_is_told(runs):
     runs = [shutil.copytree(folder, folder / "figures" / "quick") for folder in runs]
     plant(runs[1], "curves", "0.85", "0.8501")
-    for versions, told in ((("2", "2"), True), (("2", "3"), False)):
-        for folder, version in zip(runs, versions, strict=True):
-            software = ENVIRONMENT.model_copy(update={"packages": {"torch": version}})
-            manifest = Manifest(run={"machine": "M"}, code=CODE, environment=software)
+    own = CODE.model_copy(update={"own": {"my_defences": "1"}})
+    other = {"packages": {"packages": {"torch": "3"}}, "machine": {"machine": "M, with another instruction set"}}
+    for differs in ("nothing", "code", *other):
+        for folder, environment, code in (
+            (runs[0], ENVIRONMENT, CODE),
+            (runs[1], ENVIRONMENT.model_copy(update=other.get(differs)), own if differs == "code" else CODE),
+        ):
+            manifest = Manifest(run={"machine": "M"}, code=code, environment=environment)
             (folder / "manifest.json").write_text(manifest.model_dump_json())
-        found = compare(*runs)
-        assert found.made == {"profile": True, "code": True, "packages": told, "machine": True}
-        assert any("should not happen" in line and "curves" in line for line in lines(found, "A", "B")) is told
+        found, same = compare(*runs), differs == "nothing"
+        assert found.made == {name: name != differs for name in ("profile", "code", "packages", "machine")}
+        assert any("should not happen" in line and "curves" in line for line in lines(found, "A", "B")) is same
         assert found.agrees
     (runs[0] / "manifest.json").unlink()
     assert list(compare(*runs).made.values()) == [True, None, None, None]

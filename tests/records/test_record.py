@@ -20,6 +20,7 @@ from jsigr_lib.figures import plotting
 from jsigr_lib.records import embedding, record
 from jsigr_lib.records.record import parts, sha256, vouched
 from jsigr_lib.records.tolerances import SHARE, declare
+from jsigr_lib.store import sources
 from jsigr_lib.store.paths import NOTEBOOKS, PACKAGE
 from jsigr_lib.study.study import SURROGATE_SEED, Study
 
@@ -217,11 +218,11 @@ def repository(tmp_path, monkeypatch):
     git(root, "add", ".")
     git(root, "commit", "-m", "first")
     monkeypatch.setattr(record, "ROOT", root)
-    monkeypatch.setattr(record, "PACKAGE", root / "jsigr_lib")
+    monkeypatch.setattr(sources, "PACKAGE", root / "jsigr_lib")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "another"))  # as in a hook of another repository
-    record.running_code.cache_clear()
+    record._library.cache_clear()
     yield root
-    record.running_code.cache_clear()
+    record._library.cache_clear()
 
 
 def test_commit_of_a_clean_tree(repository, monkeypatch):
@@ -252,7 +253,7 @@ def test_only_what_results_depend_on_modifies_the_tree(repository, file, modifie
 
 @pytest.mark.parametrize("case", ["zip", "inside another", "no git"])
 def test_without_a_repository_of_its_own_the_sources_remain(repository, monkeypatch, case):
-    expected = record.sources_sha256()
+    expected = sources.library_sha256()
     if case == "no git":
         monkeypatch.setenv("PATH", "")
     else:
@@ -267,20 +268,21 @@ def test_without_a_repository_of_its_own_the_sources_remain(repository, monkeypa
 
 
 def test_sources_are_all_files_and_no_caches(repository):
-    first = record.sources_sha256()
+    first = sources.library_sha256()
     (repository / "jsigr_lib" / "__pycache__").mkdir()
     (repository / "jsigr_lib" / "__pycache__" / "a.pyc").write_text("")
-    assert record.sources_sha256() == first
+    assert sources.library_sha256() == first
     (repository / "jsigr_lib" / "smoke.toml").write_text("")
-    more = record.sources_sha256()
+    more = sources.library_sha256()
     (repository / "jsigr_lib" / "smoke.toml").rename(repository / "jsigr_lib" / "quick.toml")
-    assert len({first, more, record.sources_sha256()}) == 3
+    assert len({first, more, sources.library_sha256()}) == 3
 
 
 def test_environment_names_python_machine_and_packages():
     found = record.environment(torch.device("cpu"))
     assert found.python == platform.python_version()
     assert "CPU" in found.machine and platform.system() in found.machine
+    assert torch.backends.cpu.get_cpu_capability() in found.machine
     assert found.packages["torch"] == importlib.metadata.version("torch")
     assert {"numpy", "pandas", "matplotlib", "papermill"} <= found.packages.keys()
     assert "ruff" not in found.packages  # an extra

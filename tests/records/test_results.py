@@ -131,10 +131,11 @@ def test_manifest_says_what_made_a_run_or_is_silent(tmp_path):
     for content in ("", "[]", "null", '{"run": 3}', '{"run": ', "[" * 100_000):
         path.write_text(content)
         assert set(results.made_of(tmp_path).values()) == {None}
-    code = Code(version="1", commit=None, modified=None, sources="S")
+    code = Code(version="1", commit=None, modified=None, sources="S", own={"mine": "T"})
     environment = Environment(python="3", machine="M, with AVX2", packages={"torch": "2"})
     path.write_text(Manifest(run={"machine": "M"}, code=code, environment=environment).model_dump_json())
-    assert results.made_of(tmp_path) == unknown | {"code": "S", "packages": {"torch": "2"}, "machine": "M"}
+    said = {"code": ("S", {"mine": "T"}), "packages": {"torch": "2"}, "machine": "M, with AVX2"}
+    assert results.made_of(tmp_path) == unknown | said
     for name, profile in {"smoke": "smoke", ".smoke.41.staged": "smoke"}.items():
         (tmp_path / "figures" / name).mkdir(parents=True)
         assert results.made_of(tmp_path / "figures" / name)["profile"] == profile
