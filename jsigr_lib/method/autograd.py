@@ -227,7 +227,7 @@ class _Slope(torch.autograd.Function):
 
 def _curvature_of_silu(x: Tensor) -> Tensor:
     s = x.sigmoid()
-    return s * (1 - s) * (2 + x * (1 - 2 * s))
+    return aten.sigmoid_backward(torch.addcmul(x + 2, x, s, value=-2), s)  # (2 + x - 2 x s) s (1 - s)
 
 
 def _curvature_of_gelu(x: Tensor) -> Tensor:
