@@ -45,11 +45,11 @@ class _Replaced:
 
     def __init__(self, name: str, replacement):
         self.name, self.replacement, self.users, self.lock = name, replacement, 0, Lock()
+        self.original = getattr(torch.utils.checkpoint, name)  # from the start: what is used is part of keys
 
     def __enter__(self):
         with self.lock:
             if self.users == 0:
-                self.original = getattr(torch.utils.checkpoint, self.name)
                 setattr(torch.utils.checkpoint, self.name, self.replacement)
             self.users += 1
 

@@ -12,11 +12,13 @@ from itertools import count
 
 import pytest
 import torch
+from torch import nn
 
 from jsigr_lib.measure.attributions import MAPS, Map
 from jsigr_lib.method import attacks, defences
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.jsigr import JSIGR
+from jsigr_lib.method.saliency import perturbation_saliency
 from jsigr_lib.store import keys
 from jsigr_lib.store.keys import code_of
 from jsigr_lib.store.paths import PACKAGE
@@ -40,6 +42,7 @@ SOURCE = '''
 """What it is."""
 import math
 import torch
+from torch import nn
 import helping
 from helping import helper
 
@@ -253,3 +256,13 @@ def test_tensors_and_networks_in_a_closure_count_by_what_they_hold():
 
     assert code_of(objective(torch.ones(2))) == code_of(objective(torch.ones(2))) != code_of(objective(torch.zeros(2)))
     assert code_of(objective(linear(1.0))) == code_of(objective(linear(1.0))) != code_of(objective(linear(2.0)))
+
+
+def test_what_was_computed_before_changes_no_key():
+    """A penalty, a map and an attack leave the code that they are made of as it was."""
+    before = changed(NETWORK).code, changed(ATTACKED).code
+    model, x, y = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), torch.rand(2, 1, 4, 4), torch.tensor([0, 1])
+    JSIGR(0.1, 0.1)(model, x, y).backward()
+    perturbation_saliency(model, x, y, grid=2)
+    attacks.pgd(model, x, y, eps=0.1)
+    assert (changed(NETWORK).code, changed(ATTACKED).code) == before
