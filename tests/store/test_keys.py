@@ -260,9 +260,9 @@ def test_tensors_and_networks_in_a_closure_count_by_what_they_hold():
 
 def test_what_was_computed_before_changes_no_key():
     """A penalty, a map and an attack leave the code that they are made of as it was."""
-    before = changed(NETWORK).code, changed(ATTACKED).code
+    before = code_of(JSIGR, attacks.pgd, perturbation_saliency)
     model, x, y = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), torch.rand(2, 1, 4, 4), torch.tensor([0, 1])
     JSIGR(0.1, 0.1)(model, x, y).backward()
     perturbation_saliency(model, x, y, grid=2)
     attacks.pgd(model, x, y, eps=0.1)
-    assert (changed(NETWORK).code, changed(ATTACKED).code) == before
+    assert code_of(JSIGR, attacks.pgd, perturbation_saliency) == before
