@@ -23,6 +23,7 @@ from jsigr_lib.method.errors import NAME, InputError, between, one_line, one_of
 from jsigr_lib.networks import models
 from jsigr_lib.networks.training import predict
 from jsigr_lib.networks.zoo import Training
+from jsigr_lib.records import markdown
 from jsigr_lib.records.publishing import finish, replacing
 from jsigr_lib.records.record import sha256
 from jsigr_lib.store.artefacts import Store, one_thread
@@ -83,7 +84,8 @@ def table(folder: Path = PRETRAINED) -> str:
     for name in names(folder):
         facts = load(name, folder).facts
         cells = [CELL.format(**facts["accuracy"][threat]) if threat in facts["accuracy"] else "" for threat in THREATS]
-        lines.append(f"| [{name}]({PRETRAINED.name}/{name}.md) | {facts['label']} | {' | '.join(cells)} |")
+        cells = [markdown.plain(facts["label"]), *cells]
+        lines.append(f"| [{name}]({PRETRAINED.name}/{name}.md) | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -193,6 +193,10 @@ class Profile(Table):
         require(both, "everywhere", self.everywhere, "'standard', 'jsigr' and others, or []")
         others = self.name not in self.replications
         require(others, "replications", self.replications, "other profiles than this one")
+        labels = [defence.label for defence in self.defences.values()]
+        require(len({*labels}) == len(labels), "labels of defences", labels, "different ones")
+        titles = [self.data_title, *(load_profile(name).data_title for name in self.replications)]
+        require(len({*titles}) == len(titles), "names of the data and of its replications", titles, "different ones")
         most = {"saliency_images": "test_images", "gallery_images": "saliency_images"}
         for field, limit in most.items():
             value, bound = getattr(self, field) or 1, getattr(self, limit)

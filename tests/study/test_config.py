@@ -157,6 +157,10 @@ REFUSED = [
     (tried(**GRID, share=[]), "defences.jsigr.tried.share = []: ", "at least 1 item"),
     ({"replications": ["magic"]}, "unknown profile in replications 'magic'; accepted: "),
     ({"replications": ["smoke"]}, "replications = ['smoke']; accepted: other profiles than this one"),
+    (
+        {"replications": ["full-mnist"], "data_name": "MNIST"},
+        "names of the data and of its replications = ['MNIST', 'MNIST']; accepted: different ones",
+    ),
     ({"replications": ["quick", "quick"]}, "replications = ['quick', 'quick']; accepted: different values"),
     ({"data_name": "MNIST\n"}, r"data_name = 'MNIST\n'; accepted: printable characters"),
     ({"everywhere": ["magic"]}, "unknown defence in everywhere 'magic'; accepted: standard, "),
