@@ -36,7 +36,7 @@ MEASURES = {
 def outcomes(study: Study, networks: list[Training]) -> dict[str, list[Outcomes]]:
     """The outcomes behind each accuracy, one per seed; what starts with "validation" is what choices are made on."""
     eps = study.profile.eps
-    first, *others = (study.surrogate(name) for name in sources_of(study, study.architecture))
+    first, *others = (study.surrogate(name) for name in sources_of(study, study.architecture)[:-1])
     found = {
         "clean": [Outcomes(target=network) for network in networks],
         "transfer": [transferred(study, network, first, eps) for network in networks],

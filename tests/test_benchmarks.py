@@ -32,7 +32,6 @@ from benchmarks.peers import Peers
 from benchmarks.threats import EPS, FAMILY, PGD, PGD_L2, STRENGTH, TIMED, check, repeats, violation
 from benchmarks.workloads import COSTS, Usual, Workload
 from jsigr_lib import cli
-from jsigr_lib.measure import statistics
 from jsigr_lib.method import attacks as ours
 from jsigr_lib.method.defences import AdversarialTraining
 from jsigr_lib.method.jacobian import jacobian_norms
@@ -228,7 +227,6 @@ def test_violations_are_named():
 @pytest.fixture
 def few(monkeypatch, study) -> Study:
     monkeypatch.setattr(strength, "STRENGTH", [PGD, FAMILY["mi-fgsm"], PGD_L2])
-    monkeypatch.setattr(statistics, "DRAWS", 50)
     return study
 
 
@@ -403,7 +401,6 @@ def variants(tmp_path_factory) -> Study:
 def rows(variants) -> pd.DataFrame:
     """Its table, on a clock that gives the i-th defence 1 + i seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(statistics, "DRAWS", 200)
         patch.setattr(
             tables, "measure", lambda cases, rounds, device: {name: [1.0 + i] * rounds for i, name in enumerate(cases)}
         )

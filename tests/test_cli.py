@@ -182,6 +182,7 @@ def test_whatever_stops_a_run_is_one_line(monkeypatch, capsys, failure, code, sa
         os.kill(os.getpid(), failure)
         time.sleep(10)
 
+    hangs_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where nohup runs the tests
     handlers = {number: signal.getsignal(number) for number in cli.SIGNALS}
     monkeypatch.setattr(pipeline, "run", run)
     try:
@@ -189,7 +190,7 @@ def test_whatever_stops_a_run_is_one_line(monkeypatch, capsys, failure, code, sa
         left = dict.fromkeys(cli.SIGNALS, signal.SIG_IGN) if code > 128 else handlers
         assert {number: signal.getsignal(number) for number in cli.SIGNALS} == left
     finally:
-        for number, handler in handlers.items():
+        for number, handler in (handlers | {signal.SIGHUP: hangs_up}).items():
             signal.signal(number, handler)
 
 

@@ -92,7 +92,7 @@ def tables(folder) -> dict[str, bytes]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("numbers", "count"), [(("05", "03"), 7), pytest.param(("05", "03", "02"), 10, marks=pytest.mark.torture)]
+    ("numbers", "count"), [(("05", "03"), 9), pytest.param(("05", "03", "02"), 12, marks=pytest.mark.torture)]
 )
 def test_notebooks_one_by_one_backwards(smoke_run, tmp_path, numbers, count):
     for number in numbers:

@@ -108,7 +108,9 @@ def sources(study: Study, table: pd.DataFrame, told: pd.DataFrame) -> plotting.D
     axes.axhline(0, color="#999999", linewidth=0.8)
     axes.set(xlim=(0, 1.05), xlabel="share of the undefended network's clean accuracy that the attack leaves")
     axes.set_ylabel("what J-SIGR gains in accuracy")
-    axes.set_title(f"{study.profile.data_title}, {study.budget}: a gain can only be seen where something is lost")
+    axes.set_title(
+        f"{plotting.plain(study.profile.data_title)}, {study.budget}: a gain can only be seen where something is lost"
+    )
     plotting.legend(fig, axes)
     return fig, (
         "What J-SIGR gains in accuracy over the undefended network, by source of the transferred attack, against what "

@@ -53,9 +53,10 @@ def read(path: Path, content: bytes | None = None) -> Artefact:
     something else; a damaged file of a store is set aside, so that it is made anew."""
     try:
         with opened(path) if content is None else BytesIO(content) as file:
-            said = _metadata(file, path)
+            said, names = _header(file, path)
             file.seek(0)
-            tensors = load(file.read())
+            loaded = load(file.read())  # in any order
+        tensors = {name: loaded[name] for name in names}
         if _checksum(tensors) != said["sha256"]:
             raise ValueError("its tensors do not match their SHA-256")
         return Artefact(tensors, json.loads(said["facts"]))
@@ -65,9 +66,9 @@ def read(path: Path, content: bytes | None = None) -> Artefact:
         raise InputError(f"{path} is no complete artefact ({error}); {set_aside(path)}") from None
 
 
-def _metadata(file: BinaryIO, path: Path) -> dict[str, str]:
-    """What the header says beside its tensors. Raises one of NO_ARTEFACT unless it is as it was written, and the file
-    is as long as it says. The oldest files have no seal."""
+def _header(file: BinaryIO, path: Path) -> tuple[dict[str, str], list[str]]:
+    """What the header says beside its tensors, and their names in the order of the file. Raises one of NO_ARTEFACT
+    unless it is as it was written, and the file is as long as it says. The oldest files have no seal."""
     length = int.from_bytes(file.read(8), "little")
     if length > LONGEST:
         raise ValueError(f"a header of {length:,} bytes")
@@ -78,7 +79,7 @@ def _metadata(file: BinaryIO, path: Path) -> dict[str, str]:
         raise ValueError("its header was altered, or is that of another one")
     if file.seek(0, os.SEEK_END) != 8 + length + max((one["data_offsets"][1] for one in header.values()), default=0):
         raise ValueError("it is not as long as its header says")
-    return said
+    return said, sorted(header, key=lambda name: header[name]["data_offsets"])
 
 
 def set_aside(path: Path) -> str:
@@ -95,7 +96,7 @@ def read_facts(path: Path) -> dict[str, Any]:
     store."""
     try:
         with opened(path) as file:
-            facts = json.loads(_metadata(file, path)["facts"])
+            facts = json.loads(_header(file, path)[0]["facts"])
         parts = [facts["spec"], facts.get("code", {}), facts.get("libraries", {})]
         numbers = [facts["seconds"], facts.get("cpu_seconds", 0), facts.get("work", 0)]
         if not all(isinstance(part, dict) for part in parts) or not all(0 <= n < math.inf for n in numbers):
@@ -108,7 +109,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 def read_sum(path: Path) -> str | None:
     """The hash of a file's tensors, from its header; None if it is not there, or damaged."""
     with suppress(OSError, *NO_ARTEFACT), opened(path) as file:
-        return str(_metadata(file, path)["sha256"])
+        return str(_header(file, path)[0]["sha256"])
 
 
 def _checksum(tensors: dict[str, Tensor]) -> str:

@@ -230,6 +230,7 @@ def test_a_long_name_of_the_temporary_folder_is_no_matter(execute, monkeypatch, 
 
 def test_folders_of_killed_runs_are_removed_and_no_others(tmp_path, monkeypatch):
     monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(pipeline, "LONGEST_TMPDIR", 10_000)
     for name in ("jsigr-thesis", "jsigr-killed", "jsigr-running"):
         (tmp_path / name).mkdir()
     (tmp_path / "jsigr-killed" / pipeline.HELD).touch()
@@ -354,6 +355,7 @@ def test_settings_never_touch_the_published_run(monkeypatch, tmp_path):
     monkeypatch.setattr(pipeline, "RUNS", tmp_path)
     monkeypatch.setattr(pipeline, "execute", lambda name, output, parameters, timeout: output.write_text("{}"))
     monkeypatch.setattr(pipeline, "verify", lambda executed, figures: None)
+    monkeypatch.setattr(pipeline, "same_code", lambda executed, figures: None)
     monkeypatch.setattr(pipeline, "tidy", lambda executed, parameters: None)
     monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
     summary = pipeline.run(profile="smoke", settings={"eps": 0.05})

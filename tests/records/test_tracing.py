@@ -23,6 +23,7 @@ from jsigr_lib.records import embedding, record, tracing
 from jsigr_lib.records.tolerances import SHARE, declare
 from jsigr_lib.records.tracing import trace
 from jsigr_lib.store.paths import NOTEBOOKS
+from jsigr_lib.store.tensor_files import write
 
 TIMES = ["2022-07-27T09:00:00+00:00", "2022-07-27T09:01:00+00:00"]
 FILES = ("both.png", "both.svg", "both.csv", "both.md")
@@ -260,8 +261,8 @@ def test_artefacts_that_are_gone_or_others_are_counted(repository, study, tmp_pa
     monkeypatch.setattr(tracing, "RUNS", runs)
     assert trace(repository / "both.csv").artefacts == {"all": 2, "here": 2, "others": 0}
     other = study.training("jsigr")
-    study.get(other)
-    shutil.copy(study.store.path(other), runs / "model" / f"{spec.digest}.safetensors")
+    found = study.get(other)
+    write(runs / "model" / f"{spec.digest}.safetensors", found.tensors, found.facts)
     assert trace(repository / "both.csv").artefacts == {"all": 2, "here": 2, "others": 1}
     assert "1 changed since" in said(trace(repository / "both.csv"))
     (runs / "data" / f"{study.data.digest}.safetensors").unlink()
