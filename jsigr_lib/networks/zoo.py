@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Literal, Optional
 
 import torch
+from pydantic import SerializeAsAny
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -24,7 +25,7 @@ class Training(Spec):
     or the gradients to imitate from its own, whichever the objective takes."""
 
     kind: ClassVar[str] = "model"
-    data: DataSpec
+    data: SerializeAsAny[DataSpec]
     architecture: str
     width: int | None = None
     objective: str
