@@ -158,10 +158,9 @@ class Profile(Table):
     sanity_images: int = Field(20, ge=2)  # at most so many of them, for what draws a map many times over
     gallery_images: int = Field(5, ge=1, le=12)
     featured: Several[str] = []  # the defences in figures that have no room for all; [] is all
-    # maps against a known truth; see `data.glyphs`
-    truth_images: int = Field(
-        0, ge=0, le=10_000_000
-    )  # to learn from; 0 leaves it out, as does other data than garments
+    # maps against a known truth; see `data.glyphs`. How many images to learn from; 0 leaves it out, as do data without
+    # garments
+    truth_images: int = Field(0, ge=0, le=50_000)
     truth_seeds: Count = 1
     truth_defences: Several[str] = []  # [] is the featured ones
     truth_options: dict[DefenceName, dict[str, float]] = {}  # weights of their own for it
