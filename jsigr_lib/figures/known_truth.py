@@ -46,6 +46,7 @@ def gallery(study: Study, images: int = 2) -> plotting.Described:
     for i, axes in enumerate(fig.axes):
         for what, place in places[i // len(columns)].items():
             _outline(axes, place, *OUTLINES[what])
+    _learnt_from(fig, study)
     return fig, (
         f"{images} test images with glyphs and {images} with glyphs and a cue, each with the gradient and the "
         "perturbation map of every defence: the glyph that decides the label is outlined, the decoy dashed, the "
@@ -87,6 +88,7 @@ def measured(study: Study, table: pd.DataFrame) -> plotting.Described:
     grid[0, 0].set_yticks(range(len(names)), [f"{study.labels[name]} ({_accuracy(rows, name):.2f})" for name in names])
     grid[0, 0].invert_yaxis()
     fig.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LINES))
+    _learnt_from(fig, study)
     shares = rows[(rows.measure == "share on the truth") & (rows.pictures == PICTURES[False])]
     shares = shares[shares.defence != NO_NETWORK]
     said = [f"{name}, {plotting.listed(study, own, '{mean:.2f}', ', ')}" for name, own in shares.groupby("map")]
@@ -95,6 +97,12 @@ def measured(study: Study, table: pd.DataFrame) -> plotting.Described:
         "evidence, by defence, with 95 percent intervals; lines are maps that know no network, and the number beside a "
         f"name is its clean accuracy on the pictures without a cue. Share on the truth: {'; '.join(said)}."
     )
+
+
+def _learnt_from(fig: plotting.Figure, study: Study) -> None:
+    """These networks are none of those that the figure's last line tells of."""
+    p = study.profile
+    fig.supxlabel(f"learnt from {p.truth_images:,} pictures with glyphs; seeds: {p.truth_seeds}", fontsize=8)
 
 
 def _accuracy(rows: pd.DataFrame, defence: str) -> float:

@@ -1,5 +1,7 @@
 """The figures of the saliency notebook: what the maps measure, and what is left of them."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
@@ -73,7 +75,7 @@ def map_measures(study: Study, table: pd.DataFrame, shown: list[tuple[str, str]]
         rows = table[(table.measure == measure) & (table.input == given)]
         means = rows.pivot(index="map", columns="defence", values="mean").reindex(maps)[study.featured]
         values, better = means.to_numpy(), MEASURES[measure].better
-        title = f"{measure}, {given}" if given != "both" else f"{measure} under attack"
+        title = textwrap.fill(f"{measure}, {given}" if given != "both" else f"{measure} under attack", 30)
         named = means.rename(index={name: map_.label for name, map_ in MAPS.items()}, columns=study.labels)
         plotting.heat_map(axes, named, title=f"{title}\n", whole=False, fontsize=7.5)
         sign = {1: "higher is better", -1: "lower is better", 0: ""}[better]

@@ -30,6 +30,7 @@ MEASURES = {
 }
 NO_NETWORK = "none"  # the defence of the controls
 COLUMNS = ["pictures", "defence", "map", "input", "measure", "clean_accuracy", "images", "seeds", "mean", "low", "high"]
+COLUMNS += ["gain", "gain_low", "gain_high"]
 
 
 class Located(DrawnMaps):
@@ -106,17 +107,20 @@ def values(study: Study, defence: str, *, cue: bool = False) -> dict[tuple[str, 
 
 def table(study: Study) -> pd.DataFrame:
     """A row per kind of pictures, defence, map, input and measure; the controls are maps of no network. Beside each the
-    clean accuracy, without which a defence could look good by having learnt less."""
+    clean accuracy, without which a defence could look good by having learnt less, and the paired gain over the same map
+    of the first defence, the standard one."""
     study.make(specs(study))
-    rows = []
-    for cue, defence in product(PICTURES, defences(study)):
+    names, rows = defences(study), []
+    for cue, defence in product(PICTURES, names):
         outcomes = [Outcomes(target=one) for one in _networks(study, defence, cue=cue)]
-        accuracy = correct_of(study, outcomes).mean()
-        for (measure, name, given), value in values(study, defence, cue=cue).items():
-            if name in PAIR or defence == defences(study)[0]:
+        accuracy, first = correct_of(study, outcomes).mean(), values(study, names[0], cue=cue)
+        for key, value in values(study, defence, cue=cue).items():
+            measure, name, given = key
+            if name in PAIR or defence == names[0]:
                 of, clean = (defence, accuracy) if name in PAIR else (NO_NETWORK, np.nan)
+                gain = statistics.mean(statistics.differences(value, first[key]))
                 what = (PICTURES[cue], of, name, given, measure, clean)
-                rows.append([*what, *statistics.columns("mean", value).values()])
+                rows.append([*what, *statistics.columns("mean", value).values(), *gain])
     return declare(pd.DataFrame(rows, columns=COLUMNS), *COLUMNS[:5], clean_accuracy=SHARE)
 
 

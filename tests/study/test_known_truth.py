@@ -7,6 +7,7 @@ from numpy.testing import assert_allclose
 
 from jsigr_lib.data.data import load
 from jsigr_lib.data.glyphs import Glyphs
+from jsigr_lib.measure import statistics
 from jsigr_lib.measure.attributions import CONTROLS, saliency_map
 from jsigr_lib.measure.measures import points_at, share_on
 from jsigr_lib.study import known_truth
@@ -72,8 +73,11 @@ def test_table_has_every_defence_and_the_controls_once(study, table):
     assert rows[rows.defence == NO_NETWORK].clean_accuracy.isna().all()
     assert rows[rows.defence != NO_NETWORK].clean_accuracy.between(0, 1).all()
     row = rows.query("pictures == 'glyphs' and defence == 'jsigr' and map == 'gradient' and input == 'attacked'")
-    mean = values(study, "jsigr")["pointing", "gradient", "attacked"].mean()
-    assert row[row.measure == "pointing"]["mean"].item() == pytest.approx(mean)
+    ours, others = (values(study, name)["share on the truth", "gradient", "attacked"] for name in ("jsigr", "standard"))
+    row = row[row.measure == "share on the truth"].iloc[0]
+    assert row["mean"] == pytest.approx(ours.mean())
+    assert [row.gain, row.gain_low, row.gain_high] == pytest.approx(statistics.mean(ours - others))
+    assert not rows[rows.defence == "standard"].gain.any()
 
 
 def test_claims_see_the_shares(study, table):
