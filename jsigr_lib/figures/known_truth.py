@@ -64,7 +64,7 @@ def _outline(axes, place: np.ndarray, colour: str, style) -> None:
 
 def measured(study: Study, table: pd.DataFrame) -> plotting.Described:
     """A column per measure, a row per map: a bar per defence, and a line per control. The cue is measured on the
-    pictures that have one, all else on those without."""
+    pictures that have one, with the clean accuracy there beside it, all else on those without."""
     names = known_truth.defences(study)
     if not names:
         return _left_out()
@@ -79,6 +79,8 @@ def measured(study: Study, table: pd.DataFrame) -> plotting.Described:
             row = own[(own.defence == defence) & (own["map"] == name)].iloc[0]
             axes.barh(y, row["mean"], color=looks[defence]["color"], height=0.65)
             axes.plot([row.low, row.high], [y, y], color="black", linewidth=1.2)
+            if "cue" in measure:  # at chance, the cue is what the network goes by
+                axes.text(row.high, y, f" {row.clean_accuracy:.2f}", va="center", fontsize=8)
         for control, style in LINES.items():
             value = own[(own.defence == NO_NETWORK) & (own["map"] == control)]["mean"].iloc[0]
             axes.axvline(value, color="black", linestyle=style, linewidth=1, label=MAPS[control].label)
@@ -95,14 +97,16 @@ def measured(study: Study, table: pd.DataFrame) -> plotting.Described:
     return fig, (
         "How much of the gradient map (top) and of the perturbation map (bottom) of clean images lies on the true "
         "evidence, by defence, with 95 percent intervals; lines are maps that know no network, and the number beside a "
-        f"name is its clean accuracy on the pictures without a cue. Share on the truth: {'; '.join(said)}."
+        "name is its clean accuracy on the pictures without a cue, that beside a bar the one on those with a cue. "
+        f"Share on the truth: {'; '.join(said)}."
     )
 
 
 def _learnt_from(fig: plotting.Figure, study: Study) -> None:
     """These networks are none of those that the figure's last line tells of."""
     p = study.profile
-    fig.supxlabel(f"learnt from {p.truth_images:,} pictures with glyphs; seeds: {p.truth_seeds}", fontsize=8)
+    learnt = f"Networks that learnt from {p.truth_images:,} pictures with glyphs; seeds: {p.truth_seeds}"
+    fig.suptitle(learnt, x=0.005, ha="left", fontsize=8)
 
 
 def _accuracy(rows: pd.DataFrame, defence: str) -> float:

@@ -25,8 +25,8 @@ PICTURES = {False: "glyphs", True: "glyphs and a cue"}
 MEASURES = {
     "share on the truth": "of the map's mass",
     "truth against decoy": "share on the truth of what the map has on truth and decoy",
-    "pointing": "whether its largest value is on the truth, or one pixel beside it",
-    "share on the cue": "of the map's mass",
+    "pointing": "largest value on the truth, or one pixel beside it",
+    "share on the cue": "of the map's mass; beside it the clean accuracy",
 }
 NO_NETWORK = "none"  # the defence of the controls
 COLUMNS = ["pictures", "defence", "map", "input", "measure", "clean_accuracy", "images", "seeds", "mean", "low", "high"]
