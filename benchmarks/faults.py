@@ -38,6 +38,7 @@ TINY = {  # of the smoke profile: every notebook, every network, in a fraction o
     "autoattack": [],
     "estimator_draws": 10,
     "boundary_images": 2,
+    "truth_images": 40,
     "saliency_images": 6,
     "sanity_images": 2,
     "saliency_maps": ["gradient", "perturbation"],

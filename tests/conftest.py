@@ -26,7 +26,16 @@ from jsigr_lib.pipeline import pipeline
 from jsigr_lib.records import record
 from jsigr_lib.site import site
 from jsigr_lib.store import artefacts, keys
-from jsigr_lib.study import estimators, linearised_tables, map_tables, robustness, sources, verdicts, weights
+from jsigr_lib.study import (
+    estimators,
+    known_truth,
+    linearised_tables,
+    map_tables,
+    robustness,
+    sources,
+    verdicts,
+    weights,
+)
 from jsigr_lib.study.cells import robustness_cells
 from jsigr_lib.study.claims import load_claims
 from jsigr_lib.study.study import Study
@@ -294,6 +303,7 @@ TINY = {
     "saliency_images": 8,
     "saliency_maps": ["gradient", "integrated-gradients", "grad-cam", "perturbation"],
     "sanity_images": 3,
+    "truth_images": 64,
     "epochs": 1,
     "surrogate_epochs": 1,
     "batch_size": 16,
@@ -337,6 +347,7 @@ def table(study):
         "curves": lambda: map_tables.curves_table(study),
         "questions": lambda: map_tables.questions_table(study),
         "cascade": lambda: map_tables.cascade_table(study),
+        "known truth": lambda: known_truth.table(study),
         "linearised": lambda: linearised_tables.linearised_table(study),
         "scatter": lambda: estimators.scatter_table(study),
         "trade-offs": lambda: verdicts.trade_offs(study),

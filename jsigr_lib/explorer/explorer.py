@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from jsigr_lib.explorer import pretrained
 from jsigr_lib.explorer.controls import ATTACKS, STEPS, Settings, control, slider, steps
 from jsigr_lib.measure import statistics
-from jsigr_lib.measure.attributions import MAPS, saliency_map
+from jsigr_lib.measure.attributions import CONTROLS, MAPS, saliency_map
 from jsigr_lib.measure.measures import area, gini, probability_curve, ssim
 from jsigr_lib.method import attacks
 from jsigr_lib.method.errors import InputError, between, one_of
@@ -85,7 +85,7 @@ class Explorer:
         source, s = self.source[0], self.selection
         given = {**ATTACKS, "transferred": f"MI-FGSM from {source}"}
         kept = "share of the pixels that a hard selection keeps"
-        maps = {name: one.label for name, one in MAPS.items() if name != "random"}
+        maps = {name: one.label for name, one in MAPS.items() if name not in CONTROLS}
         return {
             "title": "Saliency explorer",
             "note": f"{self.note}. Maps are about the true class; of a picture of yours, about the class that the "

@@ -1,11 +1,13 @@
 """The figures of the saliency notebook: what the maps measure, and what is left of them."""
 
+import textwrap
+
 import numpy as np
 import pandas as pd
 from matplotlib.patches import Rectangle
 
 from jsigr_lib.figures import plotting
-from jsigr_lib.measure.attributions import MAPS
+from jsigr_lib.measure.attributions import CONTROLS, MAPS
 from jsigr_lib.study.map_tables import MEASURES
 from jsigr_lib.study.maps import REFERENCE
 from jsigr_lib.study.study import Study
@@ -14,7 +16,7 @@ FAITHFULNESS = [
     (m, given) for given in ("clean", "attacked") for m in ("deletion gain", "insertion gain", "infidelity")
 ]
 ROBUSTNESS = [
-    *(("agreement", "clean"), ("agreement", "attacked"), ("sparseness", "clean")),
+    *(("agreement", "clean"), ("agreement", "attacked"), ("agreement given the energy map", "clean")),
     *(("stability", "both"), ("SSIM", "both"), ("max-sensitivity", "clean")),
 ]
 CASCADE_DEFENCES = ("standard", "jsigr", "pgd")
@@ -63,8 +65,9 @@ def probability_curves(study: Study, table: pd.DataFrame) -> plotting.Described:
 
 
 def map_measures(study: Study, table: pd.DataFrame, shown: list[tuple[str, str]]) -> plotting.Described:
-    """Means of the shown pairs (measure, input), map by defence; a frame marks the best map of each defence."""
-    maps = study.profile.saliency_maps
+    """Means of the shown pairs (measure, input), map by defence, then the controls, which know no network; a frame
+    marks the best map of each defence."""
+    maps = [*study.profile.saliency_maps, *CONTROLS]
     table = plotting.of_architecture(study, table[table["map"].isin(maps) & table.defence.isin(study.featured)])
     fig = plotting.figure(11.4, 0.62 * len(maps) + 2.2)
     grid = plotting.panels(fig, 2, -(-len(shown) // 2), sharex=True, sharey=True)
@@ -72,22 +75,26 @@ def map_measures(study: Study, table: pd.DataFrame, shown: list[tuple[str, str]]
         rows = table[(table.measure == measure) & (table.input == given)]
         means = rows.pivot(index="map", columns="defence", values="mean").reindex(maps)[study.featured]
         values, better = means.to_numpy(), MEASURES[measure].better
-        title = f"{measure}, {given}" if given != "both" else f"{measure} under attack"
+        title = textwrap.fill(f"{measure}, {given}" if given != "both" else f"{measure} under attack", 30)
         named = means.rename(index={name: map_.label for name, map_ in MAPS.items()}, columns=study.labels)
         plotting.heat_map(axes, named, title=f"{title}\n", whole=False, fontsize=7.5)
         sign = {1: "higher is better", -1: "lower is better", 0: ""}[better]
         axes.text(0, 1.02, sign, transform=axes.transAxes, fontsize=8, color="#555555")
-        if measure == "agreement":
-            values = np.where((means.index == REFERENCE)[:, None], -np.inf, values)  # it agrees with itself
-        for j, best in enumerate((better * values).argmax(0) if better else ()):
+        competes = np.isin(means.index, _competitors(study, measure))[:, None]
+        for j, best in enumerate(np.where(competes, better * values, -np.inf).argmax(0) if better else ()):
             axes.add_patch(Rectangle((j - 0.47, best - 0.46), 0.94, 0.92, fill=False, color="#d55e00", linewidth=1.6))
     said = "; ".join(_best(study, table, measure, given) for measure, given in shown if MEASURES[measure].better)
     return fig, f"Means over the test images, a row per map and a column per defence. Best of all: {said}."
 
 
+def _competitors(study: Study, measure: str) -> list[str]:
+    """The maps among which the best is named: the reference agrees with itself."""
+    return [name for name in study.profile.saliency_maps if name != REFERENCE or not measure.startswith("agreement")]
+
+
 def _best(study: Study, table: pd.DataFrame, measure: str, given: str) -> str:
     rows = table[(table.measure == measure) & (table.input == given)]
-    rows = rows[rows["map"] != REFERENCE] if measure == "agreement" else rows
+    rows = rows[rows["map"].isin(_competitors(study, measure))]
     row = rows.loc[(rows["mean"] * MEASURES[measure].better).idxmax()]
     what = f"{measure}, {given}" if given != "both" else measure
     return f"{what}: {MAPS[row['map']].label} of {study.labels[row.defence]}, {row['mean']:.2f}"
@@ -107,7 +114,8 @@ def cascade(study: Study, table: pd.DataFrame) -> plotting.Described:
         axes.xaxis.get_major_locator().set_params(integer=True)
     grid[0].set_ylabel("rank correlation with\nthe trained network's map")
     plotting.legend(fig, grid[0])
-    last = table[(table.layers == table.layers.max()) & table.defence.isin(defences)]
+    shown = table[table["map"].isin(study.profile.saliency_maps) & table.defence.isin(defences)]
+    last = shown[shown.layers == shown.layers.max()]
     most = last.loc[last.correlation.idxmax()]
     return fig, (
         "Rank correlation of each map with that of the same network after its last layers were drawn anew, one panel "

@@ -20,7 +20,16 @@ from jsigr_lib.method.checks import images_of, labels_of, logits_of
 from jsigr_lib.method.errors import InputError, needs_extra, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, logit_gradient
 from jsigr_lib.method.registry import Registry
-from jsigr_lib.method.saliency import CHUNK_BYTES, Maps, check_grid, gradient_map, perturbation_saliency
+from jsigr_lib.method.saliency import (
+    CHUNK_BYTES,
+    Maps,
+    blur,
+    check_grid,
+    gradient_map,
+    perturbation_saliency,
+    profiles,
+    upsample,
+)
 from jsigr_lib.method.shapes import Images
 
 NOISE, NOISY_COPIES = 0.15, 16  # of SmoothGrad: standard deviation as a share of the pixel range; images averaged
@@ -43,7 +52,8 @@ def saliency_map(
 ) -> Maps:
     """The map called `name` (a key of `MAPS`) of images x in [0, 1], about class y of each.
 
-    "gradient" is of the loss, the others are of the logit z_y, and "perturbation-vector" is of all logits.
+    "gradient" is of the loss, the others are of the logit z_y, "perturbation-vector" is of all logits, and those of
+    `CONTROLS` are of no network.
     `grid`, `mask_sigma` and `blur_sigma` (pixels) are those of the perturbation maps; occlusion takes the same grid.
     `generator` draws SmoothGrad's noise, the same for every image, and seeds the random control, which is a function
     of that seed and of the image alone; both are the same at every call if None.
@@ -95,6 +105,19 @@ def _random(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Generato
         for image in x.cpu()
     ]
     return torch.stack([torch.rand(1, *x.shape[-2:], generator=draws) for draws in own]).to(x)
+
+
+def _energy(_model: nn.Module, x: Images, _y: Tensor, *, grid: int, mask_sigma: float, blur_sigma: float, **_) -> Maps:
+    """||M_k (A(x) - x)||^2: how much a perturbation map's k-th mask changes the image, whatever the network."""
+    change = (blur(x, blur_sigma) - x).square().sum(1)
+    down, across = (profiles(grid, size, mask_sigma).to(x).square() for size in x.shape[-2:])
+    return upsample((down @ change @ across.T).flatten(1), grid, x.shape[-2:])
+
+
+def _centre(_model: nn.Module, x: Images, _y: Tensor, **_) -> Maps:
+    """A Gaussian in the middle, a quarter of the image wide: where photographers put what matters."""
+    down, across = (profiles(1, size, size / 4).to(x) for size in x.shape[-2:])
+    return (down.T @ across).expand(len(x), 1, -1, -1).clone()
 
 
 def _by_captum(attribute: Callable[..., Tensor], model: nn.Module, x: Images, y: Tensor, *, grid: int, **_) -> Maps:
@@ -150,8 +173,12 @@ MAPS: dict[str, Map] = Registry(
         "perturbation-linearised": Map("perturbation, linearised", 3, partial(_perturbation, method="linearised")),
         "perturbation-vector": Map("perturbation, all logits", 49, partial(_perturbation, score="vector")),
         "random": Map("random (control)", 0, _random),
+        "energy": Map("energy (control)", 0, _energy),
+        "centre": Map("centre (control)", 0, _centre),
     }
 )
+CONTROLS = ("random", "energy", "centre")
+"""The maps that know no network: what any other has to beat."""
 
 
 def last_places(model: nn.Module, x: Images) -> nn.Module:

@@ -1,6 +1,7 @@
 """How good a saliency map is: one value per image, which depends on no other image of its batch. Faithfulness:
 `probability_curve`, its `area`, `infidelity`. Robustness: `ssim` of two maps, `max_sensitivity`. Form: `gini`.
-Agreement: `top_overlap`, and `statistics.rank_correlation`. Sanity: `randomised`."""
+Agreement: `top_overlap`, and `statistics.rank_correlation`. Known truth: `share_on`, `points_at`.
+Sanity: `randomised`."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -91,6 +92,18 @@ def squares(height: int, width: int) -> Float[Tensor, "squares height width"]:
         (torch.arange(side) * SQUARES // side == torch.arange(SQUARES)[:, None]).float() for side in (height, width)
     )
     return torch.einsum("ah,bw->abhw", down, across).flatten(0, 1)
+
+
+def share_on(maps: Maps, region: Tensor) -> PerImage:
+    """Which share of a map's mass lies on a region, bool [batch, 1, height, width]; 0 of a map that is 0."""
+    inside, total = (part.double().flatten(1).sum(1) for part in (maps * region, maps))
+    return inside / total.where(total > 0, 1)
+
+
+def points_at(maps: Maps, region: Tensor, tolerance: int = 1) -> PerImage:
+    """1 if the map's largest value is on the region, or up to `tolerance` pixels beside it (Zhang et al. 2018)."""
+    near = F.max_pool2d(region.float(), 2 * tolerance + 1, stride=1, padding=tolerance)
+    return near.flatten(1).gather(1, maps.flatten(1).argmax(1, keepdim=True))[:, 0]
 
 
 def square_changes(model: nn.Module, x: Images, y: Tensor) -> Float[Tensor, "batch squares"]:

@@ -79,6 +79,14 @@ def rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide((a * b).sum(1), scale, out=np.zeros(len(a)), where=scale > 0)
 
 
+def partial_rank_correlation(a: np.ndarray, b: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """`rank_correlation` of what is left of each row of a and of b once the ranks of the same row of `given` have told
+    all that they can (the residuals of regressions on them); 0 if they have told all."""
+    ab, of_a, of_b = (rank_correlation(*pair) for pair in ((a, b), (a, given), (b, given)))
+    left = np.sqrt(((1 - of_a**2) * (1 - of_b**2)).clip(0))
+    return np.divide(ab - of_a * of_b, left, out=np.zeros(len(a)), where=left > 1e-6)
+
+
 def signed_rank(differences: np.ndarray) -> float:
     """Two-sided p-value of Wilcoxon's signed-rank test of paired differences [seeds, images], their mean over seeds."""
     from scipy.stats import wilcoxon

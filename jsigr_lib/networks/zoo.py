@@ -4,6 +4,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Literal, Optional
 
 import torch
+from pydantic import SerializeAsAny
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -25,7 +26,7 @@ class Training(Spec):
 
     kind: ClassVar[str] = "model"
     finite: ClassVar[bool] = True
-    data: DataSpec
+    data: SerializeAsAny[DataSpec]
     architecture: str
     width: int | None = None
     objective: str

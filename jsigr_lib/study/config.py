@@ -11,7 +11,7 @@ import torch
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from jsigr_lib.data.data import DATASETS
-from jsigr_lib.measure.attributions import MAPS
+from jsigr_lib.measure.attributions import CONTROLS, MAPS
 from jsigr_lib.method import attacks, defences
 from jsigr_lib.method.errors import InputError, file_name, one_of, shown
 from jsigr_lib.method.saliency import Selection
@@ -168,10 +168,16 @@ class Profile(Table):
     boundary_images: int = Field(12, ge=2)  # the first test images, at most saliency_images, for measured distances
     # saliency
     saliency_images: int = Field(ge=2)
-    saliency_maps: MapNames = [name for name in MAPS if name != "random"]  # of the featured defences
+    saliency_maps: MapNames = [name for name in MAPS if name not in CONTROLS]  # of the featured defences
     sanity_images: int = Field(20, ge=2)  # at most so many of them, for what draws a map many times over
     gallery_images: int = Field(5, ge=1, le=12)
     featured: Several[str] = []  # the defences in figures that have no room for all; [] is all
+    # maps against a known truth; see `data.glyphs`. How many images to learn from; 0 leaves it out, as do data without
+    # garments
+    truth_images: int = Field(0, ge=0, le=50_000)
+    truth_seeds: Count = 1
+    truth_defences: Several[str] = []  # [] is the featured ones
+    truth_options: dict[DefenceName, dict[str, float]] = {}  # weights of their own for it
     # other data: profiles by whose published runs the claims are judged as well, each by itself
     replications: Several[OtherProfile] = []
 
@@ -182,7 +188,7 @@ class Profile(Table):
 
     @model_validator(mode="after")
     def _fields_fit_each_other(self):
-        for field in ("everywhere", "surrogate_defences", "autoattack", "featured"):
+        for field in ("everywhere", "surrogate_defences", "autoattack", "featured", "truth_defences", "truth_options"):
             for name in getattr(self, field):
                 one_of(f"defence in {field}", name, self.defences)
         for architecture, width in self.widths.items():
@@ -218,6 +224,7 @@ class Profile(Table):
             require(guide or not teacher, what, teacher, "False, as it takes nothing from one")
             require(guide != "gradient" or teacher, what, teacher, "True, as it imitates one")
             self._check_tried(name, defence)
+            defences.build(defence.objective, **self.options(name, **self.truth_options.get(name, {})))
         return self
 
     def _check_tried(self, name: str, defence: Defence) -> None:

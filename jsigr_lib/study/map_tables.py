@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from jsigr_lib.measure import statistics
+from jsigr_lib.measure.attributions import CONTROLS
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import RETOLD, Tolerance, declare
 from jsigr_lib.store.artefacts import Spec
 from jsigr_lib.study.linearised_tables import linearised_spec, linearised_values
-from jsigr_lib.study.maps import REFERENCE, Explained, Sanity
+from jsigr_lib.study.maps import ENERGY, REFERENCE, Explained, Sanity
 from jsigr_lib.study.sources import headline_attack
 from jsigr_lib.study.study import Study
 
@@ -32,6 +33,7 @@ MEASURES = {
     "insertion gain": Measure(+1, "area under the insertion curve of the map minus that of a random order"),
     "infidelity": Measure(-1, "share of what removing squares does that the map does not foretell (Yeh et al. 2019)"),
     "agreement": Measure(+1, "rank correlation with the exact perturbation map of the same network"),
+    "agreement given the energy map": Measure(+1, "the same of what is left once the energy map has told all it can"),
     "top overlap": Measure(+1, "intersection over union with it of the top tenth of the pixels"),
     "stability": Measure(+1, "rank correlation of the maps of the clean and the attacked image"),
     "SSIM": Measure(+1, "structural similarity of the two"),
@@ -56,6 +58,7 @@ TRAINED = (("pgd", "gradient"), ("fast", "gradient"))
 QUESTIONS = (
     Question("J-SIGR's cheap map for the standard network's costly one?", OURS, ("standard", REFERENCE)),
     Question("J-SIGR's cheap map for its own costly one?", OURS, ("jsigr", REFERENCE)),
+    *(Question("J-SIGR's cheap map or one that knows no network?", OURS, ("jsigr", name)) for name in CONTROLS),
     *(Question("Adversarial training or standard?", one, ("standard", "gradient")) for one in TRAINED),
     *(Question("J-SIGR or adversarial training?", OURS, one) for one in TRAINED),
 )
@@ -142,9 +145,10 @@ def questions_table(study: Study) -> pd.DataFrame:
 
 
 def _comparable(measure: str, other: str) -> bool:
-    """Whether two networks can be compared by a measure. Areas also depend on how sure a network is of itself, and the
-    perturbation map agrees with itself by definition."""
-    itself = other == REFERENCE and measure in ("agreement", "top overlap")
+    """Whether two networks can be compared by a measure. Areas also depend on how sure a network is of itself, the
+    perturbation map agrees with itself by definition, and given the energy map nothing is left of that."""
+    itself = other == REFERENCE and (measure.startswith("agreement") or measure == "top overlap")
+    itself |= other == ENERGY and measure.endswith("given the energy map")
     return MEASURES[measure].better != 0 and "AUC" not in measure and not itself
 
 
@@ -156,12 +160,13 @@ def _better(row) -> str:
 
 
 def curves_table(study: Study) -> pd.DataFrame:
-    """Mean deletion and insertion curves of the pair of maps; the figures' architecture, first seed."""
+    """Mean deletion and insertion curves of the pair of maps and of the controls; the figures' architecture, first
+    seed."""
     study.make(specs(study))
     rows = []
     for defence in study.profile.defences:
         tensors = study.get(explained_in(study, defence, study.training(defence))).tensors
-        for given, kind, name in product(INPUTS, ("deletion", "insertion"), PAIR):
+        for given, kind, name in product(INPUTS, ("deletion", "insertion"), (*PAIR, *CONTROLS)):
             curve = tensors[f"{kind} curve|{name}|{given}"].double().mean(0).tolist()
             what, last = {"defence": defence, "input": given, "curve": kind, "map": name}, len(curve) - 1
             rows += [{**what, "share": step / last, "probability": value} for step, value in enumerate(curve)]
@@ -175,7 +180,7 @@ def cascade_table(study: Study) -> pd.DataFrame:
     keys, values = ("defence", "map", "layers"), {}
     for defence in study.featured:
         seeds = [study.get(sanity(study, network)).tensors for network in study.targets()[study.architecture, defence]]
-        for name in study.profile.saliency_maps:
+        for name in (*study.profile.saliency_maps, *CONTROLS):
             found = np.stack([one[f"cascade|{name}|clean"].numpy() for one in seeds])
             values |= {(defence, name, i + 1): found[:, :, i] for i in range(found.shape[2])}
     return declare(statistics.table(keys, "correlation", values), *keys)

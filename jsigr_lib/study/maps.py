@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from jsigr_lib.data.data import load
 from jsigr_lib.measure import measures
-from jsigr_lib.measure.attributions import MAPS, saliency_map
-from jsigr_lib.measure.statistics import rank_correlation
+from jsigr_lib.measure.attributions import CONTROLS, MAPS, saliency_map
+from jsigr_lib.measure.statistics import partial_rank_correlation, rank_correlation
 from jsigr_lib.method.shapes import Images
 from jsigr_lib.networks.zoo import OfNetwork, trained
 from jsigr_lib.store.artefacts import Store
@@ -20,14 +20,14 @@ from jsigr_lib.study.attacked import Attacked, attacked_split
 BATCH = 50
 KEPT = 12  # images whose maps are kept, for figures
 REFERENCE = "perturbation"  # the costly map that the others are held against
-CONTROL = "random"  # an order of the pixels that knows nothing of the network
+RANDOM, ENERGY = "random", "energy"  # the controls that gains and partial agreement are measured from
 LAYERS = 6  # about how many a cascade draws anew, for `work`
 
 Values = dict[str, Tensor]
 
 
 class DrawnMaps(OfNetwork):
-    """Some maps of the first test images of one network, each about the true class."""
+    """Some maps of the first test images of one network, each about the true class, and the controls."""
 
     maps: tuple[str, ...]
     images: int
@@ -35,8 +35,13 @@ class DrawnMaps(OfNetwork):
     mask_sigma: float
     blur_sigma: float
 
+    @property
+    def every(self) -> tuple[str, ...]:
+        """The maps, and the controls among them."""
+        return (*self.maps, *(name for name in CONTROLS if name not in self.maps))
+
     def uses(self) -> list[Any]:
-        return [MAPS[name].draw for name in (*self.maps, CONTROL) if name in MAPS]
+        return [MAPS[name].draw for name in self.every if name in MAPS]
 
     def draw(self, name: str, model: nn.Module, x: Images, y: Tensor) -> Tensor:
         settings = {"grid": self.grid, "mask_sigma": self.mask_sigma, "blur_sigma": self.blur_sigma}
@@ -55,7 +60,7 @@ class Explained(DrawnMaps):
     attacked: Attacked | None = None
 
     def passes(self) -> int:
-        each = sum(MAPS[name].passes + 2 * measures.CURVE_STEPS + measures.SQUARES**2 for name in (*self.maps, CONTROL))
+        each = sum(MAPS[name].passes + 2 * measures.CURVE_STEPS + measures.SQUARES**2 for name in self.every)
         return each * (2 if self.attacked else 1)
 
     def compute(self, store: Store, device: torch.device) -> tuple[Values, dict]:
@@ -69,10 +74,10 @@ class Explained(DrawnMaps):
             drawn, values = {}, {}
             for given, split in splits.items():
                 x, y = split.batch(index, device)
-                drawn[given] = {name: self.draw(name, model, x, y) for name in (*self.maps, CONTROL)}
+                drawn[given] = {name: self.draw(name, model, x, y) for name in self.every}
                 measured = {**self._faithfulness(model, x, y, drawn[given]), **self._form(drawn[given])}
                 values |= {f"{name}|{given}": value for name, value in measured.items()}
-            for name in self.maps if self.attacked else ():  # how much of each map the attack leaves as it was
+            for name in self.every if self.attacked else ():  # how much of each map the attack leaves as it was
                 clean_map, other = drawn["clean"][name], drawn["attacked"][name]
                 values[f"stability|{name}|both"] = torch.from_numpy(rank_correlation(pixels(clean_map), pixels(other)))
                 values[f"SSIM|{name}|both"] = measures.ssim(clean_map, other)
@@ -89,8 +94,8 @@ class Explained(DrawnMaps):
                 curve = measures.probability_curve(model, x, y, drawn[name], kind=kind, blur_sigma=self.blur_sigma)
                 values[f"{kind} curve|{name}"] = curve
                 values[f"{kind} AUC|{name}"] = torch.from_numpy(measures.area(curve.double().cpu().numpy()))
-            for name in self.maps:
-                more = values[f"{kind} AUC|{name}"] - values[f"{kind} AUC|{CONTROL}"]
+            for name in drawn:
+                more = values[f"{kind} AUC|{name}"] - values[f"{kind} AUC|{RANDOM}"]
                 values[f"{kind} gain|{name}"] = more if kind == "insertion" else -more
         changes = measures.square_changes(model, x, y)
         return values | {f"infidelity|{name}": measures.infidelity(changes, drawn[name]) for name in drawn}
@@ -98,11 +103,13 @@ class Explained(DrawnMaps):
     def _form(self, drawn: Values) -> Values:
         """The maps themselves, how far they agree with the perturbation map, and how sparse they are."""
         values: Values = {}
-        reference = pixels(drawn[REFERENCE])
-        for name in self.maps:
+        reference, energy = pixels(drawn[REFERENCE]), pixels(drawn[ENERGY])
+        for name in drawn:
             map_ = pixels(drawn[name])
             values[f"map|{name}"] = drawn[name]
             values[f"agreement|{name}"] = torch.from_numpy(rank_correlation(map_, reference))
+            given = partial_rank_correlation(map_, reference, energy)
+            values[f"agreement given the energy map|{name}"] = torch.from_numpy(given)
             values[f"top overlap|{name}"] = torch.from_numpy(measures.top_overlap(map_, reference))
             values[f"sparseness|{name}"] = torch.from_numpy(measures.gini(map_))
         return values
@@ -115,13 +122,13 @@ class Sanity(DrawnMaps):
     kind: ClassVar[str] = "sanity"
 
     def passes(self) -> int:
-        return sum(MAPS[name].passes for name in self.maps) * (1 + measures.NUDGES + LAYERS)
+        return sum(MAPS[name].passes for name in self.every) * (1 + measures.NUDGES + LAYERS)
 
     def compute(self, store: Store, device: torch.device) -> tuple[Values, dict]:
         model = trained(self.target, store)
         x, y = load(self.target.data, store).test.first(self.images).batch(slice(None), device)
         values: Values = {}
-        for name in self.maps:
+        for name in self.every:
             draw = partial(self.draw, name)
             sensitivity = measures.max_sensitivity(partial(draw, model), x, y, torch.Generator().manual_seed(0))
             original, others = pixels(draw(model, x, y)), measures.randomised(model)

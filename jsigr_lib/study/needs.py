@@ -4,7 +4,17 @@ needs to know nothing of the science in them."""
 from collections.abc import Callable
 
 from jsigr_lib.store.artefacts import Spec
-from jsigr_lib.study import boundary, estimators, linearised_tables, map_tables, robustness, sources, verdicts, weights
+from jsigr_lib.study import (
+    boundary,
+    estimators,
+    known_truth,
+    linearised_tables,
+    map_tables,
+    robustness,
+    sources,
+    verdicts,
+    weights,
+)
 from jsigr_lib.study.cells import robustness_cells
 from jsigr_lib.study.study import Study
 
@@ -23,7 +33,7 @@ NEEDS: dict[str, Callable[[Study], list[Spec]]] = {
     "01_theory": _theory,
     "02_training": lambda study: [*study.networks, *weights.specs(study)],
     "03_transfer_attacks": _transfer,
-    "04_saliency": map_tables.specs,
+    "04_saliency": lambda study: [*map_tables.specs(study), *known_truth.specs(study)],
     "05_claims": verdicts.specs,
 }
 """Notebook -> its artefacts, of a study."""

@@ -129,9 +129,18 @@ class Study:
         """The first n images of a split, float in [0, 1], and their labels, on the device."""
         return getattr(self.dataset, name).first(n).batch(slice(None), self.store.device)
 
-    def training(self, defence: str, *, architecture="", seed: int | None = None, epochs=0, **options) -> Training:
-        """The spec of one defended network: by default of the first architecture and seed, with the profile's epochs;
-        `options` replace the objective's."""
+    def training(
+        self,
+        defence: str,
+        *,
+        architecture="",
+        seed: int | None = None,
+        epochs=0,
+        data: DataSpec | None = None,
+        **options,
+    ) -> Training:
+        """The spec of one defended network: by default of the first architecture and seed, with the profile's epochs
+        and data, other data being taken as they are; `options` replace the objective's."""
         p = self.profile
         one_of("defence", defence, p.defences)
         architecture = architecture or self.architecture
@@ -139,12 +148,13 @@ class Study:
         common = {"architecture": architecture, "seed": seed, "epochs": epochs or p.epochs}
         return Training(
             **common,
-            data=self.data,
+            data=data or self.data,
             width=p.widths.get(architecture),
-            **{name: getattr(p, name) for name in ("batch_size", "learning_rate", "augment")},
+            augment=p.augment and data is None,
+            **{name: getattr(p, name) for name in ("batch_size", "learning_rate")},
             objective=p.defences[defence].objective,
             options=tuple(sorted(p.options(defence, **options).items())),
-            teacher=self.training("standard", **common) if p.defences[defence].teacher else None,
+            teacher=self.training("standard", data=data, **common) if p.defences[defence].teacher else None,
         )
 
     def surrogate(self, architecture: str, defence: str = "standard", *, seed: int = 0) -> Training:

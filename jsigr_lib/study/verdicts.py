@@ -12,7 +12,7 @@ from jsigr_lib.method.errors import InputError
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import COUNT, EXACT, RETOLD, declare
 from jsigr_lib.store.artefacts import Spec
-from jsigr_lib.study import cells, linearised_tables, map_tables, matching, robustness, sources, weights
+from jsigr_lib.study import cells, known_truth, linearised_tables, map_tables, matching, robustness, sources, weights
 from jsigr_lib.study.attacked import Outcomes, correct_of, white_box
 from jsigr_lib.study.claims import NOT_ENTERED, Claim, Difference, PaperValue, cited
 from jsigr_lib.study.study import Study
@@ -44,6 +44,7 @@ def specs(study: Study) -> list[Spec]:
         *weights.specs(study),
         *linearised_tables.linearised_specs(study),
         *map_tables.specs(study),
+        *known_truth.specs(study),
     ]
 
 
@@ -66,6 +67,8 @@ def values_per_image(study: Study, architecture: str, defence: str) -> dict[tupl
     for (measure, name, given), value in map_tables.stacked(study, architecture, defence).items():
         of = "" if name == "network" else f" of the {name} map"
         values[f"{measure}{of}{'' if given == 'both' else f', {given}'}", ""] = value
+    if architecture == study.architecture:
+        values |= known_truth.claimed(study, defence)
     linearised = [linearised_tables.linearised_values(study, network)["robustness"] for network in networks]
     values["linearised robustness", ""] = np.stack(linearised)
     return values

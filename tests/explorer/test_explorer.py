@@ -14,7 +14,7 @@ from jsigr_lib.explorer import pretrained
 from jsigr_lib.explorer.controls import ATTACKS, Settings
 from jsigr_lib.explorer.explorer import SHOWN, Explorer, Parcel, of_pretrained, of_study
 from jsigr_lib.measure import statistics
-from jsigr_lib.measure.attributions import MAPS, saliency_map
+from jsigr_lib.measure.attributions import CONTROLS, MAPS, saliency_map
 from jsigr_lib.measure.measures import area, gini, probability_curve, ssim
 from jsigr_lib.method import attacks
 from jsigr_lib.method.errors import InputError
@@ -169,7 +169,7 @@ def test_controls_offer_only_what_is_accepted(explorer):
                 Settings.of({**first, name: value})
     assert controls["image"]["values"] == [0, 1, 2, 3, 4]
     assert controls["defences"]["value"] == ["smooth", "sharp"]
-    assert [value for value, _ in controls["map"]["values"]] == [name for name in MAPS if name != "random"]
+    assert [value for value, _ in controls["map"]["values"]] == [name for name in MAPS if name not in CONTROLS]
     assert [value for value, _ in controls["attack"]["values"]] == list(ATTACKS)
     assert "other" in controls["attack"]["values"][0][1]
     assert (controls["eps"]["value"], controls["grid"]["value"], controls["blur_sigma"]["value"]) == (0.08, 5, 2.5)
@@ -205,7 +205,7 @@ def test_map_is_scaled_to_its_own_high_quantile():
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("name", [name for name in MAPS if name != "random"])
+@pytest.mark.parametrize("name", [name for name in MAPS if name not in CONTROLS])
 def test_pictures_are_what_the_library_computes(explorer, name, attack):
     scene, content = explorer.scene({**OWN, "image": 1, "map": name, "attack": attack, "eps": 0.1})
     x, y = image(explorer, 1)

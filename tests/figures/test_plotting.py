@@ -20,18 +20,20 @@ from numpy.testing import assert_allclose
 from PIL import Image
 
 import jsigr_lib
+from jsigr_lib.data.glyphs import SIDE
 from jsigr_lib.figures import attacks as attack_figures
 from jsigr_lib.figures import claims as claim_figures
 from jsigr_lib.figures import gallery, plotting
+from jsigr_lib.figures import known_truth as truth_figures
 from jsigr_lib.figures import saliency as saliency_figures
 from jsigr_lib.figures import theory as theory_figures
 from jsigr_lib.figures import training as training_figures
 from jsigr_lib.figures.plotting import MARKERS, PALETTE, figure, heat_map, looks, map_grid, panels, save, show, write
 from jsigr_lib.measure import estimators as measure_estimators
-from jsigr_lib.measure.attributions import MAPS
+from jsigr_lib.measure.attributions import CONTROLS, MAPS
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store.paths import ROOT
-from jsigr_lib.study import estimators, linearised_tables, map_tables, robustness, verdicts
+from jsigr_lib.study import estimators, known_truth, linearised_tables, map_tables, robustness, verdicts
 from jsigr_lib.study.attacked import Outcomes
 from jsigr_lib.study.claims import load_claims
 from jsigr_lib.study.sources import headline_attack
@@ -336,6 +338,7 @@ FIGURES = {
         study, table("measures"), saliency_figures.ROBUSTNESS
     ),
     "cascade": lambda study, table: saliency_figures.cascade(study, table("cascade")),
+    "known truth": lambda study, table: truth_figures.measured(study, table("known truth")),
     "projections": estimator_figure,
     "spread": spread_figure,
     "linearised": linearised_figure,
@@ -780,14 +783,15 @@ def test_map_measures_are_the_means_and_frame_the_best(study, table):
     for axes, (measure, given) in zip(fig.axes, saliency_figures.ROBUSTNESS, strict=True):
         rows = measures[(measures.measure == measure) & (measures.input == given)]
         means = rows.pivot(index="map", columns="defence", values="mean")
+        shown = [*study.profile.saliency_maps, *CONTROLS]
+        assert_allclose(axes.images[0].get_array(), means.loc[shown, study.featured])
         means = means.loc[study.profile.saliency_maps, study.featured].to_numpy(copy=True)
-        assert_allclose(axes.images[0].get_array(), means)
         framed = {round(patch.get_x() + 0.47): round(patch.get_y() + 0.46) for patch in axes.patches}
         better = map_tables.MEASURES[measure].better
         if not better:
             assert not framed
             continue
-        if measure == "agreement":  # the perturbation map with itself
+        if measure.startswith("agreement"):  # the perturbation map with itself
             means[study.profile.saliency_maps.index("perturbation")] = -np.inf
         assert framed == dict(enumerate((better * means).argmax(0)))
     assert "max-sensitivity, clean: " in alt and "perturbation of" not in alt.split("stability")[0]
@@ -801,6 +805,45 @@ def test_cascade_starts_at_the_trained_network(study, table):
     for line, name in zip(fig.axes[1].lines, study.profile.saliency_maps, strict=False):
         expected = table("cascade").query(f"defence == 'jsigr' and map == '{name}'").correlation
         assert_allclose(line.get_ydata(), [1, *expected])
+
+
+def test_truth_bars_are_the_means_beside_the_controls(study, table):
+    rows = table("known truth").query("input == 'clean'")
+    fig, alt = truth_figures.measured(study, rows)
+    names = known_truth.defences(study)
+    panels = [(map_, measure) for map_ in ("gradient", "perturbation") for measure in known_truth.MEASURES]
+    for axes, (map_, measure) in zip(fig.axes, panels, strict=True):
+        cue = "glyphs and a cue" if "cue" in measure else "glyphs"
+        own = rows[(rows.measure == measure) & (rows.pictures == cue)].set_index(["defence", "map"])["mean"]
+        assert [patch.get_width() for patch in axes.patches] == [own[name, map_] for name in names]
+        lines = {line.get_label(): line.get_xdata()[0] for line in axes.lines if "control" in line.get_label()}
+        assert lines == {MAPS[name].label: own["none", name] for name in CONTROLS}
+    assert [label.get_text().split(" (")[0] for label in fig.axes[0].get_yticklabels()] == ["standard", "J-SIGR"]
+    assert "gradient, standard " in alt and "perturbation, standard " in alt
+
+
+def test_truth_is_outlined_in_every_cell_and_the_cue_where_there_is_one(study, table):
+    table("known truth")
+    fig, _ = truth_figures.gallery(study, images=1)
+    grid = np.reshape(fig.axes, (4, 1 + len(known_truth.defences(study))))
+    data = [known_truth.network(study, "standard", 0, cue=cue).data for cue in (False, False, True, True)]
+    for row, spec in zip(grid, data, strict=True):
+        kept = study.get(spec).tensors
+        for axes in row:
+            truth, decoy, *cue = axes.patches
+            assert len(cue) == spec.cue
+            for patch, place in ((truth, kept["test_truth"]), (decoy, kept["test_decoy"])):
+                left, top = (int(edge + 0.5) for edge in patch.get_xy())
+                assert place[0, 0, top : top + SIDE, left : left + SIDE].all()
+    assert drawn(fig).std() > 5
+
+
+def test_a_profile_without_known_truth_says_so(tiny, study):
+    without = tiny(study.store.root, truth_images=0)
+    rows = known_truth.table(without)
+    assert not len(rows) and list(rows) == known_truth.COLUMNS and known_truth.specs(without) == []
+    for _, alt in (truth_figures.gallery(without), truth_figures.measured(without, rows)):
+        assert alt.startswith("Left out of this run")
 
 
 def test_style_is_ours():

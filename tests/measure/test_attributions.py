@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from jsigr_lib.measure import attributions
-from jsigr_lib.measure.attributions import MAPS, Map, last_places, saliency_map, seeded
+from jsigr_lib.measure.attributions import CONTROLS, MAPS, Map, last_places, saliency_map, seeded
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.method.saliency import gradient_map, perturbation_saliency
+from jsigr_lib.method.saliency import blur, bumps, gradient_map, perturbation_saliency, upsample
 from jsigr_lib.networks.models import ARCHITECTURES, Ensemble, build
 from tests.conftest import BATCH, CHANNELS, CLASSES, HEIGHT, PIXELS, WIDTH
 
@@ -64,9 +64,9 @@ def test_frozen_networks_channels_last_and_no_grad_change_nothing(batch_norm_net
 
 
 @every_map
-def test_every_map_but_the_control_is_about_its_class(batch_norm_net, x, y, name):
+def test_every_map_but_the_controls_is_about_its_class(batch_norm_net, x, y, name):
     one, other = (saliency_map(name, batch_norm_net, x, target, **KNOBS) for target in (y, (y + 1) % CLASSES))
-    assert torch.equal(one, other) == (name in ("random", "perturbation-vector"))
+    assert torch.equal(one, other) == (name in (*CONTROLS, "perturbation-vector"))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -86,9 +86,9 @@ def test_every_map_on_every_architecture(architecture):
 @pytest.mark.parametrize(
     ("knob", "value", "users"),
     [
-        ("grid", 2, {*PERTURBATIONS, "occlusion"}),
-        ("mask_sigma", 0.5, PERTURBATIONS),
-        ("blur_sigma", 0.6, PERTURBATIONS),
+        ("grid", 2, {*PERTURBATIONS, "occlusion", "energy"}),
+        ("mask_sigma", 0.5, {*PERTURBATIONS, "energy"}),
+        ("blur_sigma", 0.6, {*PERTURBATIONS, "energy"}),
     ],
 )
 def test_every_knob_changes_the_maps_that_use_it_and_no_other(batch_norm_net, x, y, knob, value, users):
@@ -337,7 +337,7 @@ def test_a_map_is_captums(batch_norm_net, x, y, name):
     assert_close(saliency_map(name, model, x, y, **KNOBS), expected)
 
 
-# the control
+# the controls
 
 
 def test_the_control_is_a_function_of_the_image_alone(linear, net, x, y):
@@ -356,6 +356,21 @@ def test_the_control_is_uniform_and_differs_between_images(linear):
     assert maps.var().item() == pytest.approx(1 / 12, abs=0.003)
     correlation = torch.corrcoef(maps) - torch.eye(200)
     assert correlation.abs().max() < 0.6 and correlation.mean().abs() < 0.01
+
+
+def test_the_energy_map_is_how_much_each_mask_changes_the_image(linear, net, x, y):
+    masks, blurred = bumps(KNOBS["grid"], HEIGHT, WIDTH, KNOBS["mask_sigma"]), blur(x, KNOBS["blur_sigma"])
+    energy = [(mask * (blurred - x)).square().sum((1, 2, 3)) for mask in masks.to(x)]
+    expected = upsample(torch.stack(energy, 1), KNOBS["grid"], x.shape[-2:])
+    for model in (linear, net):
+        assert_close(saliency_map("energy", model, x, y, **KNOBS), expected)
+
+
+def test_the_centre_is_a_gaussian_in_the_middle_whatever_the_image(linear, x, y):
+    maps = saliency_map("centre", linear, x, y)
+    down = torch.exp(-((torch.arange(HEIGHT) - (HEIGHT - 1) / 2) ** 2) / (2 * (HEIGHT / 4) ** 2))
+    across = torch.exp(-((torch.arange(WIDTH) - (WIDTH - 1) / 2) ** 2) / (2 * (WIDTH / 4) ** 2))
+    assert_close(maps, torch.outer(down, across).to(x).expand_as(maps))
 
 
 # torch's global generator

@@ -15,8 +15,10 @@ from jsigr_lib.measure.measures import (
     gini,
     infidelity,
     max_sensitivity,
+    points_at,
     probability_curve,
     randomised,
+    share_on,
     square_changes,
     squares,
     ssim,
@@ -209,6 +211,26 @@ def test_curves_of_colour_images_alone_and_in_a_batch(batch_norm_net, x, y):
     expected = batch_norm_net(x.masked_fill(mask, 0)).softmax(1)[range(BATCH), y].detach()
     deletion = probability_curve(batch_norm_net, x, y, saliency, kind="deletion", blur_sigma=1.0, steps=5)
     assert_close(deletion[:, 1], expected)
+
+
+# known truth
+
+
+def test_share_on_a_region_by_hand():
+    maps = torch.tensor([[1.0, 2], [3, 4]]).expand(3, 1, 2, 2) * torch.tensor([1.0, 1e-30, 0])[:, None, None, None]
+    region = torch.tensor([[True, False], [False, True]]).expand(3, 1, 2, 2)
+    assert share_on(maps, region).tolist() == pytest.approx([0.5, 0.5, 0])
+    assert share_on(maps, ~region).tolist() == pytest.approx([0.5, 0.5, 0])
+
+
+@pytest.mark.parametrize(
+    ("place", "tolerance", "hit"), [((2, 2), 0, 1), ((1, 1), 0, 0), ((1, 1), 1, 1), ((0, 2), 1, 0)]
+)
+def test_pointing_game_by_hand(place, tolerance, hit):
+    maps, region = torch.rand(1, 1, 5, 6) / 2, torch.zeros(1, 1, 5, 6, dtype=torch.bool)
+    maps[0, 0, place[0], place[1]] = 1
+    region[..., 2:4, 2:4] = True
+    assert points_at(maps, region, tolerance).tolist() == [hit]
 
 
 # sparseness

@@ -1,10 +1,18 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.stats import binomtest, spearmanr, ttest_1samp
+from scipy.stats import binomtest, rankdata, spearmanr, ttest_1samp
 
 from jsigr_lib.measure import statistics
-from jsigr_lib.measure.statistics import differences, holm, mean, proportion, rank_correlation, signed_rank
+from jsigr_lib.measure.statistics import (
+    differences,
+    holm,
+    mean,
+    partial_rank_correlation,
+    proportion,
+    rank_correlation,
+    signed_rank,
+)
 
 
 @pytest.mark.parametrize(
@@ -121,6 +129,33 @@ def test_differences_are_of_the_seeds_that_both_have():
 def test_rank_correlation_of_pairs():
     """The shortest rows that have an order."""
     assert_allclose(rank_correlation([[1, 2], [1, 2], [3, 3]], [[5, 9], [9, 5], [1, 2]]), [1, -1, 0], atol=1e-15)
+
+
+def test_partial_rank_correlation_by_hand():
+    """Of correlations .8, .6 and .8 of the ranks, (.8 - .6 * .8) / (.8 * .6) is left."""
+    a, b, given = [[1, 2, 3, 4]], [[1, 2, 4, 3]], [[2, 1, 4, 3]]
+    assert_allclose([rank_correlation(*pair)[0] for pair in ((a, b), (a, given), (b, given))], [0.8, 0.6, 0.8])
+    assert_allclose(partial_rank_correlation(a, b, given), (0.8 - 0.6 * 0.8) / (0.8 * 0.6))
+
+
+def test_partial_rank_correlation_is_that_of_the_residuals_of_regressions():
+    rng = np.random.default_rng(0)
+    given = rng.integers(0, 30, (5, 60)).astype(float)  # with ties
+    a, b = (given + 10 * rng.normal(size=given.shape) for _ in range(2))
+    found = partial_rank_correlation(a, b, given)
+    for row, *ranked in zip(found, *(rankdata(values, axis=1) for values in (a, b, given)), strict=True):
+        left = [y - np.polyval(np.polyfit(ranked[2], y, 1), ranked[2]) for y in ranked[:2]]
+        assert row == pytest.approx(np.corrcoef(left)[0, 1])
+    assert (np.abs(found) < rank_correlation(a, b)).all()
+
+
+def test_nothing_is_left_of_what_is_given():
+    rng = np.random.default_rng(0)
+    a, b = rng.random((2, 4, 30))
+    assert_allclose(partial_rank_correlation(a, b, np.exp(a)), 0)
+    assert_allclose(partial_rank_correlation(a, b, b), 0)
+    assert_allclose(partial_rank_correlation(a, b, np.ones_like(a)), rank_correlation(a, b))
+    assert_allclose(partial_rank_correlation(a, a, b), 1)
 
 
 def test_signed_rank_by_hand():

@@ -4,6 +4,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from jsigr_lib.measure import statistics
+from jsigr_lib.measure.attributions import CONTROLS
 from jsigr_lib.measure.linearised import linearised_robustness
 from jsigr_lib.measure.measures import CURVE_STEPS
 from jsigr_lib.study import linearised_tables, map_tables
@@ -20,7 +21,7 @@ from jsigr_lib.study.map_tables import (
     sanity,
     specs,
 )
-from jsigr_lib.study.maps import CONTROL, Explained, Sanity
+from jsigr_lib.study.maps import Explained, Sanity
 from jsigr_lib.study.sources import headline_attack
 
 
@@ -53,7 +54,7 @@ def test_measures_of_a_featured_network(study, table):
     table("measures")
     values = measures(study, "jsigr", study.training("jsigr"))
     assert {measure for measure, *_ in values} == MEASURES.keys()
-    assert {name for measure, name, _ in values if measure == "infidelity"} == {*study.profile.saliency_maps, CONTROL}
+    assert {name for measure, name, _ in values if measure == "infidelity"} == {*study.profile.saliency_maps, *CONTROLS}
     assert {len(value) for (measure, *_), value in values.items() if measure == "max-sensitivity"} == {3}
     assert {len(value) for (measure, *_), value in values.items() if measure != "max-sensitivity"} == {8}
     tensors = study.get(explained_in(study, "jsigr", study.training("jsigr"))).tensors
@@ -64,7 +65,7 @@ def test_measures_of_another_network_are_of_the_pair(study, table):
     table("measures")
     values = measures(study, "otjr", study.training("otjr"))
     assert {measure for measure, *_ in values} == MEASURES.keys() - {"max-sensitivity"}
-    assert {name for measure, name, _ in values if measure == "infidelity"} == {*PAIR, CONTROL}
+    assert {name for measure, name, _ in values if measure == "infidelity"} == {*PAIR, *CONTROLS}
 
 
 def test_alignment_is_that_of_the_margin_clean_and_attacked(study, table):
@@ -108,7 +109,7 @@ def test_curves_table(study, table):
     rows = table("curves")
     what = ["defence", "input", "curve", "map"]
     assert list(rows) == [*what, "share", "probability"]
-    assert len(rows) == 8 * len(study.profile.defences) * (CURVE_STEPS + 1)
+    assert len(rows) == 4 * len((*PAIR, *CONTROLS)) * len(study.profile.defences) * (CURVE_STEPS + 1)
     for _, line in rows.groupby(what):
         assert_allclose(line.share, np.linspace(0, 1, CURVE_STEPS + 1))
     ends = rows[rows.share == 0].pivot_table(index=["defence", "input"], columns=["curve", "map"], values="probability")
@@ -123,7 +124,7 @@ def test_curves_table(study, table):
 def test_cascade_table(study, table):
     rows = table("cascade")
     assert list(rows) == ["defence", "map", "layers", "images", "seeds", "correlation", "low", "high"]
-    assert len(rows) == 4 * len(study.featured) * len(study.profile.saliency_maps)
+    assert len(rows) == 4 * len(study.featured) * len((*study.profile.saliency_maps, *CONTROLS))
     own = rows.query("defence == 'jsigr' and map == 'grad-cam'")
     tensors = study.get(sanity(study, study.training("jsigr"))).tensors
     assert own.layers.tolist() == [1, 2, 3, 4]
@@ -137,7 +138,7 @@ def test_cascade_table(study, table):
 def test_every_question_is_about_maps_of_featured_networks(study):
     for question in QUESTIONS:
         for defence, name in (question.a, question.b):
-            assert defence in study.featured and name in study.profile.saliency_maps
+            assert defence in study.featured and name in (*study.profile.saliency_maps, *CONTROLS)
 
 
 def test_questions_table(study, table):
@@ -150,7 +151,10 @@ def test_questions_table(study, table):
     assert not set(rows.measure) & {"sparseness", "alignment", "deletion AUC", "insertion AUC"}
     costly = rows[rows.b.str.endswith("perturbation")]
     assert len(costly) and not set(costly.measure) & {"agreement", "top overlap"}
-    assert {"agreement", "top overlap"} <= set(rows[rows.b == "pgd, gradient"].measure)
+    assert not costly.measure.str.startswith("agreement").any()
+    given = "agreement given the energy map"
+    assert {"agreement", "top overlap", given} <= set(rows[rows.b == "pgd, gradient"].measure)
+    assert given not in set(rows[rows.b == "jsigr, energy"].measure)
     row = rows.query("a == 'jsigr, gradient' and b == 'standard, perturbation' and measure == 'stability'").iloc[0]
     a, b = (measures(study, name, study.training(name)) for name in ("jsigr", "standard"))
     differences = a["stability", "gradient", "both"] - b["stability", "perturbation", "both"]

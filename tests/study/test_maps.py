@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from torch.testing import assert_close
 
 from jsigr_lib.data.data import Split
-from jsigr_lib.measure.attributions import MAPS, saliency_map
+from jsigr_lib.measure.attributions import CONTROLS, MAPS, saliency_map
 from jsigr_lib.measure.measures import (
     CURVE_STEPS,
     area,
@@ -20,10 +20,10 @@ from jsigr_lib.measure.measures import (
     ssim,
     top_overlap,
 )
-from jsigr_lib.measure.statistics import rank_correlation
+from jsigr_lib.measure.statistics import partial_rank_correlation, rank_correlation
 from jsigr_lib.networks.zoo import trained
 from jsigr_lib.study.map_tables import explained, sanity
-from jsigr_lib.study.maps import CONTROL, REFERENCE, Explained, Sanity, pixels
+from jsigr_lib.study.maps import REFERENCE, Explained, Sanity, pixels
 from jsigr_lib.study.sources import headline_attack
 
 SHOWN = ("gradient", "grad-cam", "perturbation")
@@ -57,23 +57,18 @@ def test_spec_needs_what_it_reads(study, spec):
     clean = explained(study, study.training("jsigr"), SHOWN, attacked=False)
     assert clean.needs() == spec.needs()[:2]
     assert spec.work() == 2 * clean.work() > 0
-    more = explained(study, study.training("jsigr"), tuple(name for name in MAPS if name != CONTROL))
+    more = explained(study, study.training("jsigr"), tuple(name for name in MAPS if name not in CONTROLS))
     assert more.work() > spec.work()
 
 
 def test_every_measure_of_every_map_and_input_is_there(kept):
     per_input = {
         *("deletion AUC", "insertion AUC", "deletion curve", "insertion curve", "deletion gain", "insertion gain"),
-        *("infidelity", "agreement", "top overlap", "sparseness", "map"),
+        *("infidelity", "agreement", "agreement given the energy map", "top overlap", "sparseness", "map"),
     }
-    expected = {(measure, name, given) for measure in per_input for name in SHOWN for given in ("clean", "attacked")}
-    expected |= {(measure, name, "both") for measure in ("stability", "SSIM") for name in SHOWN}
-    expected |= {
-        (f"{kind} {what}", CONTROL, given)
-        for kind in ("deletion", "insertion")
-        for what in ("AUC", "curve")
-        for given in ("clean", "attacked")
-    } | {("infidelity", CONTROL, given) for given in ("clean", "attacked")}
+    every = (*SHOWN, *CONTROLS)
+    expected = {(measure, name, given) for measure in per_input for name in every for given in ("clean", "attacked")}
+    expected |= {(measure, name, "both") for measure in ("stability", "SSIM") for name in every}
     assert {tuple(name.split("|")) for name in kept} == expected
     assert {len(value) for value in kept.values()} == {8}
 
@@ -82,10 +77,12 @@ def test_every_measure_of_every_map_and_input_is_there(kept):
 @pytest.mark.parametrize("name", SHOWN)
 def test_values_are_those_of_the_library(study, kept, inputs, draw, name, given):
     model, (x, y) = study.model(study.training("jsigr")), inputs[given]
-    drawn = {one: draw(one, x, y) for one in (name, REFERENCE, CONTROL)}
+    drawn = {one: draw(one, x, y) for one in (name, REFERENCE, *CONTROLS)}
     assert_close(kept[f"map|{name}|{given}"], drawn[name])
     flat = {one: pixels(value) for one, value in drawn.items()}
     assert_allclose(kept[f"agreement|{name}|{given}"], rank_correlation(flat[name], flat[REFERENCE]), atol=1e-6)
+    left = partial_rank_correlation(flat[name], flat[REFERENCE], flat["energy"])
+    assert_allclose(kept[f"agreement given the energy map|{name}|{given}"], left, atol=1e-6)
     assert_allclose(kept[f"top overlap|{name}|{given}"], top_overlap(flat[name], flat[REFERENCE]), atol=1e-6)
     assert_allclose(kept[f"sparseness|{name}|{given}"], gini(flat[name]), rtol=1e-5)
     assert_close(
@@ -94,14 +91,15 @@ def test_values_are_those_of_the_library(study, kept, inputs, draw, name, given)
     blur_sigma = study.profile.penalty.blur_sigma
     for kind, sign in (("deletion", -1), ("insertion", +1)):
         curves = {
-            one: probability_curve(model, x, y, drawn[one], kind=kind, blur_sigma=blur_sigma) for one in (name, CONTROL)
+            one: probability_curve(model, x, y, drawn[one], kind=kind, blur_sigma=blur_sigma)
+            for one in (name, "random")
         }
         areas = {one: area(curve.double().numpy()) for one, curve in curves.items()}
         assert kept[f"{kind} curve|{name}|{given}"].shape == (8, CURVE_STEPS + 1)
         assert_close(kept[f"{kind} curve|{name}|{given}"], curves[name])
         assert_allclose(kept[f"{kind} AUC|{name}|{given}"], areas[name], rtol=1e-5)
-        assert_allclose(kept[f"{kind} AUC|{CONTROL}|{given}"], areas[CONTROL], rtol=1e-5)
-        gain = sign * (areas[name] - areas[CONTROL])
+        assert_allclose(kept[f"{kind} AUC|random|{given}"], areas["random"], rtol=1e-5)
+        gain = sign * (areas[name] - areas["random"])
         assert_allclose(kept[f"{kind} gain|{name}|{given}"], gain, atol=1e-6)
 
 
@@ -117,6 +115,7 @@ def test_the_costly_map_agrees_with_itself(kept):
     for given in ("clean", "attacked"):
         assert_allclose(kept[f"agreement|{REFERENCE}|{given}"], 1)
         assert_allclose(kept[f"top overlap|{REFERENCE}|{given}"], 1)
+        assert_allclose(kept[f"agreement given the energy map|energy|{given}"], 0)
 
 
 def test_without_an_attack_only_the_clean_half_is_made(study, kept):
@@ -155,7 +154,7 @@ def test_sanity_is_of_fewer_images(study, checked):
     spec, tensors = checked
     assert spec.images == study.profile.sanity_images == 3
     assert spec.maps == tuple(study.profile.saliency_maps)
-    names = {f"{what}|{name}|clean" for what in ("max-sensitivity", "cascade") for name in spec.maps}
+    names = {f"{what}|{name}|clean" for what in ("max-sensitivity", "cascade") for name in spec.every}
     assert tensors.keys() == names
     assert {len(value) for value in tensors.values()} == {3}
 
