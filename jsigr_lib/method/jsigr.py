@@ -28,7 +28,7 @@ from torch.nn import functional as F
 
 from jsigr_lib.method.autograd import CheapDoubleBackward, differentiable_twice
 from jsigr_lib.method.batch_norm import BatchStatistics, logits_apart
-from jsigr_lib.method.checks import at_least_single, constant, described, images_of, labels_of, logits_of
+from jsigr_lib.method.checks import at_least_single, constant, described, gradient_by, images_of, labels_of, logits_of
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import jacobian_norms, sphere, squared_norm, vjp, with_graph
 from jsigr_lib.method.saliency import Selection, linearised_saliency, mask_of
@@ -126,6 +126,7 @@ class JSIGR(Objective):
         self.lambda_j, self.lambda_s = lambda_j, lambda_s
         self.estimator, self.fraction, self.norm, self.selection = estimator, fraction, norm, selection
         self.coin = float(lambda_j > 0) if 0 in (lambda_j, lambda_s) else coin
+        self.checked = False
         self.penalised_images = max(fraction, FEWEST_PENALISED)
         self.penalised_steps = 0.0 if lambda_j == lambda_s == 0 else fraction / self.penalised_images
 
@@ -188,7 +189,15 @@ class JSIGR(Objective):
         return bool(_uniform(1, generator) < self.penalised_steps)
 
     def _standard_step(self, model: nn.Module, x: Images, y: Tensor) -> Tensor:
-        loss = F.cross_entropy(logits_of(model, x, y), y)
+        if self.penalised_steps and not self.checked:  # a model that no penalty can see is refused at the first step
+            x = x.clone().requires_grad_()
+            with differentiable_twice():
+                z = logits_of(model, x, y)
+                gradient_by(x, z.sum(), retain_graph=True)
+            self.checked = True
+        else:
+            z = logits_of(model, x, y)
+        loss = F.cross_entropy(z, y)
         weights = {"jacobian": self.lambda_j, "selective": self.lambda_s}
         zeros = {name: torch.zeros_like(loss) for name, weight in weights.items() if weight > 0}
         self.terms = {"cross_entropy": loss.detach(), **zeros}

@@ -461,3 +461,33 @@ def test_a_zero_gradient_is_no_nan(linear, x, y):
 def test_jsigr_errors_show_the_value(options, message):
     with pytest.raises(InputError, match=f"^{message}"):
         build("jsigr", **{"lambda_j": 1.0, "lambda_s": 1.0, **options})
+
+
+class CutOff(nn.Module):
+    """A network whose first layers run under no_grad, as a frozen backbone does."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net, self.head = net, nn.LazyLinear(3)
+
+    def forward(self, x):
+        with torch.no_grad():
+            features = self.net(x)
+        return self.head(features)
+
+
+def test_a_network_that_no_penalty_can_see_is_refused_at_the_first_step(net, x, y, seeded):
+    """Whether that step carries the penalty or not, and at each step after it."""
+    objective, generator = JSIGR(LAMBDA_J, LAMBDA_S), seeded()
+    assert {JSIGR(LAMBDA_J, LAMBDA_S)._penalises(generator) for _ in range(30)} == {False, True}
+    for _ in range(10):
+        with pytest.raises(InputError, match="no gradient by the images"):
+            objective(CutOff(net), x, y, generator=generator)
+
+
+def test_the_look_at_the_first_step_changes_no_loss(net, x, y, monkeypatch):
+    objective = JSIGR(LAMBDA_J, LAMBDA_S)
+    monkeypatch.setattr(objective, "_penalises", lambda generator: False)
+    losses = [objective(net, x, y) for _ in range(2)]
+    gradients = [torch.autograd.grad(loss, list(net.parameters())) for loss in losses]
+    assert torch.equal(*losses) and all(map(torch.equal, *gradients))
