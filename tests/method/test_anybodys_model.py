@@ -74,7 +74,8 @@ MAPS = {
 }
 ENTRIES = ATTACKS | PENALTIES | MAPS
 LABELLED = {name: entry for name, entry in ENTRIES.items() if name != "jacobian"}
-ASKED = {name: entry for name, entry in ENTRIES.items() if name != "map random"}  # which asks no model
+UNASKED = {f"map {name}" for name in attributions.CONTROLS}  # of no model
+ASKED = {name: entry for name, entry in ENTRIES.items() if name not in UNASKED}
 
 
 @pytest.fixture(scope="module")

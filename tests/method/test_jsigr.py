@@ -468,7 +468,7 @@ class CutOff(nn.Module):
 
     def __init__(self, net: nn.Module):
         super().__init__()
-        self.net, self.head = net, nn.LazyLinear(3)
+        self.net, self.head = net, nn.Linear(3, 3, dtype=torch.float64)
 
     def forward(self, x):
         with torch.no_grad():
