@@ -41,7 +41,7 @@ def gallery(study: Study, images: int = 2) -> plotting.Described:
             rows.append([(pixels[i], classes[labels[i]], None), *said])
             names.append(f"{name},\n{pictures.replace(' and', chr(10) + 'and')}")
             places.append({what: kept[f"test_{what}"][i, 0].numpy() for what in OUTLINES})
-    columns = ["image", *(study.labels[name].replace(" ", "\n", 1) for name in defences)]
+    columns = ["image", *(plotting.plain(study.labels[name]).replace(" ", "\n", 1) for name in defences)]
     fig = plotting.map_grid(rows, columns=columns, names=names)
     for i, axes in enumerate(fig.axes):
         for what, place in places[i // len(columns)].items():
@@ -87,7 +87,9 @@ def measured(study: Study, table: pd.DataFrame) -> plotting.Described:
         axes.set_title(measure if i == 0 else "")
         axes.set_xlabel(textwrap.fill(MEASURES[measure], 32) if i else "")
         axes.set_ylabel(f"{name} map" if j == 0 else "")
-    grid[0, 0].set_yticks(range(len(names)), [f"{study.labels[name]} ({_accuracy(rows, name):.2f})" for name in names])
+    grid[0, 0].set_yticks(
+        range(len(names)), [f"{plotting.plain(study.labels[name])} ({_accuracy(rows, name):.2f})" for name in names]
+    )
     grid[0, 0].invert_yaxis()
     fig.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LINES))
     _learnt_from(fig, study)

@@ -102,8 +102,8 @@ def test_a_defence_may_have_fewer_seeds_and_not_be_everywhere(tiny, study):
 
 
 def test_replications_are_named_after_their_data(tiny, tmp_path):
-    study = tiny(runs=tmp_path / "runs", replications=["quick", "full-cifar10"])
-    assert study.replications == {"quick": "Fashion-MNIST", "full-cifar10": "CIFAR-10 (JPEG copy)"}
+    study = tiny(runs=tmp_path / "runs", replications=["full-mnist", "full-cifar10"])
+    assert study.replications == {"full-mnist": "MNIST", "full-cifar10": "CIFAR-10 (JPEG copy)"}
     assert study.profile.data_title == "Fashion-MNIST"
 
 
