@@ -76,7 +76,7 @@ def attack_sources(study: Study, architecture: str) -> list[Source]:
         for (one, name), networks in targets
         if one == architecture and name != "standard"
     ]
-    found = [*families(study, architecture), *ensembles(study, architecture), *defended_sources(study, architecture)]
+    found = attackers(study, architecture)
     named = {(one.architecture, one.defence) for one in found}
     return [*found, *(one for one in own if (one.architecture, one.defence) not in named)]
 

@@ -18,6 +18,7 @@ from jsigr_lib.study.claims import NOT_ENTERED, Claim, Difference, PaperValue, c
 from jsigr_lib.study.study import Study
 
 TRANSFER, ADAPTIVE = "transfer accuracy", "transfer accuracy, adaptive"
+MATCHED = "transfer accuracy at equal clean accuracy"
 POOLED, WORST = "from all that bite", "at the worst of all that bite"
 UNTESTED = {True: "this run lacks what the test needs", False: "no published run has what the test needs"}
 TRADED = {
@@ -56,14 +57,16 @@ def values_per_image(study: Study, architecture: str, defence: str) -> dict[tupl
     values = {("clean accuracy", ""): correct_of(study, [Outcomes(target=network) for network in networks])}
     values["white-box accuracy", ""] = correct_of(study, [white_box(study, network, p.eps) for network in networks])
     for (measure, context), contributing in contexts(study, architecture).items():
+        if measure == MATCHED:
+            if defence in (mixed := matching.mixtures(study)):
+                values[measure, context] = matching.attacked(study, mixed[defence])
+            continue
         each = [_from(study, source, networks) for source in contributing]
         if context == POOLED:
             values[measure, context] = np.stack([one.mean(0) for one in each])
         else:
             together = np.concatenate(each)
             values[measure, context] = together.min(0) if context == WORST else together
-    if architecture == study.architecture and defence in (mixed := matching.mixtures(study)):
-        values["transfer accuracy at equal clean accuracy", POOLED] = matching.attacked(study, mixed[defence])
     for (measure, name, given), value in map_tables.stacked(study, architecture, defence).items():
         of = "" if name == "network" else f" of the {name} map"
         values[f"{measure}{of}{'' if given == 'both' else f', {given}'}", ""] = value
@@ -87,6 +90,8 @@ def contexts(study: Study, architecture: str) -> dict[tuple[str, str], list[sour
     found = {(TRANSFER, f"from {one.name}"): [one] for one in (*families, *together)}
     if counting := sources.voting(study, architecture):
         found = {(TRANSFER, POOLED): counting, **found, (TRANSFER, WORST): counting}
+        if architecture == study.architecture:  # where weights are searched
+            found[MATCHED, POOLED] = counting
     own = [one for one in sources.defended_sources(study, architecture) if one.defence == "jsigr"]
     if counting := sources.biting(study, architecture, own):
         found[ADAPTIVE, POOLED] = counting

@@ -8,7 +8,7 @@ from jsigr_lib.method.errors import InputError
 from jsigr_lib.store.paths import CLAIMS, NOTEBOOKS, PAPER_VALUES
 from jsigr_lib.study.claims import Claim, load_claims, load_paper_values, paper_by_claim
 from jsigr_lib.study.config import load_profile
-from jsigr_lib.study.verdicts import ADAPTIVE, beside_paper, contrasts, scorecard, values_per_image
+from jsigr_lib.study.verdicts import ADAPTIVE, MATCHED, beside_paper, contrasts, scorecard, values_per_image
 
 LEDGER = load_claims()
 TESTS = [(claim, test) for claim in LEDGER for test in claim.tests]
@@ -51,7 +51,7 @@ def test_every_measure_is_one_that_is_computed(study, table):
     """A misspelt measure would only ever be "not tested"."""
     table("contrasts")
     computed = {measure for measure, _ in values_per_image(study, "small-cnn", "jsigr")}
-    computed.add(ADAPTIVE)  # of a profile with J-SIGR surrogates
+    computed |= {ADAPTIVE, MATCHED}  # of a profile with J-SIGR surrogates, or whose attacks bite
     assert {test.measure for _, test in TESTS} - computed == set()
 
 

@@ -185,6 +185,21 @@ def test_what_votes_is_pooled_and_taken_at_its_worst(study, table, monkeypatch):
     assert ("transfer accuracy, adaptive", POOLED) not in values  # no surrogate is a J-SIGR network
 
 
+@pytest.mark.parametrize("bites", [True, False])
+def test_parts_are_compared_only_where_an_attack_bites(tiny, study, monkeypatch, bites):
+    """The search falls back to sources that do not bite; a verdict must not."""
+    defences = {name: one.model_dump() for name, one in study.profile.defences.items()}
+    defences["jacobian"] |= {"tried": {"lambda_j": [0.01, 1.0]}, "options": {"lambda_j": 0.01, "lambda_s": 0.0}}
+    other = tiny(study.store.root, defences=defences)
+    other.make(verdicts.specs(other))
+    counting = verdicts.sources.families(other, "small-cnn") if bites else []
+    monkeypatch.setattr(verdicts.sources, "voting", lambda study, architecture: counting)
+    claim = claim_of((verdicts.MATCHED, "jsigr", "jacobian", 0.0))
+    rows = contrasts(other, [claim])
+    assert [(row.role, row.sources) for row in rows.itertuples()] == [("decides", 3)] * bites
+    assert verdict(claim, rows) in (("supported", "refuted", "inconclusive") if bites else ("not tested",))
+
+
 def test_an_attacker_who_trains_with_the_defence(tiny, study):
     other = tiny(study.store.root, surrogate_defences=["jsigr", "pgd"])
     other.make(verdicts.specs(other))
