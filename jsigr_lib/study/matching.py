@@ -12,6 +12,7 @@ from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import SHARE, declare
 from jsigr_lib.study import weights
 from jsigr_lib.study.attacked import Outcomes, correct_of, transferred
+from jsigr_lib.study.sources import Source
 from jsigr_lib.study.study import Study
 
 Mixture = dict[Training, float]
@@ -57,19 +58,13 @@ def _clean(study: Study, one: Training) -> float:
 
 def attacked(study: Study, mixture: Mixture, split: str = "test") -> np.ndarray:
     """How likely each image is right [sources, 1, images] under the headline attack from the sources that count."""
-    counting, eps = weights.counting(study), study.profile.eps
-    return sum(
-        share
-        * np.stack(
-            [
-                correct_of(
-                    study, [transferred(study, one, origin, eps, split=split) for origin in source.origins]
-                ).mean(0)
-                for source in counting
-            ]
-        )[:, None]
-        for one, share in mixture.items()
-    )
+    eps, counting = study.profile.eps, weights.counting(study)
+
+    def left(one: Training, source: Source) -> np.ndarray:
+        each = [transferred(study, one, origin, eps, split=split) for origin in source.origins]
+        return correct_of(study, each).mean(0)
+
+    return sum(share * np.stack([left(one, source) for source in counting])[:, None] for one, share in mixture.items())
 
 
 def table(study: Study) -> pd.DataFrame:
