@@ -26,13 +26,14 @@ class Cell:
 
 
 def attack_grid(study: Study, source: Source, architecture: str) -> list[tuple[str, float]]:
-    """The (attack, eps) that a source is used for, around the headline: every attack on the headline source, every eps
-    on the undefended sources and the ensembles, and the headline alone on all others."""
+    """The (attack, eps) that a source is used for, around the headline: every eps on the undefended sources and the
+    ensembles, every attack on the headline source of the figures' architecture, the headline alone on all others."""
     p, first = study.profile, study.profile.transfer_attacks[0]
     undefended = families(study, architecture)
     if source not in [*undefended, *ensembles(study, architecture)]:
         return [(first, p.eps)]
-    others = p.transfer_attacks[1:] if source == undefended[0] else []
+    headline = source == undefended[0] and architecture == study.architecture
+    others = p.transfer_attacks[1:] if headline else []
     return [*((first, eps) for eps in p.budgets), *((attack, p.eps) for attack in others)]
 
 

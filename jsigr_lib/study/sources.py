@@ -49,7 +49,10 @@ def families(study: Study, architecture: str) -> list[Source]:
 
 
 def ensembles(study: Study, architecture: str) -> list[Source]:
-    """The undefended sources together; and the same with the defended ones, as the authors' repository attacks."""
+    """The undefended sources together; and the same with the defended ones, as the authors' repository attacks: for the
+    figures' architecture."""
+    if architecture != study.architecture:
+        return []
     undefended, defended = families(study, architecture), defended_sources(study, architecture)
     name = "+".join(one.architecture for one in undefended)
     together = tuple(sum(one, ()) for one in zip(*(family.origins for family in undefended), strict=True))
@@ -61,8 +64,8 @@ def ensembles(study: Study, architecture: str) -> list[Source]:
 
 
 def defended_sources(study: Study, architecture: str) -> list[Source]:
-    """Defended networks of the first two families, which the attacker has trained."""
-    some = sources_of(study, architecture)[:2]
+    """Defended networks of the first two families, which the attacker has trained; for the figures' architecture."""
+    some = sources_of(study, architecture)[:2] if architecture == study.architecture else []
     pairs = product(study.profile.surrogate_defences, some)
     return [Source(one, name, ((study.surrogate(one, name),),)) for name, one in pairs]
 
