@@ -1,0 +1,100 @@
+"""The lower bounds of Finlay & Oberman for a study's networks, beside the distance to the boundary that was measured:
+the artefacts and their tables. Distances are L2, in pixel units."""
+
+from typing import ClassVar
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from jsigr_lib.data.data import load
+from jsigr_lib.measure import statistics
+from jsigr_lib.measure.boundary import correlation
+from jsigr_lib.measure.bounds import confidence_gap, distance_bounds
+from jsigr_lib.networks.zoo import OfNetwork, Training, trained
+from jsigr_lib.records.tolerances import MEAN, SHARE, TRAINED, declare
+from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.study.boundary import boundary_specs, distance_spec
+from jsigr_lib.study.study import Study
+
+BOUNDS = ("gradient", "curvature")  # those of L2 distances
+COUNTS = (50, 200, 1000)
+INTERVAL = ("correlation", "correlation_low", "correlation_high")
+
+
+class Gap(OfNetwork):
+    """`confidence_gap` of all test images for one network."""
+
+    kind: ClassVar[str] = "gap"
+
+    def work(self) -> float:
+        return self.target.data.test_images * 15 * self.target.step_flops / 3
+
+    def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
+        model, split = trained(self.target, store).double(), load(self.target.data, store).test
+        parts = [split.batch(index, device) for index in torch.arange(len(split)).split(100)]
+        parts = [confidence_gap(model, x.double(), y) for x, y in parts]
+        return {name: torch.cat([part[name].cpu() for part in parts]) for name in parts[0]}, {}
+
+
+def specs(study: Study) -> list[Spec]:
+    """Everything that the tables read."""
+    return [*(Gap(target=network) for network in study.networks), *boundary_specs(study)]
+
+
+def ratios(study: Study, networks: list[Training]) -> dict[str, np.ndarray]:
+    """Each bound over the measured distance, and the "distance" [seeds, images], of the images that have one:
+    those that every seed gets right."""
+    distances = np.stack([study.get(distance_spec(study, one)).tensors["distance"].double() for one in networks])
+    bounds = [distance_bounds(study.get(Gap(target=one)).tensors) for one in networks]
+    usable, first = (distances > 0).all(0), distances.shape[1]
+    found = {name: np.stack([one[name][:first].numpy() for one in bounds]) for name in BOUNDS}
+    shares = {name: bound[:, usable] / distances[:, usable] for name, bound in found.items()}
+    return {"distance": distances[:, usable], **shares}
+
+
+def bounds_table(study: Study) -> pd.DataFrame:
+    """One row per network and bound: the median share of the measured distance that it promises, how many images' bound
+    exceeds that distance, and Spearman's correlation of the two over images."""
+    study.make(specs(study))
+    rows = []
+    for (architecture, defence), networks in study.targets().items():
+        found = ratios(study, networks)
+        distance = found.pop("distance")
+        for bound, share in found.items() if distance.size else ():
+            row = {"architecture": architecture, "defence": defence, "bound": bound}
+            row |= {"images": share.shape[1], "seeds": len(share), "median_share": np.median(share)}
+            row |= {"distance_median": np.median(distance), "exceeds": (share > 1).mean()}
+            row |= dict(zip(INTERVAL, correlation(share * distance, distance), strict=True))
+            rows.append(row)
+    what = ("architecture", "defence", "bound")
+    return declare(pd.DataFrame(rows), *what, median_share=MEAN, distance_median=MEAN, exceeds=SHARE)
+
+
+def tightness_table(study: Study) -> pd.DataFrame:
+    """J-SIGR minus each other defence in how much of the measured distance a bound promises: the paired difference, on
+    the images that both get right in every seed, with its 95 % interval."""
+    study.make(specs(study))
+    own = study.targets()[study.architecture, "jsigr"]
+    keys, values = ("a", "b", "bound"), {}
+    for name in (one for one in study.labels if one != "jsigr"):
+        theirs = study.targets()[study.architecture, name]
+        together = ratios(study, [*own, *theirs])
+        for bound in BOUNDS if together["distance"].size else ():
+            split = together[bound][: len(own)], together[bound][len(own) :]
+            values["jsigr", name, bound] = statistics.differences(*split)
+    return declare(statistics.table(keys, "difference", values), *keys)
+
+
+def constants_table(study: Study) -> pd.DataFrame:
+    """The constants of the bounds against how many images they are the maxima of, per defence, in the mean over seeds:
+    what is still rising is no bound."""
+    study.make(specs(study))
+    rows, counts = [], sorted({n for n in COUNTS if n < study.profile.test_images} | {study.profile.test_images})
+    for defence in study.labels:
+        gaps = [study.get(Gap(target=one)).tensors for one in study.targets()[study.architecture, defence]]
+        for n in counts:
+            row = {name: np.mean([one[name][:n].max().item() for one in gaps]) for name in ("slope", "curvature")}
+            rows.append({"defence": defence, "images": n, "seeds": len(gaps), **row})
+    return declare(pd.DataFrame(rows), "defence", "images", slope=TRAINED, curvature=TRAINED)
