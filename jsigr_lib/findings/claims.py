@@ -3,11 +3,27 @@
 import pandas as pd
 
 from jsigr_lib.findings import words
-from jsigr_lib.findings.words import Labels, Text, count, interval, listed, name, names, number, paragraph, percent, plain, share
+from jsigr_lib.findings.words import (
+    Labels,
+    Text,
+    count,
+    interval,
+    listed,
+    name,
+    names,
+    number,
+    paragraph,
+    percent,
+    plain,
+    share,
+)
 
 VERDICTS = ("supported", "refuted", "inconclusive", "not tested")
 """The words of a scorecard, best first; a published one of an earlier version has others."""
-OPEN = {"not tested": "no attack bites, or this run lacks what the test needs", "inconclusive": "an interval spans its margin"}
+OPEN = {
+    "not tested": "no attack bites, or this run lacks what the test needs",
+    "inconclusive": "an interval spans its margin",
+}
 
 
 def verdicts(card: pd.DataFrame) -> Text:
@@ -21,14 +37,15 @@ def _verdicts(data: str, own: pd.DataFrame) -> str:
     found = {said: own[own.verdict == said].claim for said in dict.fromkeys([*VERDICTS, *own.verdict])}
     said = [
         f"{count(len(claims))} {verdict} ({listed(claims)}{'; ' + OPEN[verdict] if verdict in OPEN else ''})"
-        for verdict, claims in found.items() if len(claims)
+        for verdict, claims in found.items()
+        if len(claims)
     ]
     return f"On {plain(data)}, of {count(len(own), 'claim')}, {listed(said)}."
 
 
 def deciding(card: pd.DataFrame, contrasts: pd.DataFrame, labels: Labels) -> Text:
-    """Of scorecard and contrasts: each claim that transferred attacks, the parts or the known truth decide, on every data
-    set, with the least of the differences behind it."""
+    """Of scorecard and contrasts: each claim that transferred attacks, the parts or the known truth decide, on every
+    data set, with the least of the differences behind it."""
     asked = [claim for claim in ("transfer", "adaptive", "parts", "truth") if len(words.rows(card, claim=claim))]
     each = [_claim(words.rows(card, claim=claim), words.rows(contrasts, claim=claim), labels) for claim in asked]
     return paragraph(*each, lead="The claims that a user asks about.")
@@ -61,9 +78,12 @@ def gains(contrasts: pd.DataFrame) -> Text:
         return paragraph()
     bite, weak = (own[own.role == role] for role in ("shown", "does not bite"))
     return paragraph(
-        f"From the sources whose attack bites, J-SIGR {_gained(bite)}." if len(bite) else
-        "No undefended source tried here bites, so nothing here decides.",
-        f"From those whose attack does not bite it {_gained(weak)}: where little is lost, little can be won." if len(weak) else "",
+        f"From the sources whose attack bites, J-SIGR {_gained(bite)}."
+        if len(bite)
+        else "No undefended source tried here bites, so nothing here decides.",
+        f"From those whose attack does not bite it {_gained(weak)}: where little is lost, little can be won."
+        if len(weak)
+        else "",
     )
 
 
@@ -71,7 +91,11 @@ def _gained(rows: pd.DataFrame) -> str:
     signs = [words.sign(row) for _, row in rows.iterrows()]
     won, lost = signs.count(1), signs.count(-1)
     said = f"gains beyond doubt on {words.of_all(won, len(rows), 'source')}"
-    return said + (f", loses on {count(lost)}" if lost else "") + f" (difference {words.span(rows.difference.astype(float))})"
+    return (
+        said
+        + (f", loses on {count(lost)}" if lost else "")
+        + f" (difference {words.span(rows.difference.astype(float))})"
+    )
 
 
 def trade_offs(paid: pd.DataFrame, labels: Labels) -> Text:
@@ -85,12 +109,19 @@ def trade_offs(paid: pd.DataFrame, labels: Labels) -> Text:
     clean = 100 * (standard.clean - own.clean)
     return paragraph(
         f"J-SIGR's step costs {number(own.cost)} times a standard one. Transferred attacks leave "
-        f"{share(own, 'transferred', 'transferred_low', 'transferred_high')} right instead of {percent(standard.transferred)}, white-box ones "
-        f"{share(own, 'white_box', 'white_box_low', 'white_box_high')} instead of {percent(standard.white_box)}, for {number(clean, 0)} points of "
+        f"{share(own, 'transferred', 'transferred_low', 'transferred_high')} right instead of "
+        f"{percent(standard.transferred)}, white-box ones "
+        f"{share(own, 'white_box', 'white_box_low', 'white_box_high')} instead of {percent(standard.white_box)}, for "
+        f"{number(clean, 0)} points of "
         "clean accuracy.",
-        f"More of the transferred ones is left, beyond doubt, by {listed(f'{name(one, labels)} ({number(found[one].cost)} times)' for one in more)}."
-        if more else "No other defence leaves more of the transferred ones beyond doubt.",
-        f"{words.begin(names(cheaper, labels))} {'costs' if len(cheaper) == 1 else 'cost'} no more than J-SIGR." if cheaper else "",
-        f"Its maps on attacked images agree at {interval(own, 'agreement', 'agreement_low', 'agreement_high')}, the standard network's at "
+        "More of the transferred ones is left, beyond doubt, by "
+        f"{listed(f'{name(one, labels)} ({number(found[one].cost)} times)' for one in more)}."
+        if more
+        else "No other defence leaves more of the transferred ones beyond doubt.",
+        f"{words.begin(names(cheaper, labels))} {'costs' if len(cheaper) == 1 else 'cost'} no more than J-SIGR."
+        if cheaper
+        else "",
+        f"Its maps on attacked images agree at {interval(own, 'agreement', 'agreement_low', 'agreement_high')}, the "
+        "standard network's at "
         f"{number(standard.agreement)}.",
     )

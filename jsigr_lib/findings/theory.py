@@ -6,7 +6,20 @@ import numpy as np
 import pandas as pd
 
 from jsigr_lib.findings import words
-from jsigr_lib.findings.words import Labels, Text, count, interval, listed, name, names, number, paragraph, percent
+from jsigr_lib.findings.training import at_the_end
+from jsigr_lib.findings.words import (
+    Labels,
+    Text,
+    brief,
+    count,
+    interval,
+    listed,
+    name,
+    names,
+    number,
+    paragraph,
+    percent,
+)
 
 NEARLY_RIGHT = 1.25  # the tangent, if it promises at most so many times the measured distance
 ERRORS = 4  # standard errors, from which on a mean is not put down to chance
@@ -19,10 +32,14 @@ def projection(samples: Mapping[str, np.ndarray], predicted: Mapping[str, np.nda
     ratio = np.median(drawn.std(0) / said)
     fits = 0.9 <= ratio <= 1.1
     return paragraph(
-        f"A single projection is off by {percent(np.median(drawn.std(0)))} of the norm on the median image, and the mean of "
+        f"A single projection is off by {percent(np.median(drawn.std(0)))} of the norm on the median image, and the "
+        "mean of "
         f"{draws:,} by {number(100 * off, 1)} % at most.",
-        f"Its error {'is' if fits else '*is not*'} what the formula predicts: {number(ratio)} times that on the median image.",
-        "Over a mini-batch and an epoch it averages out, which is why one projection per image suffices." if fits else "",
+        f"Its error {'is' if fits else '*is not*'} what the formula predicts: {number(ratio)} times that on the "
+        "median image.",
+        "Over a mini-batch and an epoch it averages out, which is why one projection per image suffices."
+        if fits
+        else "",
     )
 
 
@@ -32,17 +49,25 @@ def estimators(scatter: pd.DataFrame) -> Text:
         return paragraph()
     wrong = scatter[scatter.deviation > ERRORS]
     if len(wrong):
-        right = f"*Not every estimator is right on average:* {count(len(wrong))} of {len(scatter)} means are more than {ERRORS} "
+        right = (
+            f"*Not every estimator is right on average:* {count(len(wrong))} of {len(scatter)} means are more than "
+            f"{ERRORS} "
+        )
         right += f"standard errors from the exact gradient ({listed(dict.fromkeys(wrong.estimator))})."
     else:
-        right = f"Every estimator is right on average, with either mask: of {len(scatter)} means of many draws the farthest is "
+        right = (
+            f"Every estimator is right on average, with either mask: of {len(scatter)} means of many draws the "
+            "farthest is "
+        )
         right += f"{number(scatter.deviation.max(), 1)} standard errors from the exact gradient."
     coins = words.rows(scatter, estimator="single pass")
     spreads = scatter[pd.to_numeric(scatter.predicted, errors="coerce").isna()].groupby("estimator", sort=False).spread
     noise = listed(f"{number(spread)} ({kind})" for kind, spread in spreads.median().items()) if len(coins) else ""
     return paragraph(
         right,
-        f"One draw on eight images is noisy all the same; its spread, relative to the exact gradient, is {noise}." if noise else "",
+        f"One draw on eight images is noisy all the same; its spread, relative to the exact gradient, is {noise}."
+        if noise
+        else "",
         "Gradient descent averages over steps, and `benchmarks/` shows what is left of the robustness.",
     )
 
@@ -52,11 +77,15 @@ def coin(scatter: pd.DataFrame, labels: Labels, default: float = 0.1) -> Text:
     predicted = pd.to_numeric(scatter.get("predicted", pd.Series(dtype=float)), errors="coerce")
     tossed, said = scatter[predicted.notna()], []
     for defence in dict.fromkeys(tossed.get("defence", [])):
-        spread = words.rows(tossed, defence=defence).assign(coin=lambda t: t.coin.astype(float)).set_index("coin").spread
+        spread = (
+            words.rows(tossed, defence=defence).assign(coin=lambda t: t.coin.astype(float)).set_index("coin").spread
+        )
         if {default, 0.5} <= set(spread.index):
             ratio = spread[0.5] / spread[default]
             fair = f"a fair coin is {number(ratio, 1)} times as noisy as the default of {default:g}"
-            said.append(f"for {name(defence, labels)} {fair}, and {spread.idxmin():g} is the least noisy of those tried")
+            said.append(
+                f"for {name(defence, labels)} {fair}, and {spread.idxmin():g} is the least noisy of those tried"
+            )
     return paragraph(words.begin(f"{'; '.join(said)}.") if said else "")
 
 
@@ -84,7 +113,10 @@ def _raised(found: dict[str, pd.Series], labels: Labels) -> str:
     said += f", and for J-SIGR {interval(found['jsigr'], 'mean')}" if "jsigr" in found and ranked[0] != "jsigr" else ""
     if not others:
         return f"{said}. Every defence raises it beyond doubt."
-    return f"{said}. {words.begin(names(others, labels))} {'does' if len(others) == 1 else 'do'} not raise it beyond doubt."
+    return (
+        f"{said}. {words.begin(names(others, labels))} {'does' if len(others) == 1 else 'do'} not raise it beyond "
+        "doubt."
+    )
 
 
 def tangent_error(errors: pd.DataFrame, attack_size: float) -> Text:
@@ -92,7 +124,10 @@ def tangent_error(errors: pd.DataFrame, attack_size: float) -> Text:
     if not len(errors):
         return paragraph()
     at = errors.iloc[(errors.radius / attack_size).map(np.log).abs().argmin()]
-    kinds = {kind: [at.get(f"{one}, relative to the {kind}") for one in ("standard", "jsigr")] for kind in ("change", "margin")}
+    kinds = {
+        kind: [at.get(f"{one}, relative to the {kind}") for one in ("standard", "jsigr")]
+        for kind in ("change", "margin")
+    }
     if any(value is None for pair in kinds.values() for value in pair):
         return paragraph()
     (old, new), (old_margin, new_margin) = kinds.values()
@@ -100,10 +135,16 @@ def tangent_error(errors: pd.DataFrame, attack_size: float) -> Text:
     sooner = (near["jsigr, relative to the change"] > near["standard, relative to the change"]).mean()
     wrong = min(old, new) > 0.2
     return paragraph(
-        f"At the size of a real attack (dotted line) the tangent {'is wrong' if wrong else 'is not far off'}: the error of its "
-        f"prediction is {percent(old)} of the change of the logits for the standard network and {percent(new)} for J-SIGR, at the median.",
-        f"Relative to the change of its logits J-SIGR's network leaves its tangent {'*sooner*' if sooner > 0.5 else 'no sooner'} on the "
-        f"way there ({'larger' if sooner > 0.5 else 'smaller'} error at {percent(max(sooner, 1 - sooner))} of the radii)." if len(near) else "",
+        f"At the size of a real attack (dotted line) the tangent {'is wrong' if wrong else 'is not far off'}: the "
+        "error of its "
+        f"prediction is {percent(old)} of the change of the logits for the standard network and {percent(new)} for "
+        "J-SIGR, at the median.",
+        "Relative to the change of its logits J-SIGR's network leaves its tangent "
+        f"{'*sooner*' if sooner > 0.5 else 'no sooner'} on the "
+        f"way there ({'larger' if sooner > 0.5 else 'smaller'} error at {percent(max(sooner, 1 - sooner))} of the "
+        "radii)."
+        if len(near)
+        else "",
         f"Relative to the margin its error is the {'smaller' if new_margin < old_margin else 'larger'} one, "
         f"{number(new_margin)} against {number(old_margin)}.",
         "So the inequality of 1.4 speaks about the tangent; it is no certificate at real budgets." if wrong else "",
@@ -122,7 +163,8 @@ def tangent_limits(shares: np.ndarray, ways: Mapping[str, Mapping[str, np.ndarra
     images = next(iter(ways.values()))["same"].shape[1]
     early = any(way["same"][shares < 1].min() < 1 for way in ways.values())
     return paragraph(
-        f"Straight at the tangent's boundary the tangent changes every decision at ρ̃. Of the networks' own decisions have changed "
+        "Straight at the tangent's boundary the tangent changes every decision at ρ̃. Of the networks' own "
+        "decisions have changed "
         f"{listed(said)}.",
         "Some change before it, so no certificate can be read off ρ̃." if early else "None has changed before it here.",
         lead=f"What it shows ({images} images, first seed).",
@@ -135,10 +177,16 @@ def boundary(table: pd.DataFrame, paired: pd.DataFrame, labels: Labels) -> Text:
     right = [one for one, row in found.items() if row.ratio <= NEARLY_RIGHT]
     wrong = [one for one in found if one not in right]
     return paragraph(
-        f"ρ̃ is {_ratios(found, right)} the measured distance for {names(right, labels)}: there the tangent is nearly right, and its "
-        f"rank correlation with the measurement is at least {number(min(found[one].correlation for one in right))}." if right else "",
-        f"For {names(wrong, labels)} it promises {_ratios(found, wrong)} what is there: flat where the image stands and steep farther "
-        "on." if wrong else "",
+        f"ρ̃ is {_ratios(found, right)} the measured distance for {names(right, labels)}: there the tangent is "
+        "nearly right, and its "
+        f"rank correlation with the measurement is at least {number(min(found[one].correlation for one in right))}."
+        if right
+        else "",
+        f"For {names(wrong, labels)} it promises {_ratios(found, wrong)} what is there: flat where the image stands "
+        "and steep farther "
+        "on."
+        if wrong
+        else "",
         "So ρ̃ must not rank the ones against the others." if right and wrong else "",
         *(_against(words.keyed(words.rows(paired, b=one), "measure"), one, labels) for one in ("pgd", "standard")),
     )
@@ -159,7 +207,11 @@ def _against(found: dict[str, pd.Series], other: str, labels: Labels) -> str:
         return ""
     said = {1: "ahead of", -1: "behind", 0: "level with"}
     by_rho, by_distance = (words.sign(found[one]) for one in ("robustness", "distance"))
-    same = "and so it is by" if by_rho == by_distance else f"*but* {said[by_distance].removesuffix(' of').removesuffix(' with')} by"
+    same = (
+        "and so it is by"
+        if by_rho == by_distance
+        else f"*but* {said[by_distance].removesuffix(' of').removesuffix(' with')} by"
+    )
     text = f"By ρ̃ J-SIGR is {said[by_rho]} {name(other, labels)} ({interval(found['robustness'])}), {same}"
     return f"{text} the measured distance, on the same images ({interval(found['distance'])})."
 
@@ -179,9 +231,13 @@ def region(table: pd.DataFrame, labels: Labels) -> Text:
     widest, flips = own.reach_towards.idxmax(), words.span(own.flipped, percent)
     tiny = table.share_of_rho.max() < 0.1
     return paragraph(
-        f"The strictly linear region {'is tiny' if tiny else 'is not tiny everywhere'}: its median reach towards the error is, {'; '.join(said)}.",
-        f"At the nearest error {flips} of the ReLUs have flipped, so where ρ̃ is nearly right it is not because the network is affine "
-        "up to the boundary; what the flips change must largely cancel." if tiny else "",
+        f"The strictly linear region {'is tiny' if tiny else 'is not tiny everywhere'}: its median reach towards the "
+        f"error is, {'; '.join(said)}.",
+        f"At the nearest error {flips} of the ReLUs have flipped, so where ρ̃ is nearly right it is not because the "
+        "network is affine "
+        "up to the boundary; what the flips change must largely cancel."
+        if tiny
+        else "",
         f"On the {table.architecture.iloc[0]} it is widest for {name(widest, labels)}.",
     )
 
@@ -202,25 +258,22 @@ def in_training(history: pd.DataFrame, labels: Labels) -> Text:
     leads = [names([of.idxmax()], labels) for of in (quotient, robust)]
     same = "too" if leads[0] == leads[1] else f", and {leads[1]} the most robust accuracy, {percent(robust.max())}"
     return paragraph(
-        f"From the standard to the J-SIGR network the squared norm {moved['jacobian_norm']} from {number(old.jacobian_norm, 1)} to "
-        f"{number(new.jacobian_norm, 1)} and the margin {moved['margin']} from {number(old.margin, 1)} to {number(new.margin, 1)}, so that "
-        f"the quotient goes from {number(quotient['standard'])} to {number(quotient['jsigr'])}, and robust accuracy from "
+        f"From the standard to the J-SIGR network the squared norm {moved['jacobian_norm']} from "
+        f"{brief(old.jacobian_norm)} to "
+        f"{brief(new.jacobian_norm)} and the margin {moved['margin']} from {brief(old.margin)} to "
+        f"{brief(new.margin)}, so that "
+        f"the quotient goes from {number(quotient['standard'])} to {number(quotient['jsigr'])}, and robust accuracy "
+        "from "
         f"{percent(robust['standard'])} to {percent(robust['jsigr'])}.",
-        f"The quotient {'ranks' if by_rank > 0.99 else 'does not rank'} the defences as robust accuracy does (rank correlation "
+        f"The quotient {'ranks' if by_rank > 0.99 else 'does not rank'} the defences as robust accuracy does (rank "
+        "correlation "
         f"{number(by_rank)}): {leads[0]} has the largest quotient, {number(quotient.max())}"
         + (f", and the most robust accuracy {same}." if same == "too" else f"{same}."),
-        "It is a bound on the tangent in L2, and these attacks are in L∞ and go beyond the tangent. (100 images: one is a point, and "
+        "It is a bound on the tangent in L2, and these attacks are in L∞ and go beyond the tangent. (100 images: "
+        "one is a point, and "
         "the check is an upper bound.)",
         lead="What it shows (first seed).",
     )
-
-
-def at_the_end(history: pd.DataFrame) -> pd.DataFrame:
-    """The last epoch of each defence, by defence, its numbers as numbers."""
-    if not len(history):
-        return pd.DataFrame()
-    last = history.groupby("defence", sort=False).tail(1).set_index("defence")
-    return last.apply(pd.to_numeric, errors="coerce")
 
 
 def checks(table: pd.DataFrame) -> Text:
@@ -229,13 +282,19 @@ def checks(table: pd.DataFrame) -> Text:
         return paragraph()
     failing = table[~table.holds.astype(str).eq("True")]
     if len(failing):
-        return paragraph(f"*{len(failing)} of {len(table)} checks fail:* {listed(dict.fromkeys(failing.statement.map(words.plain)))}.")
+        return paragraph(
+            f"*{len(failing)} of {len(table)} checks fail:* "
+            f"{listed(dict.fromkeys(failing.statement.map(words.plain)))}."
+        )
     equal = table[table.measure.str.startswith("relative difference of the sides")].deviation.astype(float)
-    agree = f" The equalities agree to {equal.max():.0e}, with trained networks as with made-up ones." if len(equal) else ""
+    agree = (
+        f" The equalities agree to {equal.max():.0e}, with trained networks as with made-up ones." if len(equal) else ""
+    )
     return paragraph(f"All {len(table)} checks hold.{agree}", PLANTED)
 
 
 PLANTED = (
-    "`tests/theory/test_statements.py` plants errors (a wrong constant in the variance, 1 for √2, no re-weighting, a residual out of "
+    "`tests/theory/test_statements.py` plants errors (a wrong constant in the variance, 1 for √2, no re-weighting, "
+    "a residual out of "
     "the graph, and more) and sees every one of them caught."
 )

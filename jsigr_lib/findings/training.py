@@ -3,8 +3,15 @@
 import pandas as pd
 
 from jsigr_lib.findings import words
-from jsigr_lib.findings.theory import at_the_end
 from jsigr_lib.findings.words import Labels, Text, name, names, number, paragraph, percent, points, share
+
+
+def at_the_end(history: pd.DataFrame) -> pd.DataFrame:
+    """The last epoch of each defence, by defence, its numbers as numbers."""
+    if not len(history):
+        return pd.DataFrame()
+    last = history.groupby("defence", sort=False).tail(1).set_index("defence")
+    return last.apply(pd.to_numeric, errors="coerce")
 
 
 def curves(history: pd.DataFrame, labels: Labels) -> Text:
@@ -18,11 +25,15 @@ def curves(history: pd.DataFrame, labels: Labels) -> Text:
     ratio = norm["standard"] / norm.drop("standard")
     lower, others = ratio[ratio >= 10].index, ratio[ratio < 10].index
     return paragraph(
-        f"Without a penalty the squared Jacobian norm goes from {number(first.jacobian_norm, 0)} to {number(last.jacobian_norm, 0)} "
-        f"({number(grows, 1)} times) in {last.epoch - first.epoch + 1} epochs, for {_gain(gained)}." if len(own) > 1 else "",
+        f"Without a penalty the squared Jacobian norm goes from {number(first.jacobian_norm, 0)} to "
+        f"{number(last.jacobian_norm, 0)} "
+        f"({number(grows, 1)} times) in {last.epoch - first.epoch + 1} epochs, for {_gain(gained)}."
+        if len(own) > 1
+        else "",
         f"At the end it is at least ten times smaller for {_all(lower, ratio.index, labels)}." if len(lower) else "",
         f"It is {words.span(ratio[others], lambda value: number(value, 1))} times smaller for {names(others, labels)}."
-        if len(others) and ratio[others].min() > 1 else "",
+        if len(others) and ratio[others].min() > 1
+        else "",
         f"It is *not* smaller for {names(ratio[ratio <= 1].index, labels)}." if ratio.min() <= 1 else "",
     )
 
@@ -40,8 +51,10 @@ def frontier(found: pd.DataFrame, counting: list[str], labels: Labels) -> Text:
     table = words.rows(found, split="test")
     chosen = table[table.chosen.astype(str) == "True"] if len(table) else table
     clean = words.rows(chosen, threat="clean").drop_duplicates("defence") if len(chosen) else chosen
-    if len(clean) < 2 or "standard" not in set(clean.defence):
+    if set(table.get("defence", ["standard"])) == {"standard"}:
         return paragraph("This profile tries no weights, so there is no choice to show.")
+    if len(clean) < 2 or "standard" not in set(clean.defence):
+        return paragraph()
     clean = clean.set_index("defence").accuracy
     left = words.rows(chosen, threat="transfer", source=counting).groupby("defence", sort=False).accuracy.mean()
     tried = table.drop_duplicates(["defence", "weights"]).groupby("defence", sort=False).size().drop("standard")
@@ -50,9 +63,11 @@ def frontier(found: pd.DataFrame, counting: list[str], labels: Labels) -> Text:
     return paragraph(
         f"Robustness is traded for clean accuracy: of {tried.sum()} candidates, the rule's choice for each of "
         f"{words.count(len(defended), 'defence')} gives up {_price(price)} on the test images and keeps "
-        f"{words.span(defended, percent)} of transferred attacks right, where the standard network keeps {percent(left['standard'])}.",
+        f"{words.span(defended, percent)} of transferred attacks right, where the standard network keeps "
+        f"{percent(left['standard'])}.",
         f"The most is kept by {name(defended.index[0], labels)}." if len(defended) > 1 else "",
-        "So a comparison of two defences says little unless their clean accuracy is said beside it. One seed per candidate: "
+        "So a comparison of two defences says little unless their clean accuracy is said beside it. One seed per "
+        "candidate: "
         "differences of a point or two between neighbours mean nothing.",
     )
 
@@ -80,7 +95,8 @@ def grid(found: pd.DataFrame, counting: list[str]) -> Text:
     behind = min(best.values()) - none.iloc[0]
     verdict = f"is {points(behind)} behind the least of them" if behind > 0.05 else "is *not* far behind"
     return paragraph(
-        f"Of transferred attacks on validation images the best choice leaves right with {said}; most is left by {most}.",
+        f"Of transferred attacks on validation images the best choice leaves right with {said}; most is left by "
+        f"{most}.",
         f"The corner of no penalty, {percent(none.iloc[0])}, {verdict}.",
         "The weights differ in their clean accuracy too: 2.4 compares at the same one.",
     )
@@ -89,12 +105,16 @@ def grid(found: pd.DataFrame, counting: list[str]) -> Text:
 def matched(table: pd.DataFrame, labels: Labels) -> Text:
     """Of `matching.table`: J-SIGR beside each defence at the same clean accuracy."""
     found = words.keyed(table)
+    if len(found) and not {"clean", "attacked"} <= set(table):
+        return paragraph()
     if "jsigr" not in found:
         return paragraph("This profile does not search J-SIGR's weights, so there is nothing at equal clean accuracy.")
     own = found.pop("jsigr")
     near = {one: row for one, row in found.items() if abs(row.clean - own.clean) <= 0.01}
     if not near:
-        return paragraph(f"J-SIGR keeps {share(own, 'attacked')} at {percent(own.clean)} clean; no other defence is matched with it.")
+        return paragraph(
+            f"J-SIGR keeps {share(own, 'attacked')} at {percent(own.clean)} clean; no other defence is matched with it."
+        )
     groups = {
         "less": [one for one, row in near.items() if row.high < own.attacked],
         "more": [one for one, row in near.items() if row.low > own.attacked],
@@ -105,8 +125,11 @@ def matched(table: pd.DataFrame, labels: Labels) -> Text:
         f"At {percent(own.clean)} clean accuracy J-SIGR keeps {share(own, 'attacked')} of attacked images right.",
         f"{words.begin(_keep(near, groups['less'], labels))} less." if groups["less"] else "",
         f"{words.begin(_keep(near, groups['more'], labels))} more." if groups["more"] else "",
-        f"{words.begin(_keep(near, level, labels))} about as much: {'their intervals hold' if len(level) > 1 else 'its interval holds'} "
-        "J-SIGR's number." if level else "",
+        f"{words.begin(_keep(near, level, labels))} about as much: "
+        f"{'their intervals hold' if len(level) > 1 else 'its interval holds'} "
+        "J-SIGR's number."
+        if level
+        else "",
         f"Not within a point of that accuracy on the test images: {names(far, labels)}." if far else "",
         "One seed; the paired differences are in notebook 5.",
     )

@@ -40,13 +40,19 @@ def strength(table: pd.DataFrame, headline: str) -> Text:
     if headline not in set(table.attack):
         own = f"The headline attack, {headline}, is not among those tried here."
     elif least == headline:
-        own = f"The headline attack, {headline}, is the strongest tried" + ("." if table.attack.nunique() > 1 else ", and the only one.")
+        own = f"The headline attack, {headline}, is the strongest tried" + (
+            "." if table.attack.nunique() > 1 else ", and the only one."
+        )
     else:
         behind = left[headline].min() - left.min()
-        own = f"The headline attack, {headline}, is *not* the strongest tried: at its best it leaves {points(behind)} more than {least}."
+        own = (
+            f"The headline attack, {headline}, is *not* the strongest tried: at its best it leaves {points(behind)} "
+            f"more than {least}."
+        )
     return paragraph(
         own,
-        f"The least is left by {least} with {steps} steps, {percent(left.min())} of the undefended network's validation images in the mean "
+        f"The least is left by {least} with {steps} steps, {percent(left.min())} of the undefended network's "
+        "validation images in the mean "
         f"over {count(table.source.nunique(), 'source')}; the weakest setting leaves {percent(left.max())}.",
     )
 
@@ -62,13 +68,18 @@ def accuracy(table: pd.DataFrame, attack: str, eps: float, labels: Labels) -> Te
     above = [one for one, row in headline.items() if row.low > standard.high]
     below = [one for one in headline if one not in above]
     ranked = sorted(headline, key=lambda one: -headline[one].accuracy)
-    lost = {one: clean["standard"].accuracy - clean[one].accuracy for one in headline if {one, "standard"} <= clean.keys()}
+    lost = {
+        one: clean["standard"].accuracy - clean[one].accuracy for one in headline if {one, "standard"} <= clean.keys()
+    }
     fell = clean["standard"].accuracy - standard.accuracy if "standard" in clean else 0
     return paragraph(
         f"Attacks made on the {source} leave {share(standard)} of the images right for the standard network"
         + (f", {points(fell)} less than clean." if fell > 0 else "."),
-        f"{words.begin(words.of_all(len(above), len(headline), 'defence'))} {'leaves' if len(above) == 1 else 'leave'} more beyond doubt, "
-        f"{words.span((headline[one].accuracy for one in above), percent)}, for {_price(lost)}." if above and lost else "",
+        f"{words.begin(words.of_all(len(above), len(headline), 'defence'))} "
+        f"{'leaves' if len(above) == 1 else 'leave'} more beyond doubt, "
+        f"{words.span((headline[one].accuracy for one in above), percent)}, for {_price(lost)}."
+        if above and lost
+        else "",
         f"Not beyond doubt: {names(below, labels)}." if below else "",
         f"The most is left by {name(ranked[0], labels)}, {share(headline[ranked[0]])}"
         + (f"; by J-SIGR {share(headline['jsigr'])}." if "jsigr" in headline and ranked[0] != "jsigr" else "."),
@@ -113,17 +124,24 @@ def judges(table: pd.DataFrame, labels: Labels) -> Text:
         most = gap.idxmax()
         text.append(
             f"{strongest} leaves up to {points(gap.max())} less than one start of PGD ({name(most, labels)})."
-            if gap.max() > 0.005 else f"{strongest} leaves no less than one start of PGD."
+            if gap.max() > 0.005
+            else f"{strongest} leaves no less than one start of PGD."
         )
         defended = left[strongest].dropna()
-        text.append(f"Under it the most is left by {name(defended.idxmax(), labels)}, {percent(defended.max())}" + _own(defended) + ".")
+        text.append(
+            f"Under it the most is left by {name(defended.idxmax(), labels)}, {percent(defended.max())}"
+            + _own(defended)
+            + "."
+        )
     if "Square" in left and weak in left:
         masked = left.index[left["Square"] < left[weak] - 0.01]
         text.append(
-            f"Square, which sees no gradient, leaves *less* than {weak} for {names(masked, labels)}: there gradients are masked or too few "
+            f"Square, which sees no gradient, leaves *less* than {weak} for {names(masked, labels)}: there gradients "
+            "are masked or too few "
             "steps were made."
             if len(masked)
-            else f"Square, which sees no gradient, is no stronger than {weak} for any defence: no sign of masked gradients."
+            else f"Square, which sees no gradient, is no stronger than {weak} for any defence: no sign of masked "
+            "gradients."
         )
     half = (table.high - table.low).max() / 2
     text.append(f"The intervals reach {points(half)} to either side, but the judges judge the same images.")
@@ -149,12 +167,16 @@ def ranking(table: pd.DataFrame, eps: float, labels: Labels) -> Text:
     spread, mean = defended.max() - defended.min(), defended.mean(1).sort_values()
     own = left["standard"].sort_values()
     return paragraph(
-        f"On a defended target the {len(left)} attacks lie within {points(spread.max())} of each other, on the undefended one within "
+        f"On a defended target the {len(left)} attacks lie within {points(spread.max())} of each other, on the "
+        "undefended one within "
         f"{points(own.iloc[-1] - own.iloc[0])}.",
-        f"Defended targets lose most to {mean.index[0]} ({percent(mean.iloc[0])} left in the mean) and least to {mean.index[-1]} "
-        f"({percent(mean.iloc[-1])}); the undefended one loses most to {own.index[0]} ({percent(own.iloc[0])}) and least to {own.index[-1]} "
+        f"Defended targets lose most to {mean.index[0]} ({percent(mean.iloc[0])} left in the mean) and least to "
+        f"{mean.index[-1]} "
+        f"({percent(mean.iloc[-1])}); the undefended one loses most to {own.index[0]} ({percent(own.iloc[0])}) and "
+        f"least to {own.index[-1]} "
         f"({percent(own.iloc[-1])}).",
-        f"So the attack that is strongest on the undefended network is {'also' if mean.index[0] == own.index[0] else 'not'} the strongest "
+        "So the attack that is strongest on the undefended network is "
+        f"{'also' if mean.index[0] == own.index[0] else 'not'} the strongest "
         "on the defended ones.",
         lead=f"What it shows (the {of.architecture.iloc[0]}, attacked from the {of.source.iloc[0]}).",
     )
@@ -170,9 +192,15 @@ def matrix(table: pd.DataFrame, attack: str, eps: float, labels: Labels) -> Text
     headline, worst = undefended.iloc[0], of.loc[of.accuracy.idxmin()]
     better = worst.low > headline.low or worst.high >= headline.low
     made = f"{worst.source}, {name(worst.source_defence, labels)}"
-    text = f"The source that hurts J-SIGR most is {made}: {share(worst)} left, beside {share(headline)} from the headline source."
+    text = (
+        f"The source that hurts J-SIGR most is {made}: {share(worst)} left, beside {share(headline)} from the "
+        "headline source."
+    )
     if worst.name == headline.name:
-        text = f"No source tried hurts J-SIGR more than the headline one, the undefended {headline.source}: {share(headline)} left."
+        text = (
+            f"No source tried hurts J-SIGR more than the headline one, the undefended {headline.source}: "
+            f"{share(headline)} left."
+        )
     elif better:
         text += " Their intervals overlap."
     else:
@@ -188,10 +216,21 @@ def _beside(of: pd.DataFrame, headline: pd.Series, defence: str, labels: Labels)
     other = own[own.source != headline.architecture]
     row = (other if len(other) else own).iloc[0]
     how = "more than" if row.accuracy < headline.accuracy else "no more than"
-    return f"Attacks made on a {name(defence, labels)} network ({row.source}) hurt it {how} those of the undefended one: {share(row)} left."
+    return (
+        f"Attacks made on a {row.source} with {name(defence, labels)} hurt it {how} those of the headline source: "
+        f"{share(row)} left."
+    )
 
 
-MASKING = ["unbounded survives", "zero gradients", "non-finite", "random output", "softmax output", "beaten without gradients", "not monotone"]
+MASKING = [
+    "unbounded survives",
+    "zero gradients",
+    "non-finite",
+    "random output",
+    "softmax output",
+    "beaten without gradients",
+    "not monotone",
+]
 
 
 def flags(raised: pd.DataFrame) -> Text:
@@ -203,22 +242,35 @@ def flags(raised: pd.DataFrame) -> Text:
     masking = [flag for flag in MASKING if flag in on]
     total = next(iter(found.values()))["of"]
     return paragraph(
-        f"*Signs that a gradient misleads:* {'; '.join(_raised(flag, on[flag]) for flag in masking)}." if masking else
-        f"No network shows a sign of masked gradients: of {total:,} numbers none raises any of the flags for that. So no penalty here wins by "
+        f"*Signs that a gradient misleads:* {'; '.join(_raised(flag, on[flag]) for flag in masking)}."
+        if masking
+        else f"No network shows a sign of masked gradients: of {total:,} numbers none raises any of the flags for "
+        "that. So no penalty here wins by "
         "hiding its gradient, the usual way in which gradient regularisers fool their authors.",
-        f"{words.begin(_raised('more effort helps', on['more effort helps']))}: those are upper bounds, and 3.5 has the stronger judges."
-        if "more effort helps" in on else "",
-        f"{words.begin(_raised('few images', on['few images']))}: their intervals are wider than five points to either side."
-        if "few images" in on else "",
-        *(f"{words.begin(_raised(flag, row))}." for flag, row in on.items() if flag not in (*MASKING, "more effort helps", "few images")),
+        f"{_raised('more effort helps', on['more effort helps'])}: those are upper bounds, and 3.5 has the stronger "
+        "judges."
+        if "more effort helps" in on
+        else "",
+        f"{_raised('few images', on['few images'])}: their intervals are wider than five points to either side."
+        if "few images" in on
+        else "",
+        *(
+            f"{_raised(flag, row)}."
+            for flag, row in on.items()
+            if flag not in (*MASKING, "more effort helps", "few images")
+        ),
         "No transferred number, on which the claims rest, raises a flag."
-        if not any("transfer" in str(row.threats) for row in on.values()) else "Transferred numbers, on which the claims rest, raise flags too.",
+        if not any("transfer" in str(row.threats) for row in on.values())
+        else "Transferred numbers, on which the claims rest, raise flags too.",
         lead="What the flags say.",
     )
 
 
 def _raised(flag: str, row: pd.Series) -> str:
-    return f"*{flag}* is raised by {row['raised by']:,} of {row['of']:,} numbers ({row.threats}; {row.defences})"
+    return (
+        f"*{words.begin(flag)}* is raised by {row['raised by']:,} of {row['of']:,} numbers ({row.threats}; "
+        f"{row.defences})"
+    )
 
 
 def cost(table: pd.DataFrame, labels: Labels) -> Text:
@@ -228,13 +280,16 @@ def cost(table: pd.DataFrame, labels: Labels) -> Text:
         return paragraph()
     own, standard = found["jsigr"], found["standard"]
     above = {one: row for one, row in found.items() if row.low > own.high}
-    cheaper = {one: row for one, row in above.items() if row.cost <= own.cost}
+    each = [f"{name(one, labels)} ({percent(row.accuracy)} at {number(row.cost)} times)" for one, row in above.items()]
+    cheaper = [one for one, row in above.items() if row.cost <= own.cost]
     gain = own.accuracy - standard.accuracy
     sure = "" if own.low > standard.high else ", which is not beyond doubt"
     return paragraph(
-        f"A training step of J-SIGR costs {number(own.cost)} times a standard one in counted operations, and of transferred attacks it leaves "
+        f"A training step of J-SIGR costs {number(own.cost)} times a standard one in counted operations, and of "
+        "transferred attacks it leaves "
         f"{share(own)} right, {points(gain)} {'more' if gain > 0 else '*less*'} than the standard network{sure}.",
-        f"More is left, beyond doubt, by {listed(f'{name(one, labels)} ({percent(row.accuracy)} at {number(row.cost)} times)' for one, row in above.items())}."
-        if above else "No defence leaves more beyond doubt.",
-        f"Of these {names(cheaper, labels)} {'costs' if len(cheaper) == 1 else 'cost'} no more than J-SIGR." if cheaper else "",
+        f"More is left, beyond doubt, by {listed(each)}." if above else "No defence leaves more beyond doubt.",
+        f"Of these {names(cheaper, labels)} {'costs' if len(cheaper) == 1 else 'cost'} no more than J-SIGR."
+        if cheaper
+        else "",
     )

@@ -34,6 +34,11 @@ def number(value: float, digits: int = 2) -> str:
     return text.replace("-", "−") if float(text.replace(",", "")) else text.lstrip("-")
 
 
+def brief(value: float) -> str:
+    """990, 60.3 or 6.09."""
+    return number(value, 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2)
+
+
 def percent(share: float) -> str:
     """71 %. What is not quite nothing, or not quite all, is not rounded to it."""
     if 0 < share < 0.005:
