@@ -36,14 +36,7 @@ def test_every_number_is_that_of_its_table():
 
 
 @pytest.mark.parametrize(
-    "part",
-    [
-        readme.peers,
-        readme.costs_of_networks,
-        readme.fashion_mnist,
-        readme.mnist,
-        readme.cifar,
-    ],
+    "part", [readme.peers, readme.costs_of_networks, readme.fashion_mnist, readme.mnist, readme.cifar]
 )
 def test_a_wrong_number_is_written_anew(part):
     for words, numbers in part():
