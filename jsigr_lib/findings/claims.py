@@ -63,7 +63,7 @@ def _claim(card: pd.DataFrame, contrasts: pd.DataFrame, labels: Labels) -> str:
 
 def _least(rows: pd.DataFrame, labels: Labels) -> str:
     """The smallest of several differences, in words."""
-    least = rows.loc[rows.difference.astype(float).idxmin()]
+    least = rows.iloc[rows.difference.astype(float).argmin()]
     said = f"{name(least.a, labels)} minus {name(least.b, labels)}: {interval(least)}"
     return f"{said}, the least of {count(len(rows))}" if len(rows) > 1 else said
 

@@ -84,7 +84,7 @@ def best_map(table: pd.DataFrame) -> Text:
         rows = words.rows(own, measure=measure)
         rows = rows[~rows["map"].isin(CONTROLS)] if len(rows) else rows
         if len(rows) > 1:
-            best[curve] = rows.loc[rows["mean"].astype(float).idxmax()]
+            best[curve] = rows.iloc[rows["mean"].astype(float).argmax()]
     close = words.keyed(words.rows(own, measure="agreement"), "map").get("perturbation-linearised")
     which = (
         "depends on the question" if len({row["map"] for row in best.values()}) > 1 else "is the same by both curves"
@@ -184,7 +184,7 @@ def parts(table: pd.DataFrame, labels: Labels) -> Text:
     )
 
 
-def cascade(table: pd.DataFrame, labels: Labels) -> Text:
+def cascade(table: pd.DataFrame) -> Text:
     """Of `cascade_table`: which maps forget the trained network when its layers are drawn anew, and which do not."""
     if not len(table):
         return paragraph()

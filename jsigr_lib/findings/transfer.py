@@ -164,7 +164,7 @@ def ranking(table: pd.DataFrame, eps: float, labels: Labels) -> Text:
     if len(left) < 2 or "standard" not in left or left.shape[1] < 2:
         return paragraph("This profile has one transferred attack, so there is nothing to rank.")
     defended = left.drop(columns="standard")
-    spread, mean = defended.max() - defended.min(), defended.mean(1).sort_values()
+    spread, mean = defended.max() - defended.min(), defended.mean(axis=1).sort_values()
     own = left["standard"].sort_values()
     return paragraph(
         f"On a defended target the {len(left)} attacks lie within {points(spread.max())} of each other, on the "
@@ -189,14 +189,14 @@ def matrix(table: pd.DataFrame, attack: str, eps: float, labels: Labels) -> Text
     undefended = words.rows(of, source_defence="standard")
     if not len(undefended) or len(of) < 2:
         return paragraph()
-    headline, worst = undefended.iloc[0], of.loc[of.accuracy.idxmin()]
+    headline, worst = undefended.iloc[0], of.iloc[of.accuracy.argmin()]
     better = worst.low > headline.low or worst.high >= headline.low
     made = f"{worst.source}, {name(worst.source_defence, labels)}"
     text = (
         f"The source that hurts J-SIGR most is {made}: {share(worst)} left, beside {share(headline)} from the "
         "headline source."
     )
-    if worst.name == headline.name:
+    if (worst.source, worst.source_defence) == (headline.source, headline.source_defence):
         text = (
             f"No source tried hurts J-SIGR more than the headline one, the undefended {headline.source}: "
             f"{share(headline)} left."
