@@ -90,7 +90,7 @@ def gains(contrasts: pd.DataFrame) -> Text:
 def _gained(rows: pd.DataFrame) -> str:
     signs = [words.sign(row) for _, row in rows.iterrows()]
     won, lost = signs.count(1), signs.count(-1)
-    said = f"gains beyond doubt on {words.of_all(won, len(rows), 'source')}"
+    said = f"clearly gains on {words.of_all(won, len(rows), 'source')}"
     return (
         said
         + (f", loses on {count(lost)}" if lost else "")
@@ -114,10 +114,10 @@ def trade_offs(paid: pd.DataFrame, labels: Labels) -> Text:
         f"{share(own, 'white_box', 'white_box_low', 'white_box_high')} instead of {percent(standard.white_box)}, for "
         f"{number(clean, 0)} points of "
         "clean accuracy.",
-        "More of the transferred ones is left, beyond doubt, by "
+        "Clearly more of the transferred ones is left by "
         f"{listed(f'{name(one, labels)} ({number(found[one].cost)} times)' for one in more)}."
         if more
-        else "No other defence leaves more of the transferred ones beyond doubt.",
+        else "No other defence leaves clearly more of the transferred ones.",
         f"{words.begin(names(cheaper, labels))} {'costs' if len(cheaper) == 1 else 'cost'} no more than J-SIGR."
         if cheaper
         else "",

@@ -37,7 +37,7 @@ def _truth(rows: pd.DataFrame, kind: str, given: str, labels: Labels) -> str:
     if not {"standard", "jsigr"} <= found.keys():
         return ""
     own, standard = found["jsigr"], found["standard"]
-    how = {1: "more", 0: "no more, beyond doubt,", -1: "*less*"}[words.sign(own, "gain_low", "gain_high")]
+    how = {1: "clearly more", 0: "not clearly more", -1: "clearly *less*"}[words.sign(own, "gain_low", "gain_high")]
     best = max(found, key=lambda one: found[one]["mean"])
     most = (
         f"; the most for {name(best, labels)}, {percent(found[best]['mean'])}"

@@ -27,9 +27,7 @@ def faithfulness(table: pd.DataFrame, labels: Labels) -> Text:
     at = _of(table, "deletion gain", "attacked").get("standard")
     words_ = {1: "better than", 0: "not to be told from", -1: "*worse* than"}
     return paragraph(
-        f"The gradient map is more faithful than the standard network's, beyond doubt, for {listed(said)}."
-        if said
-        else "",
+        f"The gradient map is more faithful than the standard network's, clearly, for {listed(said)}." if said else "",
         f"Under deletion of attacked images the standard network's own is {words_[words.sign(at)]} a random order "
         f"(gain {interval(at, 'mean')})."
         if at is not None
@@ -62,11 +60,11 @@ def agreement(table: pd.DataFrame, labels: Labels) -> Text:
     elif own.high < standard.low:
         how = "*less* well than"
     groups = {
-        "Better still, beyond doubt": [one for one, row in found.items() if row.low > own.high],
+        "Clearly better still": [one for one, row in found.items() if row.low > own.high],
         "Not to be told from it by these intervals": [
             one for one, row in found.items() if row.low <= own.high and row.high >= own.low
         ],
-        "Less well": [one for one, row in found.items() if row.high < own.low],
+        "Clearly less well": [one for one, row in found.items() if row.high < own.low],
     }
     return paragraph(
         f"J-SIGR's gradient map agrees with its perturbation map {how} the standard network's does with its own: "
@@ -96,7 +94,6 @@ def best_map(table: pd.DataFrame) -> Text:
         f"{interval(close, 'mean')}."
         if close is not None
         else "",
-        lead="Which map?",
     )
 
 
@@ -158,30 +155,6 @@ def _score(rows: pd.DataFrame, plural: str = "") -> str:
 
 def _lost(rows: pd.DataFrame) -> str:
     return f" ({listed(_won(rows, 'b'))})" if 0 < len(_won(rows, "b")) < 4 else ""
-
-
-def parts(table: pd.DataFrame, labels: Labels) -> Text:
-    """Of `measures_table`: does the selective part, or the Jacobian part, add to the agreement of the gradient map?"""
-    found = _of(table, "agreement", "clean")
-    own = found.get("jsigr")
-    said = []
-    for one in ("input-gradient", "jacobian", "sigr"):
-        if own is not None and one in found:
-            beyond = own.low > found[one].high
-            how = (
-                "better than"
-                if beyond
-                else "*less* well than"
-                if own.high < found[one].low
-                else "not beyond doubt better than"
-            )
-            said.append(f"{how} {name(one, labels)} ({interval(found[one], 'mean')})")
-    return paragraph(
-        f"J-SIGR's gradient map agrees with its perturbation map ({interval(own, 'mean')}) {'; '.join(said)}."
-        if said
-        else "",
-        lead="What the parts do.",
-    )
 
 
 def cascade(table: pd.DataFrame) -> Text:

@@ -112,11 +112,8 @@ def _raised(found: dict[str, pd.Series], labels: Labels) -> str:
     said += f", most for {name(ranked[0], labels)}, {interval(found[ranked[0]], 'mean')}"
     said += f", and for J-SIGR {interval(found['jsigr'], 'mean')}" if "jsigr" in found and ranked[0] != "jsigr" else ""
     if not others:
-        return f"{said}. Every defence raises it beyond doubt."
-    return (
-        f"{said}. {words.begin(names(others, labels))} {'does' if len(others) == 1 else 'do'} not raise it beyond "
-        "doubt."
-    )
+        return f"{said}. Every defence clearly raises it."
+    return f"{said}. {words.begin(names(others, labels))} {'does' if len(others) == 1 else 'do'} not clearly raise it."
 
 
 def tangent_error(errors: pd.DataFrame, attack_size: float) -> Text:

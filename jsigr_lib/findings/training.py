@@ -62,7 +62,8 @@ def frontier(found: pd.DataFrame, counting: list[str], labels: Labels) -> Text:
     price = clean["standard"] - clean.drop("standard")
     return paragraph(
         f"Robustness is traded for clean accuracy: of {tried.sum()} candidates, the rule's choice for each of "
-        f"{words.count(len(defended), 'defence')} gives up {_price(price)} on the test images and keeps "
+        f"{words.count(len(defended), 'defence')} gives up {words.lost(price)} of clean accuracy on the test images "
+        "and keeps "
         f"{words.span(defended, percent)} of transferred attacks right, where the standard network keeps "
         f"{percent(left['standard'])}.",
         f"The most is kept by {name(defended.index[0], labels)}." if len(defended) > 1 else "",
@@ -70,11 +71,6 @@ def frontier(found: pd.DataFrame, counting: list[str], labels: Labels) -> Text:
         "candidate: "
         "differences of a point or two between neighbours mean nothing.",
     )
-
-
-def _price(lost: pd.Series) -> str:
-    ends = [f"{100 * value:.0f}".replace("-", "−") for value in (lost.min(), lost.max())]
-    return f"{' to '.join(dict.fromkeys(ends))} points of clean accuracy"
 
 
 def grid(found: pd.DataFrame, counting: list[str]) -> Text:

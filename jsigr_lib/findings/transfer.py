@@ -66,30 +66,26 @@ def accuracy(table: pd.DataFrame, attack: str, eps: float, labels: Labels) -> Te
         return paragraph()
     standard, source = headline.pop("standard"), headline[next(iter(headline))].source
     above = [one for one, row in headline.items() if row.low > standard.high]
-    below = [one for one in headline if one not in above]
+    below = [one for one, row in headline.items() if row.high < standard.low]
+    level = [one for one in headline if one not in above + below]
     ranked = sorted(headline, key=lambda one: -headline[one].accuracy)
-    lost = {
-        one: clean["standard"].accuracy - clean[one].accuracy for one in headline if {one, "standard"} <= clean.keys()
-    }
     fell = clean["standard"].accuracy - standard.accuracy if "standard" in clean else 0
+    lost = [clean["standard"].accuracy - clean[one].accuracy for one in above if {one, "standard"} <= clean.keys()]
+    price = f", for {words.lost(lost)} of clean accuracy" if lost else ""
     return paragraph(
         f"Attacks made on the {source} leave {share(standard)} of the images right for the standard network"
         + (f", {points(fell)} less than clean." if fell > 0 else "."),
         f"{words.begin(words.of_all(len(above), len(headline), 'defence'))} "
-        f"{'leaves' if len(above) == 1 else 'leave'} more beyond doubt, "
-        f"{words.span((headline[one].accuracy for one in above), percent)}, for {_price(lost)}."
-        if above and lost
+        f"{'leaves' if len(above) == 1 else 'leave'} clearly more, "
+        f"{words.span((headline[one].accuracy for one in above), percent)}{price}."
+        if above
         else "",
-        f"Not beyond doubt: {names(below, labels)}." if below else "",
+        f"Not to be told from it: {names(level, labels)}." if level else "",
+        f"Clearly *less* is left by {names(below, labels)}." if below else "",
         f"The most is left by {name(ranked[0], labels)}, {share(headline[ranked[0]])}"
         + (f"; by J-SIGR {share(headline['jsigr'])}." if "jsigr" in headline and ranked[0] != "jsigr" else "."),
         _twice(from_undefended(of, attack, 2 * eps), headline, labels),
     )
-
-
-def _price(lost: dict[str, float]) -> str:
-    ends = dict.fromkeys(number(100 * value, 0) for value in (min(lost.values()), max(lost.values())))
-    return f"{' to '.join(ends)} points of clean accuracy"
 
 
 def from_undefended(table: pd.DataFrame, attack: str, eps: float, source: str | None = None) -> dict[str, pd.Series]:
@@ -283,12 +279,12 @@ def cost(table: pd.DataFrame, labels: Labels) -> Text:
     each = [f"{name(one, labels)} ({percent(row.accuracy)} at {number(row.cost)} times)" for one, row in above.items()]
     cheaper = [one for one, row in above.items() if row.cost <= own.cost]
     gain = own.accuracy - standard.accuracy
-    sure = "" if own.low > standard.high else ", which is not beyond doubt"
+    sure = "" if own.low > standard.high else ", though not clearly"
     return paragraph(
         f"A training step of J-SIGR costs {number(own.cost)} times a standard one in counted operations, and of "
         "transferred attacks it leaves "
         f"{share(own)} right, {points(gain)} {'more' if gain > 0 else '*less*'} than the standard network{sure}.",
-        f"More is left, beyond doubt, by {listed(each)}." if above else "No defence leaves more beyond doubt.",
+        f"Clearly more is left by {listed(each)}." if above else "No defence leaves clearly more.",
         f"Of these {names(cheaper, labels)} {'costs' if len(cheaper) == 1 else 'cost'} no more than J-SIGR."
         if cheaper
         else "",

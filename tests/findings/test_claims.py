@@ -50,8 +50,8 @@ def test_deciding(verdict, difference, said):
 
 def test_gains():
     text = claims.gains(contrasts("transfer", pooled=0.3, mlp=0.4, vgg=0.05, weak=-0.3))
-    assert "whose attack bites, J-SIGR gains beyond doubt on one of the two sources (difference 0.05 to 0.40)" in text
-    assert "does not bite it gains beyond doubt on not the one source, loses on one" in text
+    assert "whose attack bites, J-SIGR clearly gains on one of the two sources (difference 0.05 to 0.40)" in text
+    assert "does not bite it clearly gains on not the one source, loses on one" in text
     assert "No undefended source tried here bites" in claims.gains(contrasts("transfer", weak=0.3))
     assert "on none of the two sources, loses on two" in claims.gains(contrasts("transfer", mlp=-0.4, vgg=-0.2))
 
@@ -69,5 +69,8 @@ def paid(jsigr: float, pgd: float) -> pd.DataFrame:
 def test_trade_offs():
     text = claims.trade_offs(paid(0.7, 0.8), LABELS)
     assert "leave 70 % [68, 72] right instead of 30 %" in text and "for 5 points of clean accuracy" in text
-    assert "beyond doubt, by PGD-7 training (1.00 times)" in text and "PGD-7 training costs no more" in text
-    assert "No other defence leaves more" in claims.trade_offs(paid(0.7, 0.71), LABELS)
+    assert (
+        "Clearly more of the transferred ones is left by PGD-7 training (1.00 times)" in text
+        and "PGD-7 training costs no more" in text
+    )
+    assert "No other defence leaves clearly more" in claims.trade_offs(paid(0.7, 0.71), LABELS)

@@ -44,7 +44,6 @@ def paragraphs(table, p: Profile) -> list[str]:
         transfer.cost(table("cost"), labels),
         saliency.faithfulness(maps, labels),
         saliency.agreement(maps, labels),
-        saliency.parts(maps, labels),
         saliency.best_map(maps),
         saliency.cheap_for_costly(table("map_questions")),
         saliency.adversarial(table("map_questions"), labels),

@@ -54,9 +54,9 @@ def linearised(jsigr: tuple[float, float, float]) -> pd.DataFrame:
 
 def test_linearised():
     text = theory.linearised(linearised((1.5, 1.4, 1.6)), pd.Series({"J-SIGR": 0.7}), LABELS)
-    assert "S6 holds image by image" in text and "Every defence raises it beyond doubt" in text and "0.70 of it" in text
+    assert "S6 holds image by image" in text and "Every defence clearly raises it" in text and "0.70 of it" in text
     text = theory.linearised(linearised((0.4, 0.3, 0.5)), pd.Series({"J-SIGR": 1.2}), LABELS)
-    assert "*S6 fails:* the bound exceeds ρ̃ for J-SIGR" in text and "J-SIGR does not raise it beyond doubt" in text
+    assert "*S6 fails:* the bound exceeds ρ̃ for J-SIGR" in text and "J-SIGR does not clearly raise it" in text
 
 
 def tangents(standard: float, jsigr: float) -> pd.DataFrame:
