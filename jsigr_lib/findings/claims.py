@@ -112,8 +112,7 @@ def trade_offs(paid: pd.DataFrame, labels: Labels) -> Text:
         f"{share(own, 'transferred', 'transferred_low', 'transferred_high')} right instead of "
         f"{percent(standard.transferred)}, white-box ones "
         f"{share(own, 'white_box', 'white_box_low', 'white_box_high')} instead of {percent(standard.white_box)}, for "
-        f"{number(clean, 0)} points of "
-        "clean accuracy.",
+        f"{number(clean, 0)} points of clean accuracy.",
         "Clearly more of the transferred ones is left by "
         f"{listed(f'{name(one, labels)} ({number(found[one].cost)} times)' for one in more)}."
         if more
@@ -122,6 +121,5 @@ def trade_offs(paid: pd.DataFrame, labels: Labels) -> Text:
         if cheaper
         else "",
         f"Its maps on attacked images agree at {interval(own, 'agreement', 'agreement_low', 'agreement_high')}, the "
-        "standard network's at "
-        f"{number(standard.agreement)}.",
+        f"standard network's at {number(standard.agreement)}.",
     )

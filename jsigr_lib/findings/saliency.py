@@ -67,9 +67,8 @@ def agreement(table: pd.DataFrame, labels: Labels) -> Text:
         "Clearly less well": [one for one, row in found.items() if row.high < own.low],
     }
     return paragraph(
-        f"J-SIGR's gradient map agrees with its perturbation map {how} the standard network's does with its own: "
-        "rank correlation "
-        f"{interval(own, 'mean')} against {interval(standard, 'mean')} on clean images.",
+        f"J-SIGR's gradient map agrees with its perturbation map {how} the standard network's does with its own: rank "
+        f"correlation {interval(own, 'mean')} against {interval(standard, 'mean')} on clean images.",
         *(f"{what}: {names(some, labels)}." for what, some in groups.items() if some),
     )
 

@@ -52,8 +52,8 @@ def strength(table: pd.DataFrame, headline: str) -> Text:
     return paragraph(
         own,
         f"The least is left by {least} with {steps} steps, {percent(left.min())} of the undefended network's "
-        "validation images in the mean "
-        f"over {count(table.source.nunique(), 'source')}; the weakest setting leaves {percent(left.max())}.",
+        f"validation images in the mean over {count(table.source.nunique(), 'source')}; the weakest setting leaves "
+        f"{percent(left.max())}.",
     )
 
 
@@ -133,8 +133,7 @@ def judges(table: pd.DataFrame, labels: Labels) -> Text:
         masked = left.index[left["Square"] < left[weak] - 0.01]
         text.append(
             f"Square, which sees no gradient, leaves *less* than {weak} for {names(masked, labels)}: there gradients "
-            "are masked or too few "
-            "steps were made."
+            "are masked or too few steps were made."
             if len(masked)
             else f"Square, which sees no gradient, is no stronger than {weak} for any defence: no sign of masked "
             "gradients."
@@ -164,16 +163,12 @@ def ranking(table: pd.DataFrame, eps: float, labels: Labels) -> Text:
     own = left["standard"].sort_values()
     return paragraph(
         f"On a defended target the {len(left)} attacks lie within {points(spread.max())} of each other, on the "
-        "undefended one within "
-        f"{points(own.iloc[-1] - own.iloc[0])}.",
+        f"undefended one within {points(own.iloc[-1] - own.iloc[0])}.",
         f"Defended targets lose most to {mean.index[0]} ({percent(mean.iloc[0])} left in the mean) and least to "
-        f"{mean.index[-1]} "
-        f"({percent(mean.iloc[-1])}); the undefended one loses most to {own.index[0]} ({percent(own.iloc[0])}) and "
-        f"least to {own.index[-1]} "
-        f"({percent(own.iloc[-1])}).",
+        f"{mean.index[-1]} ({percent(mean.iloc[-1])}); the undefended one loses most to {own.index[0]} "
+        f"({percent(own.iloc[0])}) and least to {own.index[-1]} ({percent(own.iloc[-1])}).",
         "So the attack that is strongest on the undefended network is "
-        f"{'also' if mean.index[0] == own.index[0] else 'not'} the strongest "
-        "on the defended ones.",
+        f"{'also' if mean.index[0] == own.index[0] else 'not'} the strongest on the defended ones.",
         lead=f"What it shows (the {of.architecture.iloc[0]}, attacked from the {of.source.iloc[0]}).",
     )
 
@@ -241,8 +236,8 @@ def flags(raised: pd.DataFrame) -> Text:
         f"*Signs that a gradient misleads:* {'; '.join(_raised(flag, on[flag]) for flag in masking)}."
         if masking
         else f"No network shows a sign of masked gradients: of {total:,} numbers none raises any of the flags for "
-        "that. So no penalty here wins by "
-        "hiding its gradient, the usual way in which gradient regularisers fool their authors.",
+        "that. So no penalty here wins by hiding its gradient, the usual way in which gradient regularisers fool "
+        "their authors.",
         f"{_raised('more effort helps', on['more effort helps'])}: those are upper bounds, and 3.5 has the stronger "
         "judges."
         if "more effort helps" in on
@@ -282,8 +277,8 @@ def cost(table: pd.DataFrame, labels: Labels) -> Text:
     sure = "" if own.low > standard.high else ", though not clearly"
     return paragraph(
         f"A training step of J-SIGR costs {number(own.cost)} times a standard one in counted operations, and of "
-        "transferred attacks it leaves "
-        f"{share(own)} right, {points(gain)} {'more' if gain > 0 else '*less*'} than the standard network{sure}.",
+        f"transferred attacks it leaves {share(own)} right, {points(gain)} {'more' if gain > 0 else '*less*'} than "
+        f"the standard network{sure}.",
         f"Clearly more is left by {listed(each)}." if above else "No defence leaves clearly more.",
         f"Of these {names(cheaper, labels)} {'costs' if len(cheaper) == 1 else 'cost'} no more than J-SIGR."
         if cheaper

@@ -109,6 +109,8 @@ def test_boundary():
     assert "J-SIGR is behind PGD-7 training (−0.70 [−0.80, −0.60]), *but* ahead by the measured distance" in text
     text = theory.boundary(distances(1.1), paired(-0.7, -0.4), LABELS)
     assert "promises" not in text and "must not rank" not in text and "and so it is by the measured distance" in text
+    text = theory.boundary(distances(1.3), paired(-0.7, -0.4), LABELS)
+    assert "PGD-7 training it promises 1.30" in text and "must not rank" not in text
     assert "level with PGD-7 training" in theory.boundary(distances(1.1), paired(0.05, 0.4), LABELS)
 
 
