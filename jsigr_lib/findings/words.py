@@ -150,6 +150,15 @@ def rows(table: pd.DataFrame, **values) -> pd.DataFrame:
     return table
 
 
+def known(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The rows that have numbers in these columns, as numbers; none of a table that lacks one of them."""
+    if not set(columns) <= set(table):
+        return table.iloc[:0]
+    return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in columns}).dropna(
+        subset=columns
+    )
+
+
 def first(table: pd.DataFrame) -> pd.DataFrame:
     """The part that is about the first architecture, the one of the figures."""
     return rows(table, architecture=table.architecture.iloc[0]) if len(table) and "architecture" in table else table
