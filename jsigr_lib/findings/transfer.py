@@ -164,7 +164,7 @@ def ranking(table: pd.DataFrame, eps: float, labels: Labels) -> Text:
     if len(left) < 2 or "standard" not in left or left.shape[1] < 2:
         return paragraph("This profile has one transferred attack, so there is nothing to rank.")
     defended = left.drop(columns="standard")
-    spread, mean = defended.max() - defended.min(), defended.mean(1).sort_values()
+    spread, mean = defended.max() - defended.min(), defended.mean(axis=1).sort_values()
     own = left["standard"].sort_values()
     return paragraph(
         f"On a defended target the {len(left)} attacks lie within {points(spread.max())} of each other, on the "
