@@ -63,7 +63,7 @@ def _claim(card: pd.DataFrame, contrasts: pd.DataFrame, labels: Labels) -> str:
 
 def _least(rows: pd.DataFrame, labels: Labels) -> str:
     """The smallest of several differences, in words."""
-    least = rows.loc[rows.difference.astype(float).idxmin()]
+    least = rows.iloc[rows.difference.astype(float).argmin()]
     said = f"{name(least.a, labels)} minus {name(least.b, labels)}: {interval(least)}"
     return f"{said}, the least of {count(len(rows))}" if len(rows) > 1 else said
 
@@ -90,7 +90,7 @@ def gains(contrasts: pd.DataFrame) -> Text:
 def _gained(rows: pd.DataFrame) -> str:
     signs = [words.sign(row) for _, row in rows.iterrows()]
     won, lost = signs.count(1), signs.count(-1)
-    said = f"gains beyond doubt on {words.of_all(won, len(rows), 'source')}"
+    said = f"clearly gains on {words.of_all(won, len(rows), 'source')}"
     return (
         said
         + (f", loses on {count(lost)}" if lost else "")
@@ -112,16 +112,14 @@ def trade_offs(paid: pd.DataFrame, labels: Labels) -> Text:
         f"{share(own, 'transferred', 'transferred_low', 'transferred_high')} right instead of "
         f"{percent(standard.transferred)}, white-box ones "
         f"{share(own, 'white_box', 'white_box_low', 'white_box_high')} instead of {percent(standard.white_box)}, for "
-        f"{number(clean, 0)} points of "
-        "clean accuracy.",
-        "More of the transferred ones is left, beyond doubt, by "
+        f"{number(clean, 0)} points of clean accuracy.",
+        "Clearly more of the transferred ones is left by "
         f"{listed(f'{name(one, labels)} ({number(found[one].cost)} times)' for one in more)}."
         if more
-        else "No other defence leaves more of the transferred ones beyond doubt.",
+        else "No other defence leaves clearly more of the transferred ones.",
         f"{words.begin(names(cheaper, labels))} {'costs' if len(cheaper) == 1 else 'cost'} no more than J-SIGR."
         if cheaper
         else "",
         f"Its maps on attacked images agree at {interval(own, 'agreement', 'agreement_low', 'agreement_high')}, the "
-        "standard network's at "
-        f"{number(standard.agreement)}.",
+        f"standard network's at {number(standard.agreement)}.",
     )

@@ -37,7 +37,7 @@ def _truth(rows: pd.DataFrame, kind: str, given: str, labels: Labels) -> str:
     if not {"standard", "jsigr"} <= found.keys():
         return ""
     own, standard = found["jsigr"], found["standard"]
-    how = {1: "more", 0: "no more, beyond doubt,", -1: "*less*"}[words.sign(own, "gain_low", "gain_high")]
+    how = {1: "clearly more", 0: "not clearly more", -1: "clearly *less*"}[words.sign(own, "gain_low", "gain_high")]
     best = max(found, key=lambda one: found[one]["mean"])
     most = (
         f"; the most for {name(best, labels)}, {percent(found[best]['mean'])}"
@@ -47,8 +47,7 @@ def _truth(rows: pd.DataFrame, kind: str, given: str, labels: Labels) -> str:
     gain = f"[{number(100 * float(own.gain_low), 0)}, {number(100 * float(own.gain_high), 0)}] points"
     return (
         f"On {given} images J-SIGR puts {how} of its {kind} map on the deciding glyph than the standard network: "
-        f"{percent(own['mean'])} against "
-        f"{percent(standard['mean'])} (gain {gain}){most}."
+        f"{percent(own['mean'])} against {percent(standard['mean'])} (gain {gain}){most}."
     )
 
 
@@ -71,8 +70,8 @@ def controls(table: pd.DataFrame) -> Text:
         )
         said.append(f"the {row.map} map {how}")
     return paragraph(
-        f"Of J-SIGR's maps, {listed(said)} the best map that knows no network, {best} "
-        f"({percent(blind[best]['mean'])} on the truth).",
+        f"Of J-SIGR's maps, {listed(said)} the best map that knows no network, {best} ({percent(blind[best]['mean'])} "
+        "on the truth).",
         lead="Controls.",
     )
 
@@ -91,8 +90,8 @@ def cue(table: pd.DataFrame, labels: Labels) -> Text:
     than = "as" if how.startswith("about") else "than"
     return paragraph(
         "Trained with a cue that the test images lack, the standard network is right on "
-        f"{percent(accuracy['standard'])} of them and J-SIGR's on "
-        f"{percent(accuracy['jsigr'])}: J-SIGR relies on the cue {how} {than} the standard network.",
+        f"{percent(accuracy['standard'])} of them and J-SIGR's on {percent(accuracy['jsigr'])}: J-SIGR relies on the "
+        f"cue {how} {than} the standard network.",
         f"The most accurate without it is {name(accuracy.idxmax(), labels)}, {percent(accuracy.max())}."
         if accuracy.idxmax() not in ("jsigr", "standard")
         else "",

@@ -27,9 +27,7 @@ def faithfulness(table: pd.DataFrame, labels: Labels) -> Text:
     at = _of(table, "deletion gain", "attacked").get("standard")
     words_ = {1: "better than", 0: "not to be told from", -1: "*worse* than"}
     return paragraph(
-        f"The gradient map is more faithful than the standard network's, beyond doubt, for {listed(said)}."
-        if said
-        else "",
+        f"The gradient map is more faithful than the standard network's, clearly, for {listed(said)}." if said else "",
         f"Under deletion of attacked images the standard network's own is {words_[words.sign(at)]} a random order "
         f"(gain {interval(at, 'mean')})."
         if at is not None
@@ -62,16 +60,15 @@ def agreement(table: pd.DataFrame, labels: Labels) -> Text:
     elif own.high < standard.low:
         how = "*less* well than"
     groups = {
-        "Better still, beyond doubt": [one for one, row in found.items() if row.low > own.high],
+        "Clearly better still": [one for one, row in found.items() if row.low > own.high],
         "Not to be told from it by these intervals": [
             one for one, row in found.items() if row.low <= own.high and row.high >= own.low
         ],
-        "Less well": [one for one, row in found.items() if row.high < own.low],
+        "Clearly less well": [one for one, row in found.items() if row.high < own.low],
     }
     return paragraph(
-        f"J-SIGR's gradient map agrees with its perturbation map {how} the standard network's does with its own: "
-        "rank correlation "
-        f"{interval(own, 'mean')} against {interval(standard, 'mean')} on clean images.",
+        f"J-SIGR's gradient map agrees with its perturbation map {how} the standard network's does with its own: rank "
+        f"correlation {interval(own, 'mean')} against {interval(standard, 'mean')} on clean images.",
         *(f"{what}: {names(some, labels)}." for what, some in groups.items() if some),
     )
 
@@ -84,7 +81,7 @@ def best_map(table: pd.DataFrame) -> Text:
         rows = words.rows(own, measure=measure)
         rows = rows[~rows["map"].isin(CONTROLS)] if len(rows) else rows
         if len(rows) > 1:
-            best[curve] = rows.loc[rows["mean"].astype(float).idxmax()]
+            best[curve] = rows.iloc[rows["mean"].astype(float).argmax()]
     close = words.keyed(words.rows(own, measure="agreement"), "map").get("perturbation-linearised")
     which = (
         "depends on the question" if len({row["map"] for row in best.values()}) > 1 else "is the same by both curves"
@@ -96,7 +93,6 @@ def best_map(table: pd.DataFrame) -> Text:
         f"{interval(close, 'mean')}."
         if close is not None
         else "",
-        lead="Which map?",
     )
 
 
@@ -160,31 +156,7 @@ def _lost(rows: pd.DataFrame) -> str:
     return f" ({listed(_won(rows, 'b'))})" if 0 < len(_won(rows, "b")) < 4 else ""
 
 
-def parts(table: pd.DataFrame, labels: Labels) -> Text:
-    """Of `measures_table`: does the selective part, or the Jacobian part, add to the agreement of the gradient map?"""
-    found = _of(table, "agreement", "clean")
-    own = found.get("jsigr")
-    said = []
-    for one in ("input-gradient", "jacobian", "sigr"):
-        if own is not None and one in found:
-            beyond = own.low > found[one].high
-            how = (
-                "better than"
-                if beyond
-                else "*less* well than"
-                if own.high < found[one].low
-                else "not beyond doubt better than"
-            )
-            said.append(f"{how} {name(one, labels)} ({interval(found[one], 'mean')})")
-    return paragraph(
-        f"J-SIGR's gradient map agrees with its perturbation map ({interval(own, 'mean')}) {'; '.join(said)}."
-        if said
-        else "",
-        lead="What the parts do.",
-    )
-
-
-def cascade(table: pd.DataFrame, labels: Labels) -> Text:
+def cascade(table: pd.DataFrame) -> Text:
     """Of `cascade_table`: which maps forget the trained network when its layers are drawn anew, and which do not."""
     if not len(table):
         return paragraph()

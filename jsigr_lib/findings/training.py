@@ -26,8 +26,8 @@ def curves(history: pd.DataFrame, labels: Labels) -> Text:
     lower, others = ratio[ratio >= 10].index, ratio[ratio < 10].index
     return paragraph(
         f"Without a penalty the squared Jacobian norm goes from {number(first.jacobian_norm, 0)} to "
-        f"{number(last.jacobian_norm, 0)} "
-        f"({number(grows, 1)} times) in {last.epoch - first.epoch + 1} epochs, for {_gain(gained)}."
+        f"{number(last.jacobian_norm, 0)} ({number(grows, 1)} times) in {last.epoch - first.epoch + 1} epochs, for "
+        f"{_gain(gained)}."
         if len(own) > 1
         else "",
         f"At the end it is at least ten times smaller for {_all(lower, ratio.index, labels)}." if len(lower) else "",
@@ -62,19 +62,13 @@ def frontier(found: pd.DataFrame, counting: list[str], labels: Labels) -> Text:
     price = clean["standard"] - clean.drop("standard")
     return paragraph(
         f"Robustness is traded for clean accuracy: of {tried.sum()} candidates, the rule's choice for each of "
-        f"{words.count(len(defended), 'defence')} gives up {_price(price)} on the test images and keeps "
-        f"{words.span(defended, percent)} of transferred attacks right, where the standard network keeps "
+        f"{words.count(len(defended), 'defence')} gives up {words.lost(price)} of clean accuracy on the test images "
+        f"and keeps {words.span(defended, percent)} of transferred attacks right, where the standard network keeps "
         f"{percent(left['standard'])}.",
         f"The most is kept by {name(defended.index[0], labels)}." if len(defended) > 1 else "",
         "So a comparison of two defences says little unless their clean accuracy is said beside it. One seed per "
-        "candidate: "
-        "differences of a point or two between neighbours mean nothing.",
+        "candidate: differences of a point or two between neighbours mean nothing.",
     )
-
-
-def _price(lost: pd.Series) -> str:
-    ends = [f"{100 * value:.0f}".replace("-", "−") for value in (lost.min(), lost.max())]
-    return f"{' to '.join(dict.fromkeys(ends))} points of clean accuracy"
 
 
 def grid(found: pd.DataFrame, counting: list[str]) -> Text:
@@ -126,8 +120,7 @@ def matched(table: pd.DataFrame, labels: Labels) -> Text:
         f"{words.begin(_keep(near, groups['less'], labels))} less." if groups["less"] else "",
         f"{words.begin(_keep(near, groups['more'], labels))} more." if groups["more"] else "",
         f"{words.begin(_keep(near, level, labels))} about as much: "
-        f"{'their intervals hold' if len(level) > 1 else 'its interval holds'} "
-        "J-SIGR's number."
+        f"{'their intervals hold' if len(level) > 1 else 'its interval holds'} J-SIGR's number."
         if level
         else "",
         f"Not within a point of that accuracy on the test images: {names(far, labels)}." if far else "",

@@ -52,8 +52,8 @@ def strength(table: pd.DataFrame, headline: str) -> Text:
     return paragraph(
         own,
         f"The least is left by {least} with {steps} steps, {percent(left.min())} of the undefended network's "
-        "validation images in the mean "
-        f"over {count(table.source.nunique(), 'source')}; the weakest setting leaves {percent(left.max())}.",
+        f"validation images in the mean over {count(table.source.nunique(), 'source')}; the weakest setting leaves "
+        f"{percent(left.max())}.",
     )
 
 
@@ -66,30 +66,26 @@ def accuracy(table: pd.DataFrame, attack: str, eps: float, labels: Labels) -> Te
         return paragraph()
     standard, source = headline.pop("standard"), headline[next(iter(headline))].source
     above = [one for one, row in headline.items() if row.low > standard.high]
-    below = [one for one in headline if one not in above]
+    below = [one for one, row in headline.items() if row.high < standard.low]
+    level = [one for one in headline if one not in above + below]
     ranked = sorted(headline, key=lambda one: -headline[one].accuracy)
-    lost = {
-        one: clean["standard"].accuracy - clean[one].accuracy for one in headline if {one, "standard"} <= clean.keys()
-    }
     fell = clean["standard"].accuracy - standard.accuracy if "standard" in clean else 0
+    lost = [clean["standard"].accuracy - clean[one].accuracy for one in above if {one, "standard"} <= clean.keys()]
+    price = f", for {words.lost(lost)} of clean accuracy" if lost else ""
     return paragraph(
         f"Attacks made on the {source} leave {share(standard)} of the images right for the standard network"
         + (f", {points(fell)} less than clean." if fell > 0 else "."),
         f"{words.begin(words.of_all(len(above), len(headline), 'defence'))} "
-        f"{'leaves' if len(above) == 1 else 'leave'} more beyond doubt, "
-        f"{words.span((headline[one].accuracy for one in above), percent)}, for {_price(lost)}."
-        if above and lost
+        f"{'leaves' if len(above) == 1 else 'leave'} clearly more, "
+        f"{words.span((headline[one].accuracy for one in above), percent)}{price}."
+        if above
         else "",
-        f"Not beyond doubt: {names(below, labels)}." if below else "",
+        f"Not to be told from it: {names(level, labels)}." if level else "",
+        f"Clearly *less* is left by {names(below, labels)}." if below else "",
         f"The most is left by {name(ranked[0], labels)}, {share(headline[ranked[0]])}"
         + (f"; by J-SIGR {share(headline['jsigr'])}." if "jsigr" in headline and ranked[0] != "jsigr" else "."),
         _twice(from_undefended(of, attack, 2 * eps), headline, labels),
     )
-
-
-def _price(lost: dict[str, float]) -> str:
-    ends = dict.fromkeys(number(100 * value, 0) for value in (min(lost.values()), max(lost.values())))
-    return f"{' to '.join(ends)} points of clean accuracy"
 
 
 def from_undefended(table: pd.DataFrame, attack: str, eps: float, source: str | None = None) -> dict[str, pd.Series]:
@@ -137,8 +133,7 @@ def judges(table: pd.DataFrame, labels: Labels) -> Text:
         masked = left.index[left["Square"] < left[weak] - 0.01]
         text.append(
             f"Square, which sees no gradient, leaves *less* than {weak} for {names(masked, labels)}: there gradients "
-            "are masked or too few "
-            "steps were made."
+            "are masked or too few steps were made."
             if len(masked)
             else f"Square, which sees no gradient, is no stronger than {weak} for any defence: no sign of masked "
             "gradients."
@@ -168,16 +163,12 @@ def ranking(table: pd.DataFrame, eps: float, labels: Labels) -> Text:
     own = left["standard"].sort_values()
     return paragraph(
         f"On a defended target the {len(left)} attacks lie within {points(spread.max())} of each other, on the "
-        "undefended one within "
-        f"{points(own.iloc[-1] - own.iloc[0])}.",
+        f"undefended one within {points(own.iloc[-1] - own.iloc[0])}.",
         f"Defended targets lose most to {mean.index[0]} ({percent(mean.iloc[0])} left in the mean) and least to "
-        f"{mean.index[-1]} "
-        f"({percent(mean.iloc[-1])}); the undefended one loses most to {own.index[0]} ({percent(own.iloc[0])}) and "
-        f"least to {own.index[-1]} "
-        f"({percent(own.iloc[-1])}).",
+        f"{mean.index[-1]} ({percent(mean.iloc[-1])}); the undefended one loses most to {own.index[0]} "
+        f"({percent(own.iloc[0])}) and least to {own.index[-1]} ({percent(own.iloc[-1])}).",
         "So the attack that is strongest on the undefended network is "
-        f"{'also' if mean.index[0] == own.index[0] else 'not'} the strongest "
-        "on the defended ones.",
+        f"{'also' if mean.index[0] == own.index[0] else 'not'} the strongest on the defended ones.",
         lead=f"What it shows (the {of.architecture.iloc[0]}, attacked from the {of.source.iloc[0]}).",
     )
 
@@ -189,14 +180,14 @@ def matrix(table: pd.DataFrame, attack: str, eps: float, labels: Labels) -> Text
     undefended = words.rows(of, source_defence="standard")
     if not len(undefended) or len(of) < 2:
         return paragraph()
-    headline, worst = undefended.iloc[0], of.loc[of.accuracy.idxmin()]
+    headline, worst = undefended.iloc[0], of.iloc[of.accuracy.argmin()]
     better = worst.low > headline.low or worst.high >= headline.low
     made = f"{worst.source}, {name(worst.source_defence, labels)}"
     text = (
         f"The source that hurts J-SIGR most is {made}: {share(worst)} left, beside {share(headline)} from the "
         "headline source."
     )
-    if worst.name == headline.name:
+    if (worst.source, worst.source_defence) == (headline.source, headline.source_defence):
         text = (
             f"No source tried hurts J-SIGR more than the headline one, the undefended {headline.source}: "
             f"{share(headline)} left."
@@ -245,8 +236,8 @@ def flags(raised: pd.DataFrame) -> Text:
         f"*Signs that a gradient misleads:* {'; '.join(_raised(flag, on[flag]) for flag in masking)}."
         if masking
         else f"No network shows a sign of masked gradients: of {total:,} numbers none raises any of the flags for "
-        "that. So no penalty here wins by "
-        "hiding its gradient, the usual way in which gradient regularisers fool their authors.",
+        "that. So no penalty here wins by hiding its gradient, the usual way in which gradient regularisers fool "
+        "their authors.",
         f"{_raised('more effort helps', on['more effort helps'])}: those are upper bounds, and 3.5 has the stronger "
         "judges."
         if "more effort helps" in on
@@ -283,12 +274,12 @@ def cost(table: pd.DataFrame, labels: Labels) -> Text:
     each = [f"{name(one, labels)} ({percent(row.accuracy)} at {number(row.cost)} times)" for one, row in above.items()]
     cheaper = [one for one, row in above.items() if row.cost <= own.cost]
     gain = own.accuracy - standard.accuracy
-    sure = "" if own.low > standard.high else ", which is not beyond doubt"
+    sure = "" if own.low > standard.high else ", though not clearly"
     return paragraph(
         f"A training step of J-SIGR costs {number(own.cost)} times a standard one in counted operations, and of "
-        "transferred attacks it leaves "
-        f"{share(own)} right, {points(gain)} {'more' if gain > 0 else '*less*'} than the standard network{sure}.",
-        f"More is left, beyond doubt, by {listed(each)}." if above else "No defence leaves more beyond doubt.",
+        f"transferred attacks it leaves {share(own)} right, {points(gain)} {'more' if gain > 0 else '*less*'} than "
+        f"the standard network{sure}.",
+        f"Clearly more is left by {listed(each)}." if above else "No defence leaves clearly more.",
         f"Of these {names(cheaper, labels)} {'costs' if len(cheaper) == 1 else 'cost'} no more than J-SIGR."
         if cheaper
         else "",

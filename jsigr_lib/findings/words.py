@@ -56,6 +56,12 @@ def points(difference: float) -> str:
     return "1 point" if round(size) == 1 else f"{size:.0f} points"
 
 
+def lost(differences: Iterable[float]) -> str:
+    """Clean accuracy that was given up: "4 to 5 points", "−1 to 2 points", "1 point"."""
+    ends = span(differences, lambda value: number(100 * value, 0))
+    return f"{ends} point" if ends == "1" else f"{ends} points"
+
+
 def span(values: Iterable[float], shown=number) -> str:
     """The least and the most of several numbers, "0.30 to 0.40", or one of them if they look the same."""
     values = list(values)
@@ -105,6 +111,8 @@ def of_all(n: int, all_: int, what: str, plural: str = "") -> str:
     """ "none of the four rows", "two of the four rows", "all four rows", "the one row"."""
     if all_ == 1:
         return f"the one {what}" if n else f"not the one {what}"
+    if n == all_ == 2:
+        return f"both {plural or what + 's'}"
     said = f"{count(all_)} {plural or what + 's'}"
     return f"all {said}" if n == all_ else f"{count(n) if n else 'none'} of the {said}"
 

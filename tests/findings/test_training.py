@@ -8,7 +8,12 @@ LABELS = {"standard": "standard", "jacobian": "Jacobian", "jsigr": "J-SIGR"}
 
 
 def history(jsigr: float, jacobian: float, last: float = 0.92) -> pd.DataFrame:
-    rows = [("standard", 1, 100.0, 0.88), ("standard", 2, 900.0, last), ("jsigr", 2, jsigr, 0.8), ("jacobian", 2, jacobian, 0.8)]
+    rows = [
+        ("standard", 1, 100.0, 0.88),
+        ("standard", 2, 900.0, last),
+        ("jsigr", 2, jsigr, 0.8),
+        ("jacobian", 2, jacobian, 0.8),
+    ]
     return pd.DataFrame(rows, columns=["defence", "epoch", "jacobian_norm", "validation_accuracy"])
 
 
