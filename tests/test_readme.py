@@ -120,7 +120,7 @@ def test_the_first_protocol_says_what_it_could_not_see():
 
 def test_a_result_is_of_transferred_attacks_where_they_are_tested():
     seen = readme.result(run(0.7))
-    assert "eps 8/255: MI-FGSM attacks made on another network leave right: jsigr" not in seen
+    assert "eps 8/255: MI-FGSM attacks made on another network leave right: " in seen and "not tested" not in seen
     assert "J-SIGR 70 % [68, 72], no defence 30 % [28, 32] and fast 80 % [78, 82] (2,000 images, 3 seeds)" in seen
     assert "on other networks leave right" in readme.result(run(0.7, role=True))
     blind = readme.result(run(0.7, role=True, verdict="not tested"))
@@ -131,9 +131,9 @@ def test_a_gain_is_said_where_there_is_one():
     won = readme.gain([run(0.7)], 1.27)
     assert "**Yes" in won and "For 1.27 standard steps it leaves 40 points more" in won and "4 points of clean" in won
     lost = readme.gain([run(0.2)], 1.27)
-    assert "**Not for" in lost and "nothing beyond doubt on DATA" in lost and "leaves" not in lost
+    assert "**Not for" in lost and "nothing that is clear on DATA" in lost and "leaves" not in lost
     blind = readme.gain([run(0.7, standard=0.8)], 1.27)
-    assert "**Nobody knows" in blind and "On DATA this is not tested; the price there is 4 points." in blind
+    assert "**Nobody knows" in blind and "On DATA this is not tested; it costs 4 points." in blind
 
 
 @pytest.mark.parametrize(
@@ -143,11 +143,11 @@ def test_a_gain_is_said_where_there_is_one():
             0.6,
             0.1,
             "Not if you can pay",
-            "fast takes 2.00, 1.6 times J-SIGR's. It leaves more right beyond doubt: transferred on",
+            "fast takes 2.00, 1.6 times J-SIGR's. It clearly leaves more right: transferred on",
         ),
-        (0.9, 0.6, "Yes, instead of", "J-SIGR leaves more: transferred on DATA; white-box on DATA."),
-        (0.9, 0.1, "it depends", "beyond doubt: white-box on DATA. J-SIGR leaves more: transferred on DATA."),
-        (0.8, 0.4, "may do as well", "Neither leaves more"),
+        (0.9, 0.6, "Yes, instead of", "J-SIGR clearly leaves more: transferred on DATA; white-box on DATA."),
+        (0.9, 0.1, "it depends", "right: white-box on DATA. J-SIGR clearly leaves more: transferred on DATA."),
+        (0.8, 0.4, "may do as well", "Neither clearly leaves more"),
     ],
 )
 def test_training_on_attacks_is_advised_where_it_is_ahead(jsigr, auto, lead, said):
@@ -157,9 +157,7 @@ def test_training_on_attacks_is_advised_where_it_is_ahead(jsigr, auto, lead, sai
 
 def test_the_parts_are_said_as_they_are_judged():
     assert "Both penalties are needed" in readme.parts([run(0.7)])
-    assert "not beyond doubt ahead of the penalties input-gradient, jacobian and sigr on DATA" in readme.parts(
-        [run(0.6)]
-    )
+    assert "not clearly ahead of input-gradient, jacobian and sigr on DATA" in readme.parts([run(0.6)])
     assert "not tested" in readme.parts([run(0.6, standard=0.8)])
     assert "Both penalties are needed" in readme.parts([run(0.6, parts="supported")])
     mixed = readme.parts([run(0.7, parts="supported"), run(0.7, parts="refuted", data="B")])

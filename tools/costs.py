@@ -22,7 +22,8 @@ def of_steps() -> pd.Series:
 def cost(costs: pd.Series) -> str:
     named = {FAST: "fast adversarial training", "PGD-7 training": "PGD-7 training"}
     others = listed(f"{name} {number(costs[label])}" for label, name in named.items())
-    return f"**A training step takes {number(costs[DEFAULT])} standard steps** ({others}; small CNN, two CPU threads)."
+    own = f"**A training step of J-SIGR takes {number(costs[DEFAULT])} standard steps**"
+    return f"{own} ({others}; small CNN, two CPU threads)."
 
 
 def frontier() -> str:

@@ -76,7 +76,7 @@ def _seeds(seeds: Iterable[int]) -> str:
 def works(runs: list[Run]) -> str:
     lines = "\n".join(result(run) for run in runs)
     note = results.protocol(runs)
-    return "\n\n".join(part for part in (picture(), note, lines) if part)
+    return "\n\n".join(part for part in (note, picture(), lines) if part)
 
 
 # should I use it
@@ -94,8 +94,8 @@ def gain(runs: list[Run], cost: float) -> str:
     ]
     said = [
         f"For {number(cost)} standard steps it leaves {listed(gained)}." if won else "",
-        f"It gains nothing beyond doubt {on(rest)}." if rest else "",
-        f"{begin(on(blind))} this is not tested; the price there is {listed(map(_lost, blind))}." if blind else "",
+        f"It gains nothing that is clear {on(rest)}." if rest else "",
+        f"{begin(on(blind))} this is not tested; it costs {listed(map(_lost, blind))}." if blind else "",
     ]
     lead = "Yes, as a cheap defence" if won else "Not for transferred attacks" if seen else "Nobody knows yet"
     return " ".join([f"- **{lead}.**", *(one for one in said if one)])
@@ -117,9 +117,9 @@ def training_on_attacks(runs: list[Run], cost: float, other: float, defence: str
             found += [f"{kind} {on(ahead)}"] if ahead else []
     label = runs[0].labels.get(defence, defence)
     text = f"A step of {label} takes {number(other)}, {number(other / cost, 1)} times J-SIGR's."
-    text += f" It leaves more right beyond doubt: {'; '.join(more)}." if more else ""
-    text += f" J-SIGR leaves more: {'; '.join(less)}." if less else ""
-    text += "" if more or less else " Neither leaves more beyond doubt."
+    text += f" It clearly leaves more right: {'; '.join(more)}." if more else ""
+    text += f" J-SIGR clearly leaves more: {'; '.join(less)}." if less else ""
+    text += "" if more or less else " Neither clearly leaves more."
     lead = {
         (True, False): "Not if you can pay for training on attacks",
         (False, True): "Yes, instead of training on attacks",
@@ -148,7 +148,7 @@ def parts(runs: list[Run]) -> str:
         return "- **One penalty may do.** J-SIGR beside each of its parts is not tested."
     if not found:
         return "- **Both penalties are needed.** No simpler one leaves as much under transferred attacks."
-    text = f"Under transferred attacks J-SIGR is not beyond doubt ahead of the penalties {'; '.join(found)}."
+    text = f"Under transferred attacks J-SIGR is not clearly ahead of {'; '.join(found)}."
     return f"- **Try one penalty first.** {text}"
 
 
@@ -179,7 +179,7 @@ def found_by(run: Run) -> dict[str, str]:
     asked = [one for one in ("standard", "jsigr", "pgd") if one in ratio]
     norm = linear["jsigr"]["mean"] / linear["standard"]["mean"]
     return {
-        "01_theory": "linearised robustness over the measured distance to the boundary is "
+        "01_theory": "the distance to the boundary that a linear network would have is, over the measured one, "
         + listed(f"{number(ratio[one].ratio)} for {words.name(one, run.labels)}" for one in asked),
         "02_training": f"J-SIGR's Jacobian norm is {words.times(norm)} the standard network's"
         if not 0.95 <= norm <= 1.05

@@ -157,7 +157,7 @@ def defences(run: Run) -> str:
     source, images = next(iter(attacked.values())).source, next(iter(attacked.values())).images
     judged_images = span(run.table("judges").images, lambda n: f"{n:,}")
     note = (
-        f"Transferred: {run.attack} made on the undefended {source}, eps {run.eps}, 95 % intervals. Clean and "
+        f"Transferred: {run.attack.upper()} made on the undefended {source}, eps {run.eps}, 95 % intervals. Clean and "
         f"transferred on {images:,} test images; the judges on {judged_images} of them, first seed."
     )
     return table(header, rows) + f"\n\n{note}"
@@ -205,23 +205,25 @@ def findings(run: Run) -> Iterator[tuple[str, list[Text]]]:
         "04_saliency",
         [
             saliency.agreement(of("interpretability"), labels),
-            saliency.parts(of("interpretability"), labels),
+            saliency.best_map(of("interpretability")),
             saliency.cheap_for_costly(of("map_questions")),
             saliency.adversarial(of("map_questions"), labels),
-            saliency.cascade(of("map_cascade"), labels),
+            saliency.cascade(of("map_cascade")),
         ],
     )
     yield "05_claims", [claims.gains(of("contrasts")), claims.trade_offs(of("trade_offs"), labels)]
 
 
 def section(run: Run) -> str:
-    parts = [f"## {run.data}", defences(run)]
+    p = run.profile
+    setup = f"{p['train_images']:,} training images, {p['epochs']} epochs; {listed(p['architectures'])}."
+    parts = [f"## {run.data}", setup, *([] if run.sees else [protocol([run])]), defences(run)]
     for notebook, texts in findings(run):
-        told = [text for text in texts if NOTHING not in text]
+        told = [text.removeprefix("**What it shows.** ") for text in texts if NOTHING not in text]
         title = notebook[3:].replace("_", " ").capitalize()
         parts += [f"### {title} ([notebook](notebooks/executed/{run.name}/{notebook}.ipynb))", *told]
     parts += ["### Every map", maps(run), f"All figures and tables: [figures/{run.name}](figures/{run.name})."]
-    return "\n\n".join(parts)
+    return "\n\n".join(part for part in parts if part)
 
 
 def page() -> str:
@@ -232,7 +234,9 @@ def page() -> str:
         "# Results",
         "What these runs measured, on small networks and small images. No number here is the paper's. Differences are "
         "paired, with 95 % intervals over images and seeds; margins were fixed before the results "
-        "([claims.toml](claims.toml)). “3.5” is a section of notebook 3.",
+        "([claims.toml](claims.toml)). The weights of every defence were chosen by one rule on validation images; "
+        "test images only report. “3.5” is a section of notebook 3; ρ̃ is linearised robustness, the distance to the "
+        "boundary if the network were linear.",
         protocol(found),
         "## Claims",
         f"![The verdict on each claim, by data set](figures/{MAIN}/verdicts.png)",
