@@ -164,6 +164,19 @@ def test_the_parts_are_said_as_they_are_judged():
     assert "Try one penalty first" in mixed and "*supported* on DATA and *refuted* on B" in mixed
 
 
+def test_results_are_of_either_protocol():
+    """Full's tables with the columns of the second protocol, beside what they are."""
+    first = results.published("full")
+    second = first.table("contrasts").assign(role="shown", sources=1)
+    of = {"contrasts": second, "scorecard": first.card.assign(verdict="not tested")}
+    later = results.Run("full", first.profile, lambda name: of[name] if name in of else first.table(name))
+    bites = "From the sources whose attack bites"
+    assert bites in results.section(later) and bites not in results.section(first)
+    assert not later.sees and not later.first_protocol
+    assert "transferred attacks not tested" in readme.result(later)
+    assert readme.found_by(later)["05_claims"] == f"of {readme.count(len(first.card), 'claim')}, all not tested"
+
+
 def test_no_guarantee_says_what_the_strongest_judge_leaves():
     assert "leaves J-SIGR 10 % on DATA and 60 % on B" in readme.guarantee([run(0.7), run(0.7, auto=0.6, data="B")])
 

@@ -190,7 +190,11 @@ def found_by(run: Run) -> dict[str, str]:
         "04_saliency": "on attacked images gradient and perturbation map agree at "
         + listed(f"{number(maps[one]['mean'])} for {words.name(one, run.labels)}" for one in asked if one in maps),
         "05_claims": f"of {count(len(verdicts), 'claim')}, "
-        + listed(f"{count(verdicts.count(one))} {one}" for one in dict.fromkeys(verdicts)),
+        + (
+            f"all {verdicts[0]}"
+            if len(set(verdicts)) == 1
+            else listed(f"{count(verdicts.count(one))} {one}" for one in dict.fromkeys(verdicts))
+        ),
     }
 
 

@@ -7,7 +7,7 @@ from functools import cache, cached_property
 
 import pandas as pd
 
-from jsigr_lib.findings import claims, saliency, theory, training, transfer, words
+from jsigr_lib.findings import claims, known_truth, saliency, theory, training, transfer, words
 from jsigr_lib.findings.words import NOTHING, Labels, Text, listed, percent, span
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.records.markdown import plain
@@ -29,8 +29,8 @@ MEASURES = {
 
 @dataclass(frozen=True)
 class Run:
-    """A published run: the profile as it ran, and its tables by name. `verdict` maps the ids of claims to what is said
-    of them on this run's own data."""
+    """A published run: the profile as it ran, and its tables by name, empty where it has none. `verdict` maps the ids
+    of claims to what is said of them on this run's own data."""
 
     name: str
     profile: Mapping
@@ -92,7 +92,8 @@ def published(name: str) -> Run:
 
     @cache
     def table(of: str) -> pd.DataFrame:
-        return pd.read_csv(folder / f"{of}.csv", keep_default_na=False, na_values=["nan"])
+        path = folder / f"{of}.csv"
+        return pd.read_csv(path, keep_default_na=False, na_values=["nan"]) if path.is_file() else pd.DataFrame()
 
     profile = json.loads((folder / "trade_offs.json").read_text(encoding="utf-8"))["figure"]["profile"]
     return Run(name, profile, table)
@@ -190,10 +191,11 @@ def findings(run: Run) -> Iterator[tuple[str, list[Text]]]:
             theory.region(of("linear_region"), labels),
         ],
     )
-    yield "02_training", [training.curves(of("training_history"), labels)]
+    yield "02_training", [training.curves(of("training_history"), labels), training.matched(of("matched"), labels)]
     yield (
         "03_transfer_attacks",
         [
+            transfer.sources(of("sources")),
             transfer.accuracy(of("robustness"), run.attack, eps, labels),
             transfer.matrix(of("robustness"), run.attack, eps, labels),
             transfer.ranking(of("robustness"), eps, labels),
@@ -209,6 +211,7 @@ def findings(run: Run) -> Iterator[tuple[str, list[Text]]]:
             saliency.cheap_for_costly(of("map_questions")),
             saliency.adversarial(of("map_questions"), labels),
             saliency.cascade(of("map_cascade")),
+            *([known_truth.on_the_truth(of("known_truth"), labels)] if len(of("known_truth")) else []),
         ],
     )
     yield "05_claims", [claims.gains(of("contrasts")), claims.trade_offs(of("trade_offs"), labels)]
