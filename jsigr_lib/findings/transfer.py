@@ -187,9 +187,7 @@ def matrix(table: pd.DataFrame, attack: str, eps: float, labels: Labels) -> Text
     better = worst.low > headline.low or worst.high >= headline.low
     plain = worst.source_defence == "standard"
     made = (
-        f"the undefended {worst.source}"
-        if undefended
-        else f"the {worst.source} with {name(worst.source_defence, labels)}"
+        f"the undefended {worst.source}" if plain else f"the {worst.source} with {name(worst.source_defence, labels)}"
     )
     text = (
         f"The source that hurts J-SIGR most is {made}: {share(worst)} left, beside {share(headline)} from the "
