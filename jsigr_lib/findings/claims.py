@@ -100,7 +100,7 @@ def _gained(rows: pd.DataFrame) -> str:
 
 def trade_offs(paid: pd.DataFrame, labels: Labels) -> Text:
     """Of `verdicts.trade_offs`: what J-SIGR buys, and who buys more for no more."""
-    found = words.keyed(paid)
+    found = words.keyed(words.known(paid, "cost", "clean", "transferred", "white_box", "agreement"))
     if not {"standard", "jsigr"} <= found.keys():
         return paragraph()
     own, standard = found["jsigr"], found["standard"]

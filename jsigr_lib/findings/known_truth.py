@@ -10,6 +10,7 @@ def on_the_truth(table: pd.DataFrame, labels: Labels) -> Text:
     """Of `known_truth.table`: do maps point at the evidence that decides the label, clean and attacked?"""
     if not len(table):
         return paragraph("This profile has no pictures with a known truth.")
+    table = words.known(table, "mean", "low", "high", "gain_low", "gain_high")
     shares = words.rows(table, pictures="glyphs", measure="share on the truth")
     said = [
         _truth(words.rows(shares, map=kind, input=given), kind, given, labels)

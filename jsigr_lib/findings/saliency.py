@@ -13,7 +13,8 @@ FORGOTTEN = 0.2
 
 def _of(table: pd.DataFrame, measure: str, given: str, kind: str = "gradient") -> dict[str, pd.Series]:
     """Defence -> its row, of one kind of map on the first architecture."""
-    return words.keyed(words.rows(words.first(table), measure=measure, input=given, map=kind))
+    own = words.rows(words.first(table), measure=measure, input=given, map=kind)
+    return words.keyed(words.known(own, "mean", "low", "high"))
 
 
 def faithfulness(table: pd.DataFrame, labels: Labels) -> Text:
@@ -75,13 +76,13 @@ def agreement(table: pd.DataFrame, labels: Labels) -> Text:
 
 def best_map(table: pd.DataFrame) -> Text:
     """Of the same table: which map of the J-SIGR network is the most faithful one, on clean images."""
-    own = words.rows(words.first(table), defence="jsigr", input="clean")
+    own = words.known(words.rows(words.first(table), defence="jsigr", input="clean"), "mean", "low", "high")
     best = {}
     for measure, curve in CURVES.items():
         rows = words.rows(own, measure=measure)
         rows = rows[~rows["map"].isin(CONTROLS)] if len(rows) else rows
         if len(rows) > 1:
-            best[curve] = rows.iloc[rows["mean"].astype(float).argmax()]
+            best[curve] = rows.iloc[rows["mean"].argmax()]
     close = words.keyed(words.rows(own, measure="agreement"), "map").get("perturbation-linearised")
     which = (
         "depends on the question" if len({row["map"] for row in best.values()}) > 1 else "is the same by both curves"

@@ -45,6 +45,8 @@ def projection(samples: Mapping[str, np.ndarray], predicted: Mapping[str, np.nda
 
 def estimators(scatter: pd.DataFrame) -> Text:
     """Of `estimators.scatter_table`: are they right on average, and how noisy is a draw?"""
+    scatter = words.known(scatter, "deviation", "spread")
+    scatter = words.known(scatter, "deviation", "spread")
     if not len(scatter):
         return paragraph()
     wrong = scatter[scatter.deviation > ERRORS]
@@ -74,12 +76,9 @@ def estimators(scatter: pd.DataFrame) -> Text:
 
 def coin(scatter: pd.DataFrame, labels: Labels, default: float = 0.1) -> Text:
     """Of the same table: which coin is least noisy, and what a fair one costs."""
-    predicted = pd.to_numeric(scatter.get("predicted", pd.Series(dtype=float)), errors="coerce")
-    tossed, said = scatter[predicted.notna()], []
+    tossed, said = words.known(scatter, "predicted", "spread", "coin"), []
     for defence in dict.fromkeys(tossed.get("defence", [])):
-        spread = (
-            words.rows(tossed, defence=defence).assign(coin=lambda t: t.coin.astype(float)).set_index("coin").spread
-        )
+        spread = words.rows(tossed, defence=defence).set_index("coin").spread
         if {default, 0.5} <= set(spread.index):
             ratio = spread[0.5] / spread[default]
             fair = f"a fair coin is {number(ratio, 1)} times as noisy as the default of {default:g}"
@@ -97,7 +96,7 @@ def linearised(table: pd.DataFrame, closest: pd.Series, labels: Labels) -> Text:
     else:
         bound = "S6 holds image by image: no dot lies below the line, and the closest comes to "
         bound += f"{number(closest.max())} of it."
-    found = words.keyed(words.rows(words.first(table), quantity="robustness"))
+    found = words.keyed(words.known(words.rows(words.first(table), quantity="robustness"), "mean", "low", "high"))
     return paragraph(bound, _raised(found, labels), "A misclassified image counts as 0.")
 
 
@@ -118,16 +117,11 @@ def _raised(found: dict[str, pd.Series], labels: Labels) -> str:
 
 def tangent_error(errors: pd.DataFrame, attack_size: float) -> Text:
     """Of `error_table`: the error at the size of the headline attack, and which network leaves its tangent sooner."""
+    columns = [f"{one}, relative to the {kind}" for kind in ("change", "margin") for one in ("standard", "jsigr")]
+    errors = words.known(errors, *columns)
     if not len(errors):
         return paragraph()
-    at = errors.iloc[(errors.radius / attack_size).map(np.log).abs().argmin()]
-    kinds = {
-        kind: [at.get(f"{one}, relative to the {kind}") for one in ("standard", "jsigr")]
-        for kind in ("change", "margin")
-    }
-    if any(value is None for pair in kinds.values() for value in pair):
-        return paragraph()
-    (old, new), (old_margin, new_margin) = kinds.values()
+    old, new, old_margin, new_margin = errors.iloc[(errors.radius / attack_size).map(np.log).abs().argmin()][columns]
     near = errors[errors.radius <= attack_size]
     sooner = (near["jsigr, relative to the change"] > near["standard, relative to the change"]).mean()
     wrong = min(old, new) > 0.2
@@ -167,7 +161,8 @@ def tangent_limits(shares: np.ndarray, ways: Mapping[str, Mapping[str, np.ndarra
 
 def boundary(table: pd.DataFrame, paired: pd.DataFrame, labels: Labels) -> Text:
     """Of `boundary_table` and `contrast_table`: how many times the measured distance the tangent promises."""
-    found = words.keyed(words.first(table))
+    found = words.keyed(words.known(words.first(table), "ratio", "correlation"))
+    sure = words.known(paired, "difference", "low", "high")
     right = [one for one, row in found.items() if row.ratio <= NEARLY_RIGHT]
     wrong = [one for one in found if one not in right]
     apart = right and wrong and min(found[one].ratio for one in wrong) > APART * max(found[one].ratio for one in right)
@@ -179,7 +174,7 @@ def boundary(table: pd.DataFrame, paired: pd.DataFrame, labels: Labels) -> Text:
         else "",
         f"For {names(wrong, labels)} it promises {_ratios(found, wrong)} what is there." if wrong else "",
         "So ρ̃ must not rank the ones against the others." if apart else "",
-        *(_against(words.keyed(words.rows(paired, b=one), "measure"), one, labels) for one in ("pgd", "standard")),
+        *(_against(words.keyed(words.rows(sure, b=one), "measure"), one, labels) for one in ("pgd", "standard")),
     )
 
 
@@ -209,15 +204,13 @@ def _against(found: dict[str, pd.Series], other: str, labels: Labels) -> str:
 
 def region(table: pd.DataFrame, labels: Labels) -> Text:
     """Of `region_table`: how far the linear region reaches, beside ρ̃ and the size of the headline attack."""
-    said = []
-    for architecture, own in table.groupby("architecture", sort=False) if len(table) else ():
-        reach = own[["reach_random", "reach_towards"]].max(axis=None)
-        said.append(
-            f"on the {architecture} {_at_most(own.share_of_rho.max())} of ρ̃, and the headline attack goes at least "
-            f"{own.attack.min() / reach:,.0f} times as far"
-        )
-    if not said:
+    table, said = words.known(table, "reach_random", "reach_towards", "share_of_rho", "attack", "flipped"), []
+    if not len(table):
         return paragraph()
+    for architecture, own in table.groupby("architecture", sort=False):
+        reach = own[["reach_random", "reach_towards"]].max(axis=None)
+        far = f", and the headline attack goes at least {own.attack.min() / reach:,.0f} times as far" if reach else ""
+        said.append(f"on the {architecture} {_at_most(own.share_of_rho.max())} of ρ̃{far}")
     own = words.first(table).set_index("defence")
     widest, flips = own.reach_towards.idxmax(), words.span(own.flipped, percent)
     tiny = table.share_of_rho.max() < 0.1
@@ -238,8 +231,8 @@ def _at_most(share: float) -> str:
 
 def in_training(history: pd.DataFrame, labels: Labels) -> Text:
     """Of `history_table`, after the last epoch: did norm, margin and robustness move together?"""
-    end = at_the_end(history)
-    if not {"standard", "jsigr"} <= set(end.index) or end.robust_accuracy.isna().all():
+    end = at_the_end(history, "jacobian_norm", "margin", "robust_accuracy")
+    if not {"standard", "jsigr"} <= set(end.index) or end.robust_accuracy.nunique() < 2:
         return paragraph()
     quotient, robust = end.margin / (2 * end.jacobian_norm) ** 0.5, end.robust_accuracy
     old, new = end.loc["standard"], end.loc["jsigr"]

@@ -6,17 +6,15 @@ from jsigr_lib.findings import words
 from jsigr_lib.findings.words import Labels, Text, name, names, number, paragraph, percent, points, share
 
 
-def at_the_end(history: pd.DataFrame) -> pd.DataFrame:
-    """The last epoch of each defence, by defence, its numbers as numbers."""
-    if not len(history):
-        return pd.DataFrame()
-    last = history.groupby("defence", sort=False).tail(1).set_index("defence")
-    return last.apply(pd.to_numeric, errors="coerce")
+def at_the_end(history: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The last epoch of each defence that has numbers in these columns, by defence."""
+    last = words.known(history.groupby("defence", sort=False).tail(1) if len(history) else history, *columns)
+    return last.set_index("defence") if len(last) else pd.DataFrame(columns=columns)
 
 
 def curves(history: pd.DataFrame, labels: Labels) -> Text:
     """Of `history_table`: what happens to the Jacobian norm, and what it costs in accuracy."""
-    end = at_the_end(history)
+    end = at_the_end(history, "jacobian_norm", "validation_accuracy")
     if "standard" not in end.index or len(end) < 2:
         return paragraph()
     own, norm = words.rows(history, defence="standard"), end.jacobian_norm
@@ -98,8 +96,8 @@ def grid(found: pd.DataFrame, counting: list[str]) -> Text:
 
 def matched(table: pd.DataFrame, labels: Labels) -> Text:
     """Of `matching.table`: J-SIGR beside each defence at the same clean accuracy."""
-    found = words.keyed(table)
-    if len(found) and not {"clean", "attacked"} <= set(table):
+    found = words.keyed(words.known(table, "clean", "attacked", "low", "high") if len(table) else table)
+    if len(table) and not {"clean", "attacked"} <= set(table):
         return paragraph()
     if "jsigr" not in found:
         return paragraph("This profile does not search J-SIGR's weights, so there is nothing at equal clean accuracy.")

@@ -33,6 +33,7 @@ def _voting(architecture: str, told: pd.DataFrame) -> str:
 
 def strength(table: pd.DataFrame, headline: str) -> Text:
     """Of `strength_table`: is the headline attack the one that leaves least, and do more steps leave less?"""
+    table = words.known(table, "accuracy", "steps") if len(table) else table
     if not len(table):
         return paragraph("This profile tries no other attacks or steps.")
     left = table.groupby(["attack", "steps"], sort=False).accuracy.mean()
@@ -59,7 +60,7 @@ def strength(table: pd.DataFrame, headline: str) -> Text:
 
 def accuracy(table: pd.DataFrame, attack: str, eps: float, labels: Labels) -> Text:
     """Of `accuracy_table`: clean, at the headline budget from the headline source, and at twice that."""
-    of = words.first(table)
+    of = words.known(words.first(table), "eps", "accuracy", "low", "high")
     clean = words.keyed(words.rows(of, threat="clean"))
     headline = from_undefended(of, attack, eps)
     if "standard" not in headline or len(headline) < 2:
@@ -88,11 +89,11 @@ def accuracy(table: pd.DataFrame, attack: str, eps: float, labels: Labels) -> Te
     )
 
 
-def from_undefended(table: pd.DataFrame, attack: str, eps: float, source: str | None = None) -> dict[str, pd.Series]:
-    """Defence -> its row under an attack from an undefended source, by default the headline one, the table's first."""
+def from_undefended(table: pd.DataFrame, attack: str, eps: float) -> dict[str, pd.Series]:
+    """Defence -> its row under an attack from the undefended headline source, the table's first."""
     of = words.rows(table, threat="transfer", source_defence="standard", attack=attack, norm="linf")
-    of = of[(of.eps.astype(float) - eps).abs() < 1e-4] if len(of) else of
-    return words.keyed(words.rows(of, source=source or of.source.iloc[0])) if len(of) else {}
+    of = of[(of.eps - eps).abs() < 1e-4] if len(of) else of
+    return words.keyed(words.rows(of, source=of.source.iloc[0])) if len(of) else {}
 
 
 def _twice(found: dict[str, pd.Series], before: dict[str, pd.Series], labels: Labels) -> str:
@@ -109,6 +110,7 @@ def _twice(found: dict[str, pd.Series], before: dict[str, pd.Series], labels: La
 
 def judges(table: pd.DataFrame, labels: Labels) -> Text:
     """Of `judges_table`: how much less the stronger judges leave, and whether any gradient is masked."""
+    table = words.known(table, "accuracy", "low", "high")
     if not len(table):
         return paragraph()
     left = table.pivot(index="defence", columns="judge", values="accuracy")
@@ -150,8 +152,8 @@ def _own(left: pd.Series) -> str:
 
 def ranking(table: pd.DataFrame, eps: float, labels: Labels) -> Text:
     """Of `accuracy_table`: which transferred attack hurts most, defended and undefended, from the headline source."""
-    of = words.rows(words.first(table), threat="transfer", source_defence="standard", norm="linf")
-    of = of[(of.eps.astype(float) - eps).abs() < 1e-4] if len(of) else of
+    of = words.rows(words.known(words.first(table), "eps", "accuracy"), threat="transfer", norm="linf")
+    of = words.rows(of[(of.eps - eps).abs() < 1e-4], source_defence="standard") if len(of) else of
     if not len(of):
         return paragraph()
     of = words.rows(of, source=of.source.iloc[0])
@@ -175,14 +177,18 @@ def ranking(table: pd.DataFrame, eps: float, labels: Labels) -> Text:
 
 def matrix(table: pd.DataFrame, attack: str, eps: float, labels: Labels) -> Text:
     """Of `accuracy_table`: which source hurts J-SIGR most, and whether an attacker gains by training with it."""
-    of = words.rows(words.first(table), threat="transfer", attack=attack, norm="linf", defence="jsigr")
-    of = of[(of.eps.astype(float) - eps).abs() < 1e-4] if len(of) else of
+    of = words.known(words.first(table), "eps", "accuracy", "low", "high")
+    of = words.rows(of, threat="transfer", attack=attack, norm="linf", defence="jsigr")
+    of = of[(of.eps - eps).abs() < 1e-4] if len(of) else of
     undefended = words.rows(of, source_defence="standard")
     if not len(undefended) or len(of) < 2:
         return paragraph()
     headline, worst = undefended.iloc[0], of.iloc[of.accuracy.argmin()]
     better = worst.low > headline.low or worst.high >= headline.low
-    made = f"{worst.source}, {name(worst.source_defence, labels)}"
+    plain = worst.source_defence == "standard"
+    made = (
+        f"the undefended {worst.source}" if plain else f"the {worst.source} with {name(worst.source_defence, labels)}"
+    )
     text = (
         f"The source that hurts J-SIGR most is {made}: {share(worst)} left, beside {share(headline)} from the "
         "headline source."
@@ -208,7 +214,8 @@ def _beside(of: pd.DataFrame, headline: pd.Series, defence: str, labels: Labels)
     row = (other if len(other) else own).iloc[0]
     how = "more than" if row.accuracy < headline.accuracy else "no more than"
     return (
-        f"Attacks made on a {row.source} with {name(defence, labels)} hurt it {how} those of the headline source: "
+        f"Attacks made on {row.source} networks with {name(defence, labels)} hurt it {how} those of the headline "
+        "source: "
         f"{share(row)} left."
     )
 
@@ -266,7 +273,7 @@ def _raised(flag: str, row: pd.Series) -> str:
 
 def cost(table: pd.DataFrame, labels: Labels) -> Text:
     """Of `cost_table`: what a training step costs, standard = 1, and what it buys."""
-    found = words.keyed(table)
+    found = words.keyed(words.known(table, "cost", "accuracy", "low", "high"))
     if not {"standard", "jsigr"} <= found.keys():
         return paragraph()
     own, standard = found["jsigr"], found["standard"]

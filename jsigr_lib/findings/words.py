@@ -16,7 +16,7 @@ class Text(str):
     """A paragraph that a notebook shows as Markdown."""
 
     def _repr_markdown_(self) -> str:
-        return str(self)
+        return self.replace(" %", "\N{NO-BREAK SPACE}%")  # else a line may break there
 
 
 def paragraph(*sentences: str, lead: str = "What it shows.") -> Text:
@@ -148,6 +148,15 @@ def rows(table: pd.DataFrame, **values) -> pd.DataFrame:
             return table.iloc[:0]
         table = table[table[column].isin(value if isinstance(value, list) else [value])]
     return table
+
+
+def known(table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The rows that have numbers in these columns, as numbers; none of a table that lacks one of them."""
+    if not set(columns) <= set(table):
+        return table.iloc[:0]
+    return table.assign(**{name: pd.to_numeric(table[name], errors="coerce") for name in columns}).dropna(
+        subset=columns
+    )
 
 
 def first(table: pd.DataFrame) -> pd.DataFrame:
