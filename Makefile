@@ -63,7 +63,7 @@ site: PROFILE = full
 site: $(STAMP) ## the executed notebooks as pages to read offline, in site/ (PROFILE=smoke, quick or full; default full)
 	@$(BIN)/jsigr site --profile $(PROFILE)
 
-readme: $(STAMP) ## the numbers of README.md anew, from the published tables
+readme: $(STAMP) ## RESULTS.md and the generated blocks of README.md and its neighbours anew, from the published tables
 	@$(BIN)/python tools/readme.py
 
 # Whatever a user's own configuration says of tokens, passwords, origins and kernels, it is not read.

@@ -1,4 +1,4 @@
-"""The method alone: the wheel, installed where there is nothing but torch, does what the README shows."""
+"""The method alone: the wheel, installed where there is nothing but torch, does what docs/use.md shows."""
 
 import importlib.metadata
 import os
@@ -18,8 +18,8 @@ from jsigr_lib.store.paths import ROOT
 
 OLDEST = "2.3.1"  # of the releases that pyproject.toml accepts
 ABSENT = ("captum", "jaxtyping", "numpy", "pandas", "pyautoattack", "pydantic", "scipy", "torchvision", "typer")
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-(SNIPPET,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "JSIGR(lambda_j" in block)
+USE = (ROOT / "docs" / "use.md").read_text(encoding="utf-8")
+(SNIPPET,) = (block for block in re.findall(r"```python\n(.*?)```", USE, re.DOTALL) if "JSIGR(lambda_j" in block)
 
 MORE = """
 from jsigr_lib import Objective, Selection

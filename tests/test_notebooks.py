@@ -92,6 +92,19 @@ def test_every_figure_and_table_is_declared(path):
 
 
 @each_notebook
+def test_findings_are_folded_and_read_what_was_made_before(path):
+    made, told = set(), 0
+    for cell in code_cells(path):
+        names = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name | ast.alias)]
+        if "findings." in cell.source and "import" not in cell.source:
+            assert cell.metadata.tags == ["hide-input"] and cell.metadata.jupyter.source_hidden
+            assert {node.id for node in names} <= made
+            told += 1
+        made |= {node.id if isinstance(node, ast.Name) else node.asname or node.name for node in names}
+    assert told
+
+
+@each_notebook
 def test_tells_its_story(path):
     text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
     for part in ("**Question.**", "**What would change our mind.**", "abstract only"):

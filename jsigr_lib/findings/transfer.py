@@ -185,7 +185,10 @@ def matrix(table: pd.DataFrame, attack: str, eps: float, labels: Labels) -> Text
         return paragraph()
     headline, worst = undefended.iloc[0], of.iloc[of.accuracy.argmin()]
     better = worst.low > headline.low or worst.high >= headline.low
-    made = f"{worst.source}, {name(worst.source_defence, labels)}"
+    plain = worst.source_defence == "standard"
+    made = (
+        f"the undefended {worst.source}" if plain else f"the {worst.source} with {name(worst.source_defence, labels)}"
+    )
     text = (
         f"The source that hurts J-SIGR most is {made}: {share(worst)} left, beside {share(headline)} from the "
         "headline source."
@@ -211,7 +214,8 @@ def _beside(of: pd.DataFrame, headline: pd.Series, defence: str, labels: Labels)
     row = (other if len(other) else own).iloc[0]
     how = "more than" if row.accuracy < headline.accuracy else "no more than"
     return (
-        f"Attacks made on a {row.source} with {name(defence, labels)} hurt it {how} those of the headline source: "
+        f"Attacks made on {row.source} networks with {name(defence, labels)} hurt it {how} those of the headline "
+        "source: "
         f"{share(row)} left."
     )
 

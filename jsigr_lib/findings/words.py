@@ -16,7 +16,7 @@ class Text(str):
     """A paragraph that a notebook shows as Markdown."""
 
     def _repr_markdown_(self) -> str:
-        return str(self)
+        return self.replace(" %", "\N{NO-BREAK SPACE}%")  # else a line may break there
 
 
 def paragraph(*sentences: str, lead: str = "What it shows.") -> Text:

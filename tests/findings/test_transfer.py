@@ -107,8 +107,8 @@ def matrix(own: float) -> pd.DataFrame:
 
 def test_matrix():
     text = transfer.matrix(matrix(0.6), "mi-fgsm", 0.1, LABELS)
-    assert "hurts J-SIGR most is vgg, J-SIGR: 60 % [58, 62] left" in text and "not the worst" in text
-    assert "a vgg with J-SIGR hurt it more than" in text
+    assert "hurts J-SIGR most is the vgg with J-SIGR: 60 % [58, 62] left" in text and "not the worst" in text
+    assert "vgg networks with J-SIGR hurt it more than" in text
     assert "Their intervals overlap" in transfer.matrix(matrix(0.72), "mi-fgsm", 0.1, LABELS)
     text = transfer.matrix(matrix(0.8), "mi-fgsm", 0.1, LABELS)
     assert "No source tried hurts J-SIGR more than the headline one" in text and "hurt it no more than" in text

@@ -67,6 +67,7 @@ def test_intervals_of_rows():
 def test_a_paragraph_leaves_out_what_is_empty_and_says_if_that_is_all():
     text = words.paragraph("One.", "", "Two.", lead="Lead.")
     assert text == "**Lead.** One. Two." == text._repr_markdown_()
+    assert words.Text("3 % of 5")._repr_markdown_() == "3\N{NO-BREAK SPACE}% of 5"
     assert words.paragraph("", "") == f"**What it shows.** {words.NOTHING}"
 
 

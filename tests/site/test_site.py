@@ -128,8 +128,10 @@ def test_script_passes_through_untouched(page, tmp_path):
 def test_code_is_folded_and_highlighted(page):
     parameters = v4.new_code_cell("eps = 0.1  # budget", metadata={"tags": ["parameters"]})
     injected = v4.new_code_cell("eps = 0.2", metadata={"tags": ["injected-parameters"]})
-    soup = page("# It", parameters, injected, v4.new_code_cell("if a < b: pass"), v4.new_code_cell(""))
-    assert [one.summary.get_text() for one in soup("details")] == ["parameters", "parameters of this run", "code"]
+    found = v4.new_code_cell("findings.of(table)", metadata={"tags": ["hide-input"]})
+    soup = page("# It", parameters, injected, found, v4.new_code_cell("if a < b: pass"), v4.new_code_cell(""))
+    said = ["parameters", "parameters of this run", "made from the tables", "code"]
+    assert [one.summary.get_text() for one in soup("details")] == said
     assert not soup.select("details[open]")
     assert soup.select("details .highlight .k")[0].get_text() == "if"
     assert soup("details")[-1].pre.get_text().strip() == "if a < b: pass"
