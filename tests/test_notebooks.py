@@ -8,7 +8,7 @@ import papermill
 import pytest
 
 from jsigr_lib.explorer.widgets import PARAMETERS
-from jsigr_lib.pipeline import pipeline
+from jsigr_lib.pipeline import notebooks, pipeline
 from jsigr_lib.store.paths import NOTEBOOKS, ROOT
 from jsigr_lib.study.config import Profile
 
@@ -101,7 +101,7 @@ def test_tells_its_story(path):
 @pytest.mark.slow
 def test_plain_papermill_runs_a_notebook_alone(tmp_path, smoke_run):
     """From another working directory, into another folder, on what the smoke run trained."""
-    with pipeline.own_kernel() as config:
+    with notebooks.own_kernel() as config:
         papermill.execute_notebook(
             str(SOURCES[4]),
             str(tmp_path / "out.ipynb"),
