@@ -219,7 +219,7 @@ def test_further_signals_disturb_no_end(monkeypatch, capsys):
 def test_nohup_stays_in_force(monkeypatch, capsys):
     handler = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        monkeypatch.setattr(pipeline, "check_settings", lambda *_: os.kill(os.getpid(), signal.SIGHUP))
+        monkeypatch.setattr(pipeline, "order", lambda *_, **__: os.kill(os.getpid(), signal.SIGHUP))
         assert call(monkeypatch, capsys, "run", "--timeout", "0")[0] == 2  # it went on, to what is refused
     finally:
         signal.signal(signal.SIGHUP, handler)

@@ -68,7 +68,7 @@ def test_every_parameter_counts(path):
 @each_notebook
 def test_settings_are_fields_of_the_profile(path):
     known = papermill.inspect_notebook(str(path))
-    settings = set(known) - set(pipeline.OWN_PARAMETERS) - {"live"}
+    settings = set(known) - {"profile", "device", "out", "download", "live", "settings"}
     assert settings and settings <= set(Profile.model_fields)
 
 

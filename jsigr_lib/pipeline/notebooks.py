@@ -4,7 +4,6 @@ Nothing that papermill writes is believed: a notebook counts when every one of i
 output that it declares lies in the staging folder.
 """
 
-import ast
 import json
 import math
 import os
@@ -53,12 +52,6 @@ def source(name: str) -> nbformat.NotebookNode:
         for output in outputs:
             file_name("name of an output", output)
     return notebook
-
-
-def parameters(notebook: nbformat.NotebookNode) -> list[str]:
-    """The names that a notebook's cell of parameters gives values to."""
-    (cell,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
-    return [target.id for line in ast.parse("".join(cell.source)).body for target in line.targets]
 
 
 def declared_outputs(notebook: nbformat.NotebookNode) -> list[str]:

@@ -4,6 +4,7 @@ Only when all of them are verified do figures, tables and notebooks replace the 
 what is published is always one complete run.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,20 +16,21 @@ from typing import Any
 import nbformat
 import psutil
 
-from jsigr_lib.explorer.snapshot import snapshot
+from jsigr_lib.explorer.snapshot import specs
+from jsigr_lib.explorer.widgets import PARAMETERS
 from jsigr_lib.method.errors import between, one_line, one_of
-from jsigr_lib.pipeline.notebooks import declared_outputs, execute, parameters, same_code, source, tidy, verify
-from jsigr_lib.pipeline.speed import Speed, read_headers, record, stopwatch
+from jsigr_lib.pipeline.notebooks import declared_outputs, execute, same_code, source, tidy, verify
 from jsigr_lib.records.comparison import against_published
 from jsigr_lib.records.publishing import places, replacing, sole_run, writable
 from jsigr_lib.records.record import environment, now, write_manifest
-from jsigr_lib.store.artefacts import Progress, Spec, machine
+from jsigr_lib.store.artefacts import Progress, machine
 from jsigr_lib.store.paths import ROOT, RUNS
 from jsigr_lib.study.needs import NEEDS
+from jsigr_lib.study.settings import named
+from jsigr_lib.study.speed import Speed, read_headers, record, stopwatch
 from jsigr_lib.study.study import Study
 
 NAMES = tuple(NEEDS)
-OWN_PARAMETERS = ("profile", "device", "out", "download")  # of every notebook, with options of their own
 
 
 @dataclass(frozen=True)
@@ -81,17 +83,45 @@ def select(names: list[str] | None) -> list[str]:
     return [name for name in NAMES if not names or name in names or name[:2] in names]
 
 
-def check_settings(notebooks: list[str], settings: dict[str, Any]) -> None:
-    """Every setting has to be a parameter of every chosen notebook: papermill would only warn."""
-    for name in notebooks:
-        known = parameters(source(name))
-        for key in settings:
-            one_of("setting", key, [parameter for parameter in known if parameter not in OWN_PARAMETERS])
+@dataclass(frozen=True)
+class Order:
+    """What a run or a plan is asked for, checked: notebooks by name, settings that mean the same in the repository's
+    folder, where notebooks run, and the folders for figures and for notebooks."""
+
+    study: Study
+    notebooks: list[str]
+    settings: dict[str, Any]
+    out: Path
+
+    @property
+    def targets(self) -> tuple[Path, Path]:
+        return places(self.out, self.study.profile.name)
 
 
-def specs(study: Study, notebook: str) -> list[Spec]:
-    """The artefacts that a notebook shows."""
-    return [*NEEDS[notebook](study), *([snapshot(study)] if notebook == "04_saliency" else [])]
+def order(
+    profile: str,
+    notebooks: list[str] | None,
+    settings: dict[str, Any] | None,
+    *,
+    out: Path | None = None,
+    **options: Any,
+) -> Order:
+    """Everything but the data is checked, and nothing written; `options` are the study's. Raises InputError."""
+    chosen, settings = select(notebooks), dict(settings or {})
+    for name in chosen:
+        source(name)
+    if isinstance(root := settings.get("data_root"), str) and root:
+        settings["data_root"] = _from_root(Path(root).expanduser())
+    study = Study(profile, settings={**settings, "data_root": root}, **options)
+    made = Order(study, chosen, settings, Path(out) if out else _home(settings))
+    study.check_folder(made.targets[0])
+    environment(study.store.device)  # or a package without metadata would be found at the first table
+    return made
+
+
+def _home(settings: dict[str, Any]) -> Path:
+    """Where a run publishes that is not told where."""
+    return RUNS / "custom" / named(settings) if settings else ROOT
 
 
 @contextmanager
@@ -119,24 +149,24 @@ def run(
 ) -> Summary:
     """Execute notebooks and publish what they made below `out`: figures/<profile>/ and notebooks/executed/<profile>/.
 
-    `out` is the repository by default, or runs/custom if settings change the profile; what goes to the repository is
-    compared with what is published. `timeout` is in minutes, of one notebook cell. Raises InputError before anything is
-    computed if an argument is wrong or another run publishes there, and RuntimeError, with nothing published, if
-    anything fails.
+    `out` is the repository by default, or with `settings` a folder of their own in runs/custom; what goes to the
+    repository is compared with what is published. `timeout` is in minutes, of one notebook cell. Raises InputError
+    before anything is computed if an argument is wrong or another run publishes there, and RuntimeError, with nothing
+    published, if anything fails.
     """
-    start, settings, chosen = time.perf_counter(), settings or {}, select(notebooks)
-    check_settings(chosen, settings)
+    start = time.perf_counter()
+    options = {"device": device, "jobs": jobs, "download": download, "progress": progress}
+    asked = order(profile, notebooks, settings, out=out, **options)
     if timeout is not None:
         between("timeout", timeout, 0.01, 1e6)
-    study = Study(profile, device=device, jobs=jobs, download=download, progress=progress, **settings)
-    out = Path(out) if out else (RUNS / "custom" if settings else ROOT)
-    targets = places(out, study.profile.name)
+    study, chosen, settings, targets = asked.study, asked.notebooks, asked.settings, asked.targets
     images = len(study.dataset.train)  # whatever is wrong with the data is found before a folder is made
-    environment(study.store.device)  # and a package without metadata
     for target in targets:
         writable(target.parent)
     report(f"{study.profile.name} profile: {images:,} training images, {study.store.jobs} processes")
-    with sole_run(out), PeakMemory() as memory:
+    for line in study.notes:
+        report(line)
+    with sole_run(asked.out), PeakMemory() as memory:
         study.store.sweep()
         needed = [spec for name in chosen for spec in specs(study, name)]
         made = sum(map(len, study.store.missing(needed)))
@@ -146,7 +176,10 @@ def run(
             for declared in (file for name in chosen for file in declared_outputs(source(name))):
                 (figures / declared).unlink(missing_ok=True)  # or what an earlier run made would pass for this one's
             file = _from_root(Path(profile)) if profile.endswith(".toml") else profile  # notebooks run in the root
-            common = {"profile": file, "device": device, "out": _from_root(figures), **settings}
+            own = {key: value for key, value in settings.items() if key in PARAMETERS}
+            others = {key: value for key, value in settings.items() if key not in own}
+            common = {"profile": file, "device": device, "out": _from_root(figures), **own}
+            common |= {"settings": others} if others else {}
             static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
             for i, name in enumerate(chosen, 1):
                 report(f"notebook {i} of {len(chosen)}: {name}")
@@ -161,7 +194,7 @@ def run(
             where = machine(study.store.device)
             account = {"minutes": round(seconds / 60, 1), "artefacts_made": made, "peak_memory_gb": round(peak, 2)}
             write_manifest(figures, executed, {**account, "machine": where}, times, study.store)
-            compared = out.resolve() == ROOT and not settings
+            compared = asked.out.resolve() == ROOT and not settings
             agreement = _agreement(figures, executed, targets[0], chosen) if compared else []
         if not settings:
             record(study.store, study.profile.name, needed, took)
@@ -177,5 +210,5 @@ def _agreement(figures: Path, executed: Path, target: Path, chosen: list[str]) -
 
 def _from_root(path: Path) -> str:
     """Relative to the repository, where notebooks run, if it lies inside."""
-    path = path.resolve()
+    path = Path(os.path.abspath(path))
     return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)
