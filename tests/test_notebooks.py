@@ -6,6 +6,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from jsigr_lib.explorer.widgets import PARAMETERS
 from jsigr_lib.pipeline import notebooks, pipeline
@@ -111,3 +112,16 @@ def test_plain_papermill_runs_a_notebook_alone(tmp_path, smoke_run):
             config=config,
         )
     assert (tmp_path / "figures" / "scorecard.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_misspelt_parameter_stops_a_notebook_in_its_first_cells(tmp_path):
+    """papermill itself only warns of it."""
+    given = {"profile": "smoke", "epsilon": 0.05, "out": str(tmp_path / "figures")}
+    with notebooks.own_kernel() as config, pytest.raises(PapermillExecutionError) as error:
+        papermill.execute_notebook(
+            str(SOURCES[4]), str(tmp_path / "out.ipynb"), given, progress_bar=False, cwd=str(ROOT), config=config
+        )
+    assert (error.value.ename, error.value.exec_count) == ("InputError", 3)
+    assert error.value.evalue.startswith("unknown parameter 'epsilon'; accepted: profile, ")
+    assert not (tmp_path / "figures").exists()
