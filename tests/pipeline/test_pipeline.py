@@ -362,6 +362,28 @@ def test_settings_never_touch_the_published_run(monkeypatch, tmp_path):
     assert tmp_path / "custom" in summary.figures.parents
 
 
+def test_a_relative_folder_of_pictures_is_the_callers(monkeypatch, tmp_path, image_folder):
+    """Although notebooks run in the repository; and its run has a folder of its own."""
+    monkeypatch.chdir(image_folder.parent)
+    monkeypatch.setattr(pipeline, "RUNS", tmp_path)
+    settings = {"dataset": "folder", "data_root": image_folder.name}
+    asked = pipeline.order("smoke", ["05"], settings)
+    assert asked.settings == {"dataset": "folder", "data_root": str(image_folder)} and asked.study.notes
+    assert asked.out.parent == tmp_path / "custom"
+    assert pipeline.order("smoke", ["05"], {**settings, "eps": 0.05}).out != asked.out
+
+
+def test_a_run_overwrites_no_other_settings(tmp_path):
+    figures = tmp_path / "figures" / "smoke"
+    figures.mkdir(parents=True)
+    Study("smoke", out=figures, eps=0.05).save_files("t", {"csv": b"a\n1\n"}, kind="table")
+    assert pipeline.order("smoke", ["05"], {"eps": 0.05}, out=tmp_path).targets[0] == figures
+    for settings in ({}, {"eps": 0.2}):
+        with pytest.raises(InputError, match=r"holds figures of other eps; accepted: another out"):
+            pipeline.run(profile="smoke", notebooks=["05"], settings=settings, out=tmp_path)
+    assert sorted(path.name for path in figures.iterdir()) == ["t.csv", "t.json"]
+
+
 def test_a_package_without_metadata_is_named(monkeypatch, tmp_path):
     def missing(name):
         raise PackageNotFoundError(name)
