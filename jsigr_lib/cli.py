@@ -54,7 +54,9 @@ def number(kind: type, help: str):
 
 Profile = Annotated[str, typer.Option(help="smoke, quick, full or paper, or a TOML file like theirs")]
 Notebooks = Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")]
-PARAMETER = typer.Option("--set", metavar="KEY=VALUE", help="a notebook parameter; repeatable")
+PARAMETER = typer.Option(
+    "--set", metavar="KEY=VALUE", help="a key of the profile, such as eps=0.05 or penalty.share=0.3; repeatable"
+)
 Settings = Annotated[list[str] | None, PARAMETER]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
 Jobs = Annotated[int, number(int, "processes at a time; 0 is one per core")]

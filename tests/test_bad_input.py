@@ -106,7 +106,9 @@ RUN = [
     (set_("epz=0.1"), None, ["'epz'", "eps"]),
     (set_("profile=smoke"), None, ["'profile'", "eps"]),
     (set_("out=/tmp"), None, ["'out'", "eps"]),
-    (set_("name=../evil"), None, ["'name'", "eps"]),
+    (set_("name=../evil"), None, ["name = '../evil'", "accepted"]),
+    (set_("penalty.share=2"), None, ["penalty.share = 2", "less than or equal to 1"]),
+    (set_("penalty.shear=0.3"), None, ["'penalty.shear'", "estimator", "share"]),
     (set_(f"{LONG}=1"), None, ["'xxx", "characters", "eps"]),
     (["--notebook", "01", *set_("live=true")], None, ["'live'", "eps"]),
     (set_("eps=-0.1"), None, ["eps = -0.1", "greater than or equal to 0"]),
@@ -389,14 +391,19 @@ def name_of(case) -> str:
     return f"{given}, {case[2][0]}"[:70].encode("unicode_escape").decode()
 
 
-@pytest.mark.parametrize("case", [(["run", *one[0]], *one[1:]) for one in RUN] + OTHERS, ids=name_of)
+PLANNED = [(["plan", *one[0]], *one[1:]) for one in RUN if "--set" in one[0] or "--profile" in one[0]]
+"""A plan refuses what a run refuses, in the same words."""
+
+
+@pytest.mark.parametrize("case", [(["run", *one[0]], *one[1:]) for one in RUN] + PLANNED + OTHERS, ids=name_of)
 def test_command(monkeypatch, capsys, here, watched, case):
     arguments, make, words = case
     if make:
         make(here)
     arguments = [part.replace("{here}", str(here)) for part in arguments]
-    if arguments[0] == "run":
+    if case[0][0] in ("run", "plan") and case not in OTHERS:
         arguments[1:1] = [] if "--profile" in arguments else ["--profile", "smoke"]
+    if arguments[0] == "run":
         arguments[1:1] = [] if "--out" in arguments else ["--out", "out"]
     monkeypatch.setattr(explorer, "find", lambda: "chromium")  # or another line says first that there is none
     monkeypatch.setattr(sys, "argv", ["jsigr", *arguments])

@@ -6,9 +6,10 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from papermill.exceptions import PapermillExecutionError
 
 from jsigr_lib.explorer.widgets import PARAMETERS
-from jsigr_lib.pipeline import pipeline
+from jsigr_lib.pipeline import notebooks, pipeline
 from jsigr_lib.store.paths import NOTEBOOKS, ROOT
 from jsigr_lib.study.config import Profile
 
@@ -68,7 +69,7 @@ def test_every_parameter_counts(path):
 @each_notebook
 def test_settings_are_fields_of_the_profile(path):
     known = papermill.inspect_notebook(str(path))
-    settings = set(known) - set(pipeline.OWN_PARAMETERS) - {"live"}
+    settings = set(known) - {"profile", "device", "out", "download", "live", "settings"}
     assert settings and settings <= set(Profile.model_fields)
 
 
@@ -114,7 +115,7 @@ def test_tells_its_story(path):
 @pytest.mark.slow
 def test_plain_papermill_runs_a_notebook_alone(tmp_path, smoke_run):
     """From another working directory, into another folder, on what the smoke run trained."""
-    with pipeline.own_kernel() as config:
+    with notebooks.own_kernel() as config:
         papermill.execute_notebook(
             str(SOURCES[4]),
             str(tmp_path / "out.ipynb"),
@@ -124,3 +125,16 @@ def test_plain_papermill_runs_a_notebook_alone(tmp_path, smoke_run):
             config=config,
         )
     assert (tmp_path / "figures" / "scorecard.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_misspelt_parameter_stops_a_notebook_in_its_first_cells(tmp_path):
+    """papermill itself only warns of it."""
+    given = {"profile": "smoke", "epsilon": 0.05, "out": str(tmp_path / "figures")}
+    with notebooks.own_kernel() as config, pytest.raises(PapermillExecutionError) as error:
+        papermill.execute_notebook(
+            str(SOURCES[4]), str(tmp_path / "out.ipynb"), given, progress_bar=False, cwd=str(ROOT), config=config
+        )
+    assert (error.value.ename, error.value.exec_count) == ("InputError", 3)
+    assert error.value.evalue.startswith("unknown parameter 'epsilon'; accepted: profile, ")
+    assert not (tmp_path / "figures").exists()

@@ -18,6 +18,7 @@ from jsigr_lib.method.saliency import Selection
 from jsigr_lib.networks.zoo import Training, trained
 from jsigr_lib.store.artefacts import Spec, Store
 from jsigr_lib.store.paths import FRONT
+from jsigr_lib.study.needs import NEEDS
 from jsigr_lib.study.sources import sources_of
 from jsigr_lib.study.study import Study
 
@@ -129,3 +130,8 @@ def _packed(content: bytes) -> str:
 def _json(value: Any) -> str:
     """JSON that cannot end the script in which it stands."""
     return json.dumps(value).replace("<", "\\u003c")
+
+
+def specs(study: Study, notebook: str) -> list[Spec]:
+    """The artefacts that a notebook shows."""
+    return [*NEEDS[notebook](study), *([snapshot(study)] if notebook == "04_saliency" else [])]

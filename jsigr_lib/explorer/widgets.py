@@ -1,7 +1,10 @@
 """What moves in a notebook: the live saliency explorer, and the progress line while something is computed."""
 
+import ast
 import logging
 import time
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import anywidget
@@ -9,13 +12,20 @@ import traitlets
 from IPython.display import display
 
 from jsigr_lib.explorer.explorer import Explorer, of_pretrained, of_study
-from jsigr_lib.method.errors import InputError
+from jsigr_lib.explorer.snapshot import specs
+from jsigr_lib.method.errors import InputError, one_of
+from jsigr_lib.records.record import running_cell
 from jsigr_lib.store.artefacts import Progress, Spec
-from jsigr_lib.store.paths import FRONT
+from jsigr_lib.store.paths import FRONT, ROOT
+from jsigr_lib.study.needs import NEEDS
+from jsigr_lib.study.speed import Speed, read_headers
 from jsigr_lib.study.study import Study
 
 PARAMETERS = ("profile", "device", "out", "download", "dataset", "data_root", "train_images", "epochs", "seeds", "eps")
+PARAMETERS += ("settings",)
 """What every notebook can be asked to change."""
+INJECTED = "# Parameters"
+"""How the cell begins that papermill puts behind a notebook's own parameters, whatever their names."""
 PROGRESS = "jsigr-progress"
 """In the metadata of a progress line, by which it is told from what a notebook shows."""
 
@@ -40,9 +50,39 @@ def progress_display() -> Progress:
 
 
 def open_study(parameters: dict[str, Any]) -> Study:
-    """The study that a notebook's cell of parameters describes; `parameters` are its globals(). What is missing is made
-    under a progress line. Raises InputError, in one line, for whatever is wrong with one of them."""
-    return Study(progress=progress_display(), **{name: parameters[name] for name in PARAMETERS})
+    """The study that a notebook's cell of parameters describes; `parameters` are its globals(). Says what the notebook
+    takes here and where it writes, paths being relative to the repository; what is missing is made under a progress
+    line. Raises InputError, in one line, for whatever is wrong with a parameter, or if its name is none's."""
+    for name in _assigned(parameters.get("In", ())):
+        one_of("parameter", name, (*PARAMETERS, "live"))
+    chosen = {name: parameters[name] for name in PARAMETERS}
+    for name in ("profile", "out", "data_root"):
+        if isinstance(path := chosen[name], str) and path and (name != "profile" or path.endswith(".toml")):
+            chosen[name] = str(ROOT / Path(path).expanduser())
+    study = Study(progress=progress_display(), **chosen)
+    study.check_folder(study.out)
+    lines = [*study.notes, f"{_duration(study)}Figures and tables go to {study.out}."]
+    display({"text/plain": "\n".join(lines)}, raw=True, metadata={PROGRESS: True})
+    return study
+
+
+def _assigned(cells: Iterable[str]) -> list[str]:
+    """The names that papermill gave values to, among the cells that ran."""
+    lines = [line for cell in cells if cell.startswith(INJECTED) for line in ast.parse(cell).body]
+    return [target.id for line in lines if isinstance(line, ast.Assign) for target in line.targets]
+
+
+def _duration(study: Study) -> str:
+    """What the notebook that is being executed takes on this machine; nothing in one of the reader's own."""
+    cell = running_cell()
+    if cell is None or cell.notebook not in NEEDS:
+        return ""
+    store, speed = study.store, Speed.of(study.store, read_headers(study.store.root)[0], study.profile.name)
+    waves = store.missing(specs(study, cell.notebook))
+    starts = time.process_time() * any(map(store.in_parallel, waves))  # of the processes that make what is missing
+    minutes = (starts + speed.makespan(waves, store) + speed.notebook(cell.notebook)) / 60
+    what = f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute or less"
+    return f"Run All takes {what} on this machine: {sum(map(len, waves))} artefacts are missing. "
 
 
 class SaliencyExplorer(anywidget.AnyWidget):

@@ -9,8 +9,9 @@ import pandas as pd
 from jsigr_lib.figures import plotting
 from jsigr_lib.study.sources import LEFT
 from jsigr_lib.study.study import Study
+from jsigr_lib.study.verdicts import TOO_FEW
 
-OUTCOMES = {"holds": "#007a5a", "fails": "#c2410c", "undecided": "#6b6b6b"}
+OUTCOMES = {"holds": "#007a5a", "fails": "#c2410c", "undecided": "#6b6b6b", TOO_FEW: "#b5b5b5"}
 VERDICTS = {"supported": "#007a5a", "inconclusive": "#8a6500", "refuted": "#c2410c", "not tested": "#6b6b6b"}
 VERDICTS |= {"partly supported": "#8a6500", "not supported": "#c2410c"}  # of the first protocol, in tables of its runs
 
@@ -38,13 +39,17 @@ def trade_offs(study: Study, table: pd.DataFrame) -> plotting.Described:
 
 
 def verdicts(study: Study, card: pd.DataFrame) -> plotting.Described:
-    """The scorecard as a picture: a row per claim, a column per data set, the verdict in words and colour."""
-    table = card.pivot(index="claim", columns="data", values="verdict")
+    """The scorecard as a picture: a row per claim, a column per data set, the verdict in words and colour; grey where
+    there were too few images for one."""
+    few = card.evidence.str.contains(TOO_FEW, regex=False)
+    card = card.assign(said=card.verdict.where(~few, card.verdict + "\n" + TOO_FEW))
+    table = card.pivot(index="claim", columns="data", values="said")
     table = table.loc[card.claim.unique(), card.data.unique()]
     statements = card.drop_duplicates("claim").statement.map(lambda text: textwrap.fill(plotting.plain(text), 52))
     fig, (axes,) = plotting.row(5 + 1.75 * len(table.columns), 0.55 * len(table) + 0.75)
     for (i, j), verdict in np.ndenumerate(table.to_numpy()):
-        axes.add_patch(mpl.patches.Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, color=VERDICTS[verdict]))
+        colour = VERDICTS.get(verdict, VERDICTS["not tested"])
+        axes.add_patch(mpl.patches.Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, color=colour))
         axes.text(j, i, verdict, ha="center", va="center", color="white", fontsize=9.5, fontweight="bold")
     axes.set_yticks(range(len(table)), statements)
     axes.set_xticks(range(len(table.columns)), map(plotting.plain, table.columns), fontweight="bold")
@@ -53,7 +58,7 @@ def verdicts(study: Study, card: pd.DataFrame) -> plotting.Described:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.grid(False)
-    said = "; ".join(f"{row.statement} {row.data}: {row.verdict}" for row in card.itertuples())
+    said = "; ".join(f"{row.statement} {row.data}: {row.said}" for row in card.itertuples()).replace("\n", ", ")
     return fig, f"The verdict on each claim, by data set. {said}."
 
 
@@ -78,9 +83,10 @@ def forest(study: Study, table: pd.DataFrame) -> plotting.Described:
         axes.set(xlabel="difference", title=plotting.plain(name))
         names = [f"{claim}: {study.labels[a]} − {study.labels[b]},\n{measure}" for claim, measure, a, b in tests]
         axes.set_yticks(range(len(tests)), map(plotting.plain, names), fontsize=8.5)
-    handles = [mpl.lines.Line2D([], [], color=colour, marker="o", label=one) for one, colour in OUTCOMES.items()]
+    shown = [one for one in OUTCOMES if one != TOO_FEW or one in set(table.outcome)]
+    handles = [mpl.lines.Line2D([], [], color=OUTCOMES[one], marker="o", label=one) for one in shown]
     handles += [mpl.lines.Line2D([], [], color="black", linewidth=1.2, label="margin")]
-    fig.legend(handles=handles, loc="outside lower center", ncols=4)
+    fig.legend(handles=handles, loc="outside lower center", ncols=5)
     counts = ", ".join(f"{n} {outcome}" for outcome, n in table.outcome.value_counts().items())
     return fig, (
         f"The {len(table)} differences behind the scorecard with their 95 percent intervals and the margins to clear: "

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from jsigr_lib.pipeline import pipeline
-from jsigr_lib.pipeline.speed import Headers, Speed, read_headers
 from jsigr_lib.store.artefacts import Spec, Store, within
-from jsigr_lib.study.study import Study
+from jsigr_lib.study.speed import Headers, Speed, read_headers
 
 SHOWN = 4  # reasons of each kind in a summary
 FEW = 3  # with so many changes it is the same artefact, to be made anew; with more it is another one
@@ -37,8 +36,8 @@ class Entry:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a run would use and make. `strangers` are files in the store that are no artefacts, or damaged
-    ones."""
+    """Everything that a run would use and make, and where it would publish. `strangers` are files in the store that are
+    no artefacts, or damaged ones; `notes` say what of the profile gives way to a small folder."""
 
     profile: str
     store: str
@@ -48,6 +47,8 @@ class Plan:
     artefact_minutes: float
     notebook_minutes: dict[str, float]
     basis: str
+    notes: list[str]
+    out: str
 
     @property
     def minutes(self) -> float:
@@ -60,12 +61,14 @@ class Plan:
         """For people: one line per kind, or for each artefact."""
         made = sum(entry.status != "cached" for entry in self.artefacts)
         lines = [f"{self.profile} profile: {len(self.artefacts)} artefacts in {self.store}, {made} of them to be made"]
+        lines += self.notes
         for kind in dict.fromkeys(entry.kind for entry in self.artefacts):
             entries = [entry for entry in self.artefacts if entry.kind == kind]
             one_by_one = [f"  {kind}/{entry.digest}  {entry}" for entry in entries]
             lines += one_by_one if each else [f"  {kind:<10}  {_summary(entries)}"]
         lines += [f"  no artefact: {path}" for path in self.strangers]
         parts = f"{self.artefact_minutes:.1f} for artefacts, {sum(self.notebook_minutes.values()):.1f} for notebooks"
+        lines.append(f"figures and notebooks would go to {self.out}")
         return [*lines, f"about {self.minutes:.1f} minutes with {self.jobs} processes: {parts} ({self.basis})"]
 
 
@@ -91,9 +94,9 @@ def plan(
 
     `start` is how many seconds a process takes to begin: the run itself and then, all at once, its workers.
     """
-    settings, chosen = settings or {}, pipeline.select(notebooks)
-    pipeline.check_settings(chosen, settings)
-    study = Study(profile, device=device, jobs=jobs, runs=runs, **settings)
+    asked = pipeline.order(profile, notebooks, settings, device=device, jobs=jobs, runs=runs)
+    study, chosen = asked.study, asked.notebooks
+    study.check()
     store, wanted = study.store, [spec for name in chosen for spec in pipeline.specs(study, name)]
     headers, strangers = read_headers(store.root)
     used = _used(wanted, headers)
@@ -111,6 +114,8 @@ def plan(
         artefact_minutes=(starts + speed.makespan(waves, store)) / 60,
         notebook_minutes={name: speed.notebook(name) / 60 for name in chosen},
         basis=speed.basis,
+        notes=study.notes,
+        out=str(asked.out),
     )
 
 

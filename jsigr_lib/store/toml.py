@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -47,8 +47,17 @@ def checked(kind: type[Model], fields: object) -> Model:
         first = error.errors(include_url=False)[0]
     field, said = ".".join(map(str, first["loc"])), f"{first['msg'][0].lower()}{first['msg'][1:]}"
     said = {
-        "extra_forbidden": f"unknown field {shown(field)}; accepted: {', '.join(kind.model_fields)}",
+        "extra_forbidden": f"unknown field {shown(field)}; accepted: {', '.join(_at(kind, first['loc']).model_fields)}",
         "value_error": str(first.get("ctx", {}).get("error")),
         "missing": f"{field} is missing; accepted: a value",
     }.get(first["type"], f"{field} = {shown(first['input'])}: {said}".removeprefix(" = "))
     raise InputError(said)
+
+
+def _at(kind: type[BaseModel], place: tuple[int | str, ...]) -> type[BaseModel]:
+    """The model that holds the field at this place below `kind`."""
+    for part in place[:-1]:
+        annotation = kind.model_fields[part].annotation if part in kind.model_fields else None
+        models = [one for one in (annotation, *get_args(annotation)) if isinstance(one, type)]
+        kind = next((one for one in models if issubclass(one, BaseModel)), kind)
+    return kind

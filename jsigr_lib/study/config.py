@@ -19,6 +19,7 @@ from jsigr_lib.networks import models
 from jsigr_lib.store import toml
 from jsigr_lib.store.paths import PROFILES
 from jsigr_lib.store.sources import take_in
+from jsigr_lib.study.settings import applied
 
 TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "svhn": "SVHN", "folder": "own images"}
 TITLES |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
@@ -254,7 +255,7 @@ class Profile(Table):
 
 
 def load_profile(name: str = "quick", /, **overrides: Any) -> Profile:
-    """The profile called `name`, or the TOML file of that name, with some fields replaced; None replaces nothing.
+    """The profile called `name`, or the TOML file of that name, with some fields replaced; see `settings.applied`.
 
     Raises InputError in one line for an unknown profile, an unknown field, a wrong type or a bad value.
     """
@@ -262,7 +263,7 @@ def load_profile(name: str = "quick", /, **overrides: Any) -> Profile:
         one_of("profile", name, PROFILE_NAMES)
     path = Path(name) if str(name).endswith(".toml") else PROFILES / f"{name}.toml"
     fields = toml.load(path, "profile", f"{', '.join(PROFILE_NAMES)}, or a TOML file like theirs")
-    fields |= {key: value for key, value in overrides.items() if value is not None}
+    fields = applied(fields, overrides)
     if "imports" in fields and (folder := str(path.resolve().parent)) not in sys.path:
         sys.path.append(folder)  # after all else, so that nothing there hides another module
     profile = toml.checked(Profile, {"name": path.stem, **fields})

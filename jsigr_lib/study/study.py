@@ -1,6 +1,7 @@
 """A study: one profile with its data, its store of artefacts and its output folder. Every notebook holds one."""
 
 import json
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -19,6 +20,7 @@ from jsigr_lib.records.tolerances import declared
 from jsigr_lib.store.artefacts import Artefact, Progress, Spec, Store
 from jsigr_lib.store.paths import FIGURES, RUNS
 from jsigr_lib.study.config import PROFILE_NAMES, Profile, budget, load_profile, require, resolve_device, resolve_jobs
+from jsigr_lib.study.settings import fitted, named, said
 
 DIGITS = 4  # after the point, of what saved tables hold
 SURROGATE_SEED = 1000  # surrogates are networks of their own: no seed of theirs is a target's
@@ -31,11 +33,13 @@ class Study:
         profile: its name, or a TOML file.
         device: "auto", "cpu" or "cuda".
         jobs: processes at a time; 0 is one per core.
-        out: where figures and tables go; "" is runs/figures/<profile>.
+        out: where figures and tables go; "" is runs/figures/<profile>, or a folder of its own with settings.
         runs: where artefacts are kept; "" is runs/.
         download: allow fetching a data set that is missing.
         progress: called after each artefact that had to be made.
-        overrides: fields of the profile to replace; None replaces nothing.
+        settings: keys of the profile to replace, {"penalty.share": 0.3}; None replaces nothing. So do `overrides`.
+
+    With a folder of pictures, sizes that are not set fit what is there; `fits` says what was changed for that.
 
     Raises InputError, in one line, for whatever is wrong with any of them.
     """
@@ -50,16 +54,21 @@ class Study:
         runs: str | Path = "",
         download: bool = False,
         progress: Progress | None = None,
-        **overrides,
+        settings: Mapping[str, Any] | None = None,
+        **overrides: Any,
     ):
         for name, path in (("out", out), ("runs", runs)):
             require(isinstance(path, str | Path), name, path, "a path")
         require(isinstance(download, bool), "download", download, "True, False")
         if out and Path(out).exists() and not Path(out).is_dir():
             raise InputError(f"out = {shown(str(out))} is a file; accepted: a folder, which is made if it is missing")
-        self.profile = load_profile(profile, **overrides)
+        chosen = _chosen(settings, overrides)
+        self.profile = load_profile(profile, **chosen)
+        self.fits = fitted(self.profile.model_dump(), chosen)
+        self.profile = load_profile(profile, **chosen, **self.fits) if self.fits else self.profile
         self.store = Store(Path(runs) if runs else RUNS, resolve_device(device), resolve_jobs(jobs))
-        self.out = Path(out) if out else RUNS / "figures" / self.profile.name
+        own = f"{self.profile.name},{named(chosen)}" if chosen else self.profile.name
+        self.out = Path(out) if out else RUNS / "figures" / own
         self.progress = progress
         self.read: dict[str, str] = {}  # table of another run -> its hash, of those that were asked for
         sizes = self.profile.model_dump(include={"image_size", "train_images", "validation_images", "test_images"})
@@ -68,11 +77,44 @@ class Study:
     @cached_property
     def dataset(self) -> Dataset:
         """The data. Raises InputError if the profile's attacks cannot work with its images or classes."""
-        dataset, p = load(self.data, self.store), self.profile
-        between("eps_l2", p.eps_l2, 0, dataset.test.images[0].numel() ** 0.5)
-        if p.autoattack:
-            between("number of classes, with AutoAttack,", len(dataset.classes), FEWEST_CLASSES, 1e9)
+        dataset = load(self.data, self.store)
+        self._check_data(dataset.test.images, dataset.classes)
         return dataset
+
+    def check(self) -> None:
+        """Raise the InputError that `dataset` would raise, and keep nothing."""
+        if self.data in self.store:
+            _ = self.dataset
+        else:
+            tensors, facts = self.data.compute(self.store, self.store.device)
+            self._check_data(tensors["test_images"], facts["classes"])
+
+    def _check_data(self, images: Tensor, classes: Sequence[str]) -> None:
+        between("eps_l2", self.profile.eps_l2, 0, images[0].numel() ** 0.5)
+        if self.profile.autoattack:
+            between("number of classes, with AutoAttack,", len(classes), FEWEST_CLASSES, 1e9)
+
+    def check_folder(self, folder: Path) -> None:
+        """Raise InputError if `folder` holds figures or tables made with other settings, or of other pictures."""
+        found = (part for sidecar in sorted(folder.glob("*.json")) for part in record.parts(sidecar).values())
+        theirs = next(found, None)
+        if theirs is None or theirs.profile.get("name") != self.profile.name:
+            return
+        ours, changed = _fields(self.profile), _changed(self.profile)
+        if changed is not None and theirs.changed is not None:
+            ours, before = ({key: one["value"] for key, one in each.items()} for each in (changed, theirs.changed))
+        else:
+            before = theirs.profile
+        other = sorted(key for key in {*ours, *before} if ours.get(key) != before.get(key))
+        if self.profile.dataset == "folder" and theirs.data.get("content") != self.data.content:
+            other.append("pictures")
+        if other:
+            raise InputError(f"{folder} holds figures of other {', '.join(other)}; accepted: another out, or no folder")
+
+    @property
+    def notes(self) -> list[str]:
+        """In words, what of the profile gave way to a small folder; nothing if nothing did."""
+        return [said(self.fits, self.profile.data_root)] * bool(self.fits)
 
     @property
     def budget(self) -> str:
@@ -227,6 +269,16 @@ class Study:
         p = self.profile
         seeds, epochs = (f"{n} {what}{'s' * (n > 1)}" for n, what in ((len(p.seeds), "seed"), (p.epochs, "epoch")))
         return f"{p.name} profile: {p.data_title}, {p.train_images:,} training images, {epochs}, {seeds}"
+
+
+def _chosen(settings: object, overrides: dict[str, Any]) -> dict[str, Any]:
+    """Both together, without what is None."""
+    require(settings is None or isinstance(settings, Mapping), "settings", settings, "a table, key -> value")
+    settings = {str(key): value for key, value in (settings or {}).items() if value is not None}
+    overrides = {key: value for key, value in overrides.items() if value is not None}
+    for key in settings.keys() & overrides.keys():
+        raise InputError(f"{shown(key)} stands in settings and beside them; accepted: once")
+    return {**overrides, **settings}
 
 
 def _changed(profile: Profile) -> dict[str, dict[str, Any]] | None:

@@ -20,6 +20,8 @@ from jsigr_lib.study.study import Study
 TRANSFER, ADAPTIVE = "transfer accuracy", "transfer accuracy, adaptive"
 MATCHED = "transfer accuracy at equal clean accuracy"
 POOLED, WORST = "from all that bite", "at the worst of all that bite"
+FEWEST_IMAGES = 50  # for a verdict: of fewer, chance alone moves a share by more than 14 points either way
+TOO_FEW = "too few images"
 UNTESTED = {True: "this run lacks what the test needs", False: "no published run has what the test needs"}
 TRADED = {
     "transferred": "transfer accuracy",
@@ -154,7 +156,9 @@ def _contrast(study: Study, claim: Claim, test: Difference, architecture: str, c
     where += f" ({architecture})" if claim.on == "others" else ""
     said = f"{study.labels[test.a]} − {study.labels[test.b]}, {test.measure}{where}"
     what = {"claim": claim.id, "test": said, "architecture": architecture, "measure": test.measure}
-    found = {**differences, "margin": test.margin, "outcome": "holds" if holds else "fails" if fails else "undecided"}
+    outcome = "holds" if holds else "fails" if fails else "undecided"
+    found = {**differences, "margin": test.margin}
+    found["outcome"] = outcome if differences["images"] >= FEWEST_IMAGES else TOO_FEW
     counting = contexts(study, architecture).get((test.measure, context), [])
     role = "decides" if context in ("", POOLED) else "shown"
     if role == "shown" and not sources.biting(study, architecture, counting):
@@ -190,8 +194,9 @@ def deciding(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(claim: Claim, rows: pd.DataFrame) -> str:
-    """From the claim's deciding contrasts: supported if all hold, refuted if one fails, inconclusive otherwise; not
-    tested if a test has none, as no attack bites, or as the run lacks what it needs."""
+    """From the claim's deciding contrasts: supported if all hold, refuted if one fails, inconclusive otherwise, such as
+    with fewer than FEWEST_IMAGES; not tested if a test has none, as no attack bites, or as the run lacks what it
+    needs."""
     found = [deciding(at(rows, test)) for test in claim.tests]
     if any(not len(own) for own in found):
         return "not tested"

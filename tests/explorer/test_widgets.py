@@ -9,7 +9,8 @@ from jsigr_lib.explorer import widgets
 from jsigr_lib.explorer.explorer import Explorer, of_study
 from jsigr_lib.explorer.widgets import SaliencyExplorer, progress_display
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.store.paths import FRONT
+from jsigr_lib.records.record import NotebookCell
+from jsigr_lib.store.paths import FRONT, ROOT, RUNS
 
 SETTINGS = {"defences": ["standard", "jsigr"], "image": 1, "map": "grad-cam", "attack": "white-box", "steps": 2}
 
@@ -147,3 +148,51 @@ def test_progress_is_one_line_that_is_rewritten(monkeypatch, study):
     progress(spec, 4.0, 4.0)
     assert line.shown == ["25% of what was missing is made; 1.0 min, about 3.0 min left"]
     assert line.updates == ["100% of what was missing is made; 2.0 min, about 0.0 min left"]
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """opened(injected, **parameters): the study that a notebook opens and what it shows, its second cell being that of
+    papermill."""
+    shown = []
+    monkeypatch.setattr(widgets, "display", lambda data, **_: shown.append(data["text/plain"]))
+
+    def call(injected: str = "", **parameters):
+        cells = ["", "profile = 'smoke'", injected]
+        given = {**dict.fromkeys(widgets.PARAMETERS), "profile": "smoke", "device": "cpu", "out": "", "download": False}
+        return widgets.open_study({**given, **parameters, "In": cells}), shown[-1]
+
+    return call
+
+
+def test_a_misspelt_parameter_is_named(opened):
+    with pytest.raises(InputError, match=r"^unknown parameter 'epsilon'; accepted: profile, .*, eps, settings, live$"):
+        opened("# Parameters\nprofile = 'smoke'\nepsilon = 0.05\n", epsilon=0.05)
+    study, _ = opened("# Parameters\neps = 0.05\n", eps=0.05, settings={"penalty.share": 0.3})
+    assert (study.profile.eps, study.profile.penalty.share) == (0.05, 0.3)
+
+
+def test_a_notebook_says_where_it_writes_and_writes_there(opened, monkeypatch, tmp_path):
+    """Whatever folder it is run from."""
+    monkeypatch.chdir(tmp_path)
+    for out, place in (
+        ("", RUNS / "figures" / "smoke"),
+        ("a/b", ROOT / "a" / "b"),
+        (str(tmp_path / "c"), tmp_path / "c"),
+    ):
+        study, said = opened(out=out)
+        assert study.out == place and said == f"Figures and tables go to {place}."
+    assert not [*tmp_path.iterdir()]
+
+
+def test_a_notebook_says_what_it_takes(opened, monkeypatch, tmp_path):
+    monkeypatch.setattr(widgets, "running_cell", lambda: NotebookCell(source="", notebook="02_training"))
+    monkeypatch.setattr(widgets, "specs", lambda study, notebook: [study.training("jsigr")] * (notebook[:2] == "02"))
+    monkeypatch.setattr("jsigr_lib.study.study.RUNS", tmp_path)
+    for seconds, said in ((600.0, "about 20 minutes"), (1.0, "about a minute or less")):
+        monkeypatch.setattr(widgets.Speed, "seconds", lambda self, spec, took=seconds: took)
+        monkeypatch.setattr(widgets.Speed, "notebook", lambda self, name: 0.0)
+        _, line = opened()
+        assert line.startswith(
+            f"Run All takes {said} on this machine: 2 artefacts are missing. Figures and tables go to"
+        )

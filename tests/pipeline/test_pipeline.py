@@ -17,7 +17,7 @@ from filelock import FileLock
 import jsigr_lib
 from jsigr_lib.explorer.widgets import PROGRESS
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.pipeline import pipeline
+from jsigr_lib.pipeline import notebooks, pipeline
 from jsigr_lib.records import record
 from jsigr_lib.store import sources
 from jsigr_lib.study import robustness
@@ -30,16 +30,16 @@ pytestmark = pytest.mark.slow
 def test_everything_declared_is_published(smoke_run):
     for name in pipeline.NAMES:
         executed = nbformat.read(smoke_run.notebooks / f"{name}.ipynb", as_version=4)
-        for file in pipeline.declared_outputs(executed):
+        for file in notebooks.declared_outputs(executed):
             assert (smoke_run.figures / file).stat().st_size > 0
     manifest = json.loads((smoke_run.figures / "manifest.json").read_text())
     on_disk = {path.name for path in smoke_run.figures.iterdir()} - {"manifest.json"}
     assert set(manifest["sha256"]) == on_disk
     for name, sha in manifest["sha256"].items():
         assert record.sha256((smoke_run.figures / name).read_bytes()) == sha
-    notebooks = {path.name: record.sha256(path.read_bytes()) for path in smoke_run.notebooks.iterdir()}
-    assert manifest["executed"] == notebooks
-    assert set(notebooks) == {f"{name}.ipynb" for name in pipeline.NAMES}
+    executed = {path.name: record.sha256(path.read_bytes()) for path in smoke_run.notebooks.iterdir()}
+    assert manifest["executed"] == executed
+    assert set(executed) == {f"{name}.ipynb" for name in pipeline.NAMES}
 
 
 def test_run_accounts_for_itself(smoke_run):
@@ -114,7 +114,7 @@ def test_nothing_of_a_moment_stays_in_a_notebook(tmp_path):
     cells.append(nbformat.v4.new_code_cell("pass", id="one", outputs=[progress, *streams, shown]))
     cells[1].metadata["papermill"] = {"start_time": "now"}
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "executed.ipynb")
-    pipeline.tidy(tmp_path / "executed.ipynb", {"out": 'thèse "1"', "live": False})
+    notebooks.tidy(tmp_path / "executed.ipynb", {"out": 'thèse "1"', "live": False})
     injected, other = nbformat.read(tmp_path / "executed.ipynb", as_version=4).cells
     values = {}
     exec(injected.source, values)
@@ -124,12 +124,12 @@ def test_nothing_of_a_moment_stays_in_a_notebook(tmp_path):
 
 def test_failing_notebook_publishes_nothing(smoke_run, tmp_path, monkeypatch):
     broken = tmp_path / "notebooks"
-    shutil.copytree(pipeline.NOTEBOOKS, broken, ignore=shutil.ignore_patterns("executed"))
+    shutil.copytree(notebooks.NOTEBOOKS, broken, ignore=shutil.ignore_patterns("executed"))
     source = nbformat.read(broken / "05_claims.ipynb", as_version=4)
     source.cells.append(nbformat.v4.new_code_cell("raise ArithmeticError('planted')"))
     nbformat.write(source, broken / "05_claims.ipynb")
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", broken)
-    monkeypatch.setattr(pipeline, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", broken)
+    monkeypatch.setattr(notebooks, "RUNS", tmp_path / "runs")
     published = tmp_path / "out"
     shutil.copytree(smoke_run.figures, published / "figures" / "smoke")
     before = {path.name: path.read_bytes() for path in (published / "figures" / "smoke").iterdir()}
@@ -145,7 +145,7 @@ def test_what_an_earlier_run_made_passes_for_no_other_ones(smoke_run, tmp_path, 
 
     def execute(name, output, parameters, **_):
         shutil.copy(smoke_run.notebooks / output.name, output)
-        for file in set(pipeline.declared_outputs(pipeline.source(name))) - {"scorecard.csv"}:
+        for file in set(notebooks.declared_outputs(notebooks.source(name))) - {"scorecard.csv"}:
             shutil.copy(smoke_run.figures / file, parameters["out"])
 
     monkeypatch.setattr(pipeline, "execute", execute)
@@ -171,9 +171,9 @@ def test_what_an_earlier_run_made_passes_for_no_other_ones(smoke_run, tmp_path, 
     ],
 )
 def test_a_notebook_that_cannot_be_run_is_named(tmp_path, monkeypatch, change, said):
-    text = (pipeline.NOTEBOOKS / "05_claims.ipynb").read_text()
+    text = (notebooks.NOTEBOOKS / "05_claims.ipynb").read_text()
     (tmp_path / "05_claims.ipynb").write_text(change(text))
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
     with pytest.raises(InputError, match=said) as error:
         pipeline.run(profile="smoke", notebooks=["05"], out=tmp_path / "out")
     assert str(error.value).startswith(f"{tmp_path}/05_claims.ipynb") and str(error.value).isprintable()
@@ -183,8 +183,8 @@ def test_a_notebook_that_cannot_be_run_is_named(tmp_path, monkeypatch, change, s
 @pytest.fixture
 def execute(tmp_path, monkeypatch):
     """execute(source): a notebook with one cell of this code after its parameters, run through papermill."""
-    monkeypatch.setattr(pipeline, "NOTEBOOKS", tmp_path)
-    monkeypatch.setattr(pipeline, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(notebooks, "RUNS", tmp_path / "runs")
 
     def call(source: str, **options) -> None:
         metadata = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
@@ -194,7 +194,7 @@ def execute(tmp_path, monkeypatch):
             nbformat.v4.new_code_cell(source),
         ]
         nbformat.write(notebook, tmp_path / "01_theory.ipynb")
-        pipeline.execute("01_theory", tmp_path / "out.ipynb", {}, **options)
+        notebooks.execute("01_theory", tmp_path / "out.ipynb", {}, **options)
 
     return call
 
@@ -216,7 +216,7 @@ def test_failed_notebook_says_where_and_why(execute, tmp_path, source, reason):
     assert (tmp_path / "runs" / "failed" / "out.ipynb").exists()
 
 
-@pytest.mark.parametrize("length", [pipeline.LONGEST_TMPDIR, 80, pytest.param(500, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("length", [notebooks.LONGEST_TMPDIR, 80, pytest.param(500, marks=pytest.mark.torture)])
 def test_a_long_name_of_the_temporary_folder_is_no_matter(execute, monkeypatch, length):
     """Although a socket's path may have a hundred bytes only."""
     with tempfile.TemporaryDirectory(dir="/tmp") as short:
@@ -229,12 +229,12 @@ def test_a_long_name_of_the_temporary_folder_is_no_matter(execute, monkeypatch, 
 
 
 def test_folders_of_killed_runs_are_removed_and_no_others(tmp_path, monkeypatch):
-    monkeypatch.setattr(pipeline.tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(pipeline, "LONGEST_TMPDIR", 10_000)
+    monkeypatch.setattr(notebooks.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(notebooks, "LONGEST_TMPDIR", 10_000)
     for name in ("jsigr-thesis", "jsigr-killed", "jsigr-running"):
         (tmp_path / name).mkdir()
-    (tmp_path / "jsigr-killed" / pipeline.HELD).touch()
-    with FileLock(tmp_path / "jsigr-running" / pipeline.HELD), pipeline.own_kernel(), pipeline.own_kernel():
+    (tmp_path / "jsigr-killed" / notebooks.HELD).touch()
+    with FileLock(tmp_path / "jsigr-running" / notebooks.HELD), notebooks.own_kernel(), notebooks.own_kernel():
         assert len(list(tmp_path.iterdir())) == 4
     assert sorted(path.name for path in tmp_path.iterdir()) == ["jsigr-running", "jsigr-thesis"]
 
@@ -246,8 +246,8 @@ def test_failed_cell_is_the_one_that_started_last(tmp_path):
         cell.metadata["papermill"] = {"start_time": start}
     cells.insert(1, nbformat.v4.new_markdown_cell("# text"))
     nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "failed.ipynb")
-    assert pipeline._where(tmp_path / "failed.ipynb") == " in cell [2]"
-    assert pipeline._where(tmp_path / "missing.ipynb") == ""
+    assert notebooks._where(tmp_path / "failed.ipynb") == " in cell [2]"
+    assert notebooks._where(tmp_path / "missing.ipynb") == ""
 
 
 def test_input_error_in_a_notebook_stays_one(execute, tmp_path):
@@ -262,7 +262,7 @@ def test_full_disk_for_the_failed_copy_hides_no_failure(execute, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pipeline.shutil, "copyfile", full)
+    monkeypatch.setattr(notebooks.shutil, "copyfile", full)
     with pytest.raises(RuntimeError, match=r"^notebook 01_theory failed in cell \[2\] \(ZeroDivisionError: .*\)$"):
         execute("1 / 0")
 
@@ -271,13 +271,13 @@ def test_verify_does_not_believe_papermill(smoke_run, tmp_path):
     path = tmp_path / "02_training.ipynb"
     executed = nbformat.read(smoke_run.notebooks / path.name, as_version=4)
     nbformat.write(executed, path)
-    pipeline.verify(path, smoke_run.figures)
+    notebooks.verify(path, smoke_run.figures)
     with pytest.raises(RuntimeError, match="did not make"):
-        pipeline.verify(path, tmp_path)
+        notebooks.verify(path, tmp_path)
     executed.cells[-2].execution_count = None
     nbformat.write(executed, path)
     with pytest.raises(RuntimeError, match="never ran"):
-        pipeline.verify(path, smoke_run.figures)
+        notebooks.verify(path, smoke_run.figures)
 
 
 def test_verify_compares_every_file_with_its_record(smoke_run, tmp_path):
@@ -285,11 +285,11 @@ def test_verify_compares_every_file_with_its_record(smoke_run, tmp_path):
     for suffix in ("csv", "md", "png", "svg"):
         figures = tmp_path / suffix
         shutil.copytree(smoke_run.figures, figures)
-        pipeline.verify(executed, figures)
+        notebooks.verify(executed, figures)
         with open(figures / f"scorecard.{suffix}", "ab") as file:
             file.write(b" ")
         with pytest.raises(RuntimeError, match=rf"scorecard.{suffix} differs from what scorecard.json says of it"):
-            pipeline.verify(executed, figures)
+            notebooks.verify(executed, figures)
 
 
 HOSTILE = """
@@ -331,14 +331,14 @@ def test_a_notebook_whose_files_other_code_made_is_refused(smoke_run, tmp_path):
     """As when the library is edited between two notebooks."""
     executed, figures = smoke_run.notebooks / "05_claims.ipynb", tmp_path / "figures"
     shutil.copytree(smoke_run.figures, figures)
-    pipeline.same_code(executed, figures)
+    notebooks.same_code(executed, figures)
     sidecar = figures / "scorecard.json"
     for ours, other in (("sources", "0" * 64), ("own", {"mine": "0" * 64})):
         said = json.loads((smoke_run.figures / "scorecard.json").read_text())
         said["table"]["code"][ours] = other
         sidecar.write_text(json.dumps(said))
         with pytest.raises(InputError, match=r"^other code than this run's made scorecard.*; accepted: "):
-            pipeline.same_code(executed, figures)
+            notebooks.same_code(executed, figures)
 
 
 def test_manifest_knows_code_software_times_and_artefacts(smoke_run):
@@ -360,6 +360,28 @@ def test_settings_never_touch_the_published_run(monkeypatch, tmp_path):
     monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
     summary = pipeline.run(profile="smoke", settings={"eps": 0.05})
     assert tmp_path / "custom" in summary.figures.parents
+
+
+def test_a_relative_folder_of_pictures_is_the_callers(monkeypatch, tmp_path, image_folder):
+    """Although notebooks run in the repository; and its run has a folder of its own."""
+    monkeypatch.chdir(image_folder.parent)
+    monkeypatch.setattr(pipeline, "RUNS", tmp_path)
+    settings = {"dataset": "folder", "data_root": image_folder.name}
+    asked = pipeline.order("smoke", ["05"], settings)
+    assert asked.settings == {"dataset": "folder", "data_root": str(image_folder)} and asked.study.notes
+    assert asked.out.parent == tmp_path / "custom"
+    assert pipeline.order("smoke", ["05"], {**settings, "eps": 0.05}).out != asked.out
+
+
+def test_a_run_overwrites_no_other_settings(tmp_path):
+    figures = tmp_path / "figures" / "smoke"
+    figures.mkdir(parents=True)
+    Study("smoke", out=figures, eps=0.05).save_files("t", {"csv": b"a\n1\n"}, kind="table")
+    assert pipeline.order("smoke", ["05"], {"eps": 0.05}, out=tmp_path).targets[0] == figures
+    for settings in ({}, {"eps": 0.2}):
+        with pytest.raises(InputError, match=r"holds figures of other eps; accepted: another out"):
+            pipeline.run(profile="smoke", notebooks=["05"], settings=settings, out=tmp_path)
+    assert sorted(path.name for path in figures.iterdir()) == ["t.csv", "t.json"]
 
 
 def test_a_package_without_metadata_is_named(monkeypatch, tmp_path):

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.pipeline import pipeline, plan, speed
+from jsigr_lib.pipeline import pipeline, plan
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.tensor_files import read, write
-from jsigr_lib.study import study
+from jsigr_lib.study import speed, study
 
 
 @pytest.fixture(autouse=True)
@@ -23,8 +23,7 @@ def planned(tiny, monkeypatch, tmp_path):
     """planned(**settings): the plan of the tiny study in a folder of its own."""
 
     def made(runs=tmp_path / "runs", **settings):
-        monkeypatch.setattr(plan, "Study", lambda profile, device, jobs, runs, **chosen: tiny(runs, **chosen))
-        monkeypatch.setattr(pipeline, "check_settings", lambda notebooks, settings: None)
+        monkeypatch.setattr(pipeline, "Study", lambda profile, device, jobs, settings, runs: tiny(runs, **settings))
         return plan.plan(profile="smoke", notebooks=["02"], settings=settings, runs=runs)
 
     return made
@@ -114,7 +113,7 @@ def test_headers_of_older_versions(planned, made):
 
 def test_a_process_starts_before_it_works(planned, tiny, tmp_path, monkeypatch):
     alone = planned().artefact_minutes
-    monkeypatch.setattr(plan, "Study", lambda *args, jobs, runs, **chosen: tiny(runs, jobs=2))
+    monkeypatch.setattr(pipeline, "Study", lambda *args, jobs, runs, **chosen: tiny(runs, jobs=2))
     arguments = {"profile": "smoke", "notebooks": ["02"], "runs": tmp_path / "runs"}
     without, started = (plan.plan(**arguments, start=start).artefact_minutes for start in (0, 30))
     assert without < alone  # two networks side by side

@@ -6,7 +6,7 @@ from jsigr_lib.method.errors import InputError
 from jsigr_lib.study import verdicts
 from jsigr_lib.study.claims import Claim, load_claims
 from jsigr_lib.study.robustness import Outcomes, correct_of
-from jsigr_lib.study.verdicts import POOLED, contrasts, scorecard, values_per_image, verdict
+from jsigr_lib.study.verdicts import FEWEST_IMAGES, POOLED, TOO_FEW, contrasts, scorecard, values_per_image, verdict
 
 LEDGER = load_claims()
 TESTS = [(claim, test) for claim in LEDGER for test in claim.tests]
@@ -23,6 +23,12 @@ def rows_of(*rows: tuple) -> pd.DataFrame:
     defaults = (0.0, "decides")
     filled = [(*row, *defaults[len(row) - 4 :]) for row in rows]
     return pd.DataFrame(filled, columns=["measure", "a", "b", "outcome", "margin", "role"])
+
+
+@pytest.fixture(autouse=True)
+def few_images_will_do(monkeypatch):
+    """For differences that can be worked out by hand; see test_too_few_images_decide_nothing."""
+    monkeypatch.setattr(verdicts, "FEWEST_IMAGES", 1)
 
 
 CONTEXTS = {("t", POOLED): ["mlp", "vgg"], ("t", "from mlp"): ["mlp"], ("t", "from vgg"): []}
@@ -120,6 +126,21 @@ def test_outcome_of_an_unsure_difference(study, measured):
     assert outcomes == ["holds", "undecided", "fails"]
 
 
+@pytest.mark.parametrize(("images", "said"), [(49, "inconclusive"), (50, "supported")])
+def test_too_few_images_decide_nothing(study, measured, monkeypatch, images, said):
+    """However sure they seem, for the claim and against it."""
+    assert FEWEST_IMAGES == 50
+    monkeypatch.setattr(verdicts, "FEWEST_IMAGES", FEWEST_IMAGES)
+    measured(pair(np.ones(images), np.zeros(images)))
+    claim, against = (claim_of(("m", *both, 0.5)) for both in (("jsigr", "standard"), ("standard", "jsigr")))
+    rows = contrasts(study, [claim])
+    assert (rows.difference.item(), rows.images.item()) == (1.0, images)
+    assert verdict(claim, rows) == said
+    assert verdict(against, contrasts(study, [against])) == {"supported": "refuted"}.get(said, said)
+    (evidence,) = verdicts.evidence(study, claim, rows)
+    assert evidence.endswith(", holds" if said == "supported" else ", too few images")
+
+
 def test_truth_values_are_subtracted_as_numbers(study, measured):
     measured(pair(np.array([True, True, False, True]), np.array([False, True, True, False])))
     assert contrasts(study, [claim_of(("m", "jsigr", "standard", 0.0))]).difference.item() == 0.25
@@ -214,7 +235,7 @@ def test_an_attacker_who_trains_with_the_defence(tiny, study):
 def test_contrasts_of_the_real_claims(study, table):
     rows, accuracy = table("contrasts"), table("accuracy")
     assert set(rows.claim) <= {claim.id for claim in LEDGER if claim.on == "first"}
-    assert set(rows.outcome) <= {"holds", "fails", "undecided"}
+    assert set(rows.outcome) <= {"holds", "fails", "undecided", TOO_FEW}
     assert set(rows.role) <= {"decides", "shown", "does not bite"}
     assert (rows.low <= rows.difference).all() and (rows.difference <= rows.high).all()
     headline = "source == 'mlp' and source_defence == 'standard' and attack == 'mi-fgsm' and norm == 'linf'"

@@ -9,10 +9,10 @@ from typing import ClassVar
 import pytest
 import torch
 
-from jsigr_lib.pipeline import speed
-from jsigr_lib.pipeline.speed import NOTEBOOK, Speed, Timed, calibrate, read_headers, record, stopwatch
 from jsigr_lib.store.artefacts import Spec, Store, machine
 from jsigr_lib.store.tensor_files import write
+from jsigr_lib.study import speed
+from jsigr_lib.study.speed import NOTEBOOK, Speed, Timed, calibrate, read_headers, record, stopwatch
 from tests.strangers import each_stranger, promptly
 
 CPU = torch.device("cpu")
