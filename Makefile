@@ -63,8 +63,8 @@ site: PROFILE = full
 site: $(STAMP) ## the executed notebooks as pages to read offline, in site/ (PROFILE=smoke, quick or full; default full)
 	@$(BIN)/jsigr site --profile $(PROFILE)
 
-readme: $(STAMP) ## the numbers of README.md and of the notebooks' texts anew, from the published tables
-	@$(BIN)/python tools/readme.py && $(BIN)/python tools/stories.py
+readme: $(STAMP) ## the numbers of README.md anew, from the published tables
+	@$(BIN)/python tools/readme.py
 
 # Whatever a user's own configuration says of tokens, passwords, origins and kernels, it is not read.
 OWN_JUPYTER = JUPYTER_NO_CONFIG=1 JUPYTER_PREFER_ENV_PATH=1 JUPYTER_TOKEN= JUPYTER_TOKEN_FILE=

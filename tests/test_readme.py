@@ -1,7 +1,6 @@
 """The README says what the published runs say, and its code runs.
 
-Its numbers are written by tools/readme.py, and those of the notebooks' texts by tools/stories.py. The tests here hold
-what it says in words.
+Its numbers are written by tools/readme.py. The tests here hold what it says in words.
 """
 
 import hashlib
@@ -24,7 +23,6 @@ from jsigr_lib.study.config import load_profile
 
 sys.path.insert(0, str(ROOT / "tools"))
 import readme
-import stories
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PUBLISHED = FIGURES / "full"
@@ -35,21 +33,10 @@ def test_every_number_is_that_of_its_table():
     assert readme.current(README) == README
     benchmarks = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
     assert readme.current_benchmarks(benchmarks) == benchmarks
-    for name in stories.STORIES:
-        content = stories.path(name).read_text(encoding="utf-8")
-        assert stories.current(name, content) == content
 
 
 @pytest.mark.parametrize(
-    "part",
-    [
-        readme.peers,
-        readme.costs_of_networks,
-        readme.fashion_mnist,
-        readme.mnist,
-        readme.cifar,
-        *stories.STORIES.values(),
-    ],
+    "part", [readme.peers, readme.costs_of_networks, readme.fashion_mnist, readme.mnist, readme.cifar]
 )
 def test_a_wrong_number_is_written_anew(part):
     for words, numbers in part():

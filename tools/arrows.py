@@ -19,6 +19,7 @@ LEVELS = (  # from the ground up; districts of one level do not import each othe
     ("networks",),
     ("records",),
     ("study",),
+    ("findings",),
     ("explorer", "figures"),
     ("pipeline", "site", "theory"),
     (TOP,),

@@ -1,5 +1,5 @@
-"""Write the numbers of README.md, of benchmarks/README.md and of the notebooks' texts anew, from the tables of the
-published runs and of the benchmarks: `make readme`.
+"""Write the numbers of README.md and of benchmarks/README.md anew, from the tables of the published runs and of the
+benchmarks: `make readme`.
 
 A table is found by its header, and its rows are replaced. A sentence is found by its words, and its numbers are
 replaced. Whoever rewords such a sentence rewords it here too, as its words are then not found.
