@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks import tables
 from benchmarks.steps import BASELINE, training_step
-from jsigr_lib.figures.plotting import PALETTE, figure, panels
+from jsigr_lib.figures.plotting import LOOKS, figure, panels
 from jsigr_lib.measure import statistics
 from jsigr_lib.method.saliency import selection_mask
 from jsigr_lib.networks.zoo import Training
@@ -106,14 +106,14 @@ def draw(study: Study, rows: pd.DataFrame) -> tuple[Figure, str]:
     fig = figure(10, 4.2)
     grid = panels(fig, 1, 3, sharex=True)[0]
     for axes, measure in zip(grid, ("clean", "transfer", "white_box"), strict=True):
-        _line(axes, rows.loc[list(CURVE)], measure, PALETTE[4], "J-SIGR")
-        for name, colour, marker in zip(FIELD, (PALETTE[0], *PALETTE[1:4], *PALETTE[5:]), "osD^v*", strict=False):
-            _point(axes, rows.loc[name], measure, colour, marker)
+        _line(axes, rows.loc[list(CURVE)], measure, LOOKS["jsigr"][0], "J-SIGR")
+        for name in FIELD:
+            _point(axes, rows.loc[name], measure, *LOOKS[name])
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set(title=MEASURES[measure].capitalize(), xlabel="time of a step, standard = 1")
     for name in (CURVE[0], CURVE[-1]):
-        row, beside = rows.loc[name], {"xytext": (8, -4), "textcoords": "offset points", "color": PALETTE[4]}
+        row, beside = rows.loc[name], {"xytext": (8, -4), "textcoords": "offset points", "color": LOOKS["jsigr"][0]}
         grid[0].annotate(row.label.split(", ")[1], (row.cost, row.clean), **beside)
     grid[0].set_ylabel(f"accuracy, attacks at eps {study.profile.eps:g}")
     fig.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=7)
@@ -132,10 +132,10 @@ def draw_norms(study: Study, rows: pd.DataFrame) -> tuple[Figure, str]:
     fig = figure(9.6, 4.0)
     grid = panels(fig, 1, 3, sharex=True)[0]
     for axes, measure in zip(grid, ("transfer", "white_box", "agreement"), strict=True):
-        for (norm, names), colour in zip(NORMS.items(), (PALETTE[4], PALETTE[2]), strict=True):
+        for (norm, names), colour in zip(NORMS.items(), (LOOKS["jsigr"][0], LOOKS["jsigr-l1"][0]), strict=True):
             _line(axes, rows.loc[list(names)], measure, colour, f"J-SIGR, {norm}", across="clean")
-        for name, colour, marker in (("fast", PALETTE[5], "v"), ("pgd", PALETTE[6], "*")):
-            _point(axes, rows.loc[name], measure, colour, marker, across="clean")
+        for name in ("fast", "pgd"):
+            _point(axes, rows.loc[name], measure, *LOOKS[name], across="clean")
         axes.set(title=MEASURES[measure].capitalize(), xlabel="clean accuracy")
     fig.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
     values = "; ".join(

@@ -6,6 +6,8 @@ computes nothing, and returns the figure and its alternative text, which holds t
 
 import io
 import re
+import textwrap
+from itertools import cycle
 
 import matplotlib as mpl
 import numpy as np
@@ -20,14 +22,27 @@ from jsigr_lib.study.study import Study
 Described = tuple[Figure, str]
 """A figure and its alternative text."""
 
-PALETTE = (
-    *("#4d4d4d", "#e69f00", "#a6761d", "#6b4a12", "#0072b2", "#6a51a3", "#009e73"),
-    *("#d55e00", "#f0a58b", "#cc79a7", "#56b4e9", "#1b3a6b", "#8cbf3f", "#8b1a1a"),
-)
-"""Okabe & Ito's colours, which the colour-blind can tell apart, and darker or lighter relatives of them. Each defence
-has one, in the profile's order, and a marker of its own."""
-MARKERS = "os<>D^vP*Xphd8"
+LOOKS = {
+    "standard": ("#4d4d4d", "o"),
+    "input-gradient": ("#e69f00", "s"),
+    "scaleable-l2": ("#a6761d", "<"),
+    "scaleable-l1": ("#6b4a12", ">"),
+    "jacobian": ("#56b4e9", "D"),
+    "interpretation": ("#6a51a3", "^"),
+    "sigr": ("#009e73", "v"),
+    "jsigr": ("#0072b2", "P"),
+    "jsigr-l1": ("#8a9cc2", "*"),
+    "pgd": ("#cc79a7", "X"),
+    "fast": ("#d55e00", "p"),
+    "trades": ("#8b1a1a", "h"),
+    "otjr": ("#8cbf3f", "d"),
+    "fast-jsigr": ("#1b3a6b", "8"),
+}
+"""Defence -> its colour and marker, in every profile and figure: Okabe & Ito's colours, which the colour-blind can tell
+apart, and darker or lighter relatives of them. Other defences take what is left."""
+PALETTE, MARKERS = (tuple(of) for of in zip(*LOOKS.values(), strict=True))
 MAP_COLOURS = "magma"
+FOOTER_LETTERS = 18  # per inch
 STYLE = {
     "font.size": 9.5,
     "axes.titlesize": 10.5,
@@ -75,13 +90,18 @@ def row(width: float, height: float, columns: int = 1, **options) -> tuple[Figur
 
 
 def nth_look(i: int, label: str) -> dict[str, str]:
-    """Colour, marker and label of the i-th line or dot."""
+    """Colour, marker and label of the i-th line or dot of what is no defence."""
     return {"color": PALETTE[i % len(PALETTE)], "marker": MARKERS[i % len(MARKERS)], "label": plain(label)}
 
 
 def looks(study: Study) -> dict[str, dict[str, str]]:
     """Defence -> the look of its line or dot."""
-    return {name: nth_look(i, label) for i, (name, label) in enumerate(study.labels.items())}
+    free = cycle([look for name, look in LOOKS.items() if name not in study.labels] or LOOKS.values())
+    own = {name: LOOKS[name] if name in LOOKS else next(free) for name in study.labels}
+    return {
+        name: {"color": own[name][0], "marker": own[name][1], "label": plain(label)}
+        for name, label in study.labels.items()
+    }
 
 
 def save(study: Study, name: str, fig: Figure, alt: str) -> None:
@@ -100,8 +120,7 @@ def write(study: Study, name: str, fig: Figure, alt: str) -> bytes:
     Returns the bytes of the PNG."""
     if not alt.strip():
         raise ValueError(f"figure {name!r} has an empty alt text; accepted: a sentence that says what it shows")
-    fig.get_layout_engine().set(rect=(0, 0.035, 1, 0.965))
-    fig.text(0.005, 0.004, plain(study.footer), fontsize=7, color="#767676")
+    _add_footer(fig, study.footer)
     if study.profile.name == "smoke":
         fig.text(0.5, 0.5, "SMOKE", fontsize=60, color="#d55e00", alpha=0.16, ha="center", va="center", rotation=20)
     files = {}
@@ -110,6 +129,15 @@ def write(study: Study, name: str, fig: Figure, alt: str) -> bytes:
         fig.savefig(buffer, format=kind, metadata=metadata)
         files[kind] = buffer.getvalue()
     return study.save_files(name, files, kind="figure", alt=alt)["png"]
+
+
+def _add_footer(fig: Figure, text: str) -> None:
+    """Grey lines below everything else, as many as the width asks for."""
+    width, height = fig.get_size_inches()
+    lines = textwrap.wrap(text, int(FOOTER_LETTERS * width))
+    room = (0.13 * len(lines) + 0.03) / height
+    fig.get_layout_engine().set(rect=(0, room, 1, 1 - room))
+    fig.text(0.005, 0.02 / height, plain("\n".join(lines)), va="bottom", fontsize=7, color="#767676")
 
 
 def legend(fig: Figure, axes: Axes, **options) -> None:

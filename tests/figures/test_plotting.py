@@ -28,7 +28,19 @@ from jsigr_lib.figures import known_truth as truth_figures
 from jsigr_lib.figures import saliency as saliency_figures
 from jsigr_lib.figures import theory as theory_figures
 from jsigr_lib.figures import training as training_figures
-from jsigr_lib.figures.plotting import MARKERS, PALETTE, figure, heat_map, looks, map_grid, panels, save, show, write
+from jsigr_lib.figures.plotting import (
+    LOOKS,
+    MARKERS,
+    PALETTE,
+    figure,
+    heat_map,
+    looks,
+    map_grid,
+    panels,
+    save,
+    show,
+    write,
+)
 from jsigr_lib.measure import estimators as measure_estimators
 from jsigr_lib.measure.attributions import CONTROLS, MAPS
 from jsigr_lib.method.errors import InputError
@@ -221,6 +233,28 @@ def test_each_defence_has_its_look(study):
     assert [look["label"] for look in looks(study).values()] == list(study.labels.values())
     assert len({(look["color"], look["marker"]) for look in looks(study).values()}) == len(study.profile.defences)
     assert len(set(PALETTE)) == len(PALETTE) == len(set(MARKERS)) == len(MARKERS)
+
+
+def test_a_defence_looks_the_same_in_every_profile(study, monkeypatch):
+    of = type(study).labels
+    few = {"fast": "fast", "mine": "my own", "jsigr": "J-SIGR", "another": "another"}
+    monkeypatch.setattr(type(study), "labels", property(lambda _: few))
+    found = {name: (look["color"], look["marker"]) for name, look in looks(study).items()}
+    assert (found["jsigr"], found["fast"]) == (LOOKS["jsigr"], LOOKS["fast"])
+    assert len({*found.values()}) == len(few)
+    monkeypatch.setattr(type(study), "labels", of)
+    assert looks(study)["jsigr"]["color"] == LOOKS["jsigr"][0]
+
+
+@pytest.mark.parametrize("width", [3, 11])
+def test_no_footer_is_cut(desk, width):
+    study = desk()
+    study.profile = study.profile.model_copy(update={"data_name": "photographs of " + "garments and shoes, " * 6})
+    write(study, "empty", fig := figure(width, 3), ALT)
+    fig.canvas.draw()
+    box = fig.texts[0].get_window_extent()
+    assert box.x1 <= fig.bbox.x1 and box.y0 >= 0
+    assert fig.axes == [] and fig.texts[0].get_text().replace("\n", " ") == study.footer
 
 
 # images, maps, tables
