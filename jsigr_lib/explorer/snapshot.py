@@ -3,11 +3,16 @@ fragment carries them and the front end, and asks the network for nothing."""
 
 import base64
 import gzip
+import io
 import json
+from html import escape
 from itertools import product
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from matplotlib import colormaps
+from PIL import Image
 from torch import Tensor
 
 from jsigr_lib.data.data import load
@@ -107,12 +112,11 @@ def html(study: Study) -> str:
 
 
 def fragment(about: dict[str, Any], scenes: dict[str, Any], pictures: bytes) -> str:
-    """The fragment, its data gzipped. Where no script runs, as on GitHub, a line says what is missing."""
+    """The fragment, its data gzipped. Where no script runs, as on GitHub, a still picture stands in its place."""
     packed = {"scenes": _packed(json.dumps(scenes).encode()), "pictures": _packed(pictures)}
     front = {name: (FRONT / name).read_text(encoding="utf-8") for name in ("explorer.css", "explorer.js")}
     return f"""<style>{front["explorer.css"]}</style>
-<div class="jsigr-snapshot"><p>The explorer needs scripts: it moves in the exported page and in JupyterLab, in a trusted
-notebook.</p></div>
+<div class="jsigr-snapshot">{still(about, scenes, pictures)}</div>
 <script type="module">
 {front["explorer.js"]}
 const place = document.querySelector(".jsigr-snapshot");
@@ -121,6 +125,54 @@ const pictures = await unpack("{packed["pictures"]}");
 place.replaceChildren();
 explore(place, fromSaved({_json(about)}, scenes, pictures));
 </script>"""
+
+
+def still(about: dict[str, Any], scenes: dict[str, Any], pictures: bytes) -> str:
+    """What the explorer shows at first, as a picture with a caption: a row for each chosen network, with the clean
+    image, its map, the attacked image and its map."""
+    scene = scenes[first(about)]
+    chosen = next(one["value"] for one in about["controls"] if one["kind"] == "several")
+    cards = [card for card in scene["cards"] if card["defence"] in chosen]
+    rows = [
+        np.concatenate([_tile(about, pictures, place, drawn) for place, drawn in _row(scene, card)], axis=1)
+        for card in cards
+    ]
+    image, png = Image.fromarray(np.concatenate(rows)), io.BytesIO()
+    image.resize((3 * image.width, 3 * image.height), Image.Resampling.NEAREST).save(png, "png")
+    data = base64.b64encode(png.getvalue()).decode()
+    said = escape(" ".join([scene["summary"], *(card["summary"] for card in cards)]))
+    order = escape(", then ".join(card["label"] for card in cards))
+    return f"""<figure><img alt="{said}" src="data:image/png;base64,{data}">
+<figcaption>From the top {order}: image, map, attacked image (budget {scene["eps"]:.3g}), map. {said} With scripts, as
+on the site or in a trusted notebook, it moves.</figcaption></figure>"""
+
+
+def first(about: dict[str, Any]) -> str:
+    """The key of the scene with which the explorer begins."""
+    places = []
+    for one in about["controls"]:
+        if one["kind"] != "several" and not one.get("local"):
+            values = one["values"] if one["kind"] == "range" else [value for value, _ in one["values"]]
+            places.append(values.index(one["value"]))
+    return ",".join(map(str, places))
+
+
+def _row(scene: dict[str, Any], card: dict[str, Any]) -> list[tuple[list[int], bool]]:
+    """The places of a row's pictures, and whether each is a map."""
+    maps = card["maps"]
+    return [(scene["image"], False), (maps["clean"], True), (card["attacked"], False), (maps["attacked"], True)]
+
+
+def _tile(about: dict[str, Any], pictures: bytes, place: list[int], drawn: bool) -> np.ndarray:
+    """A picture in colour, [height, width, 3] bytes, with a white edge."""
+    height, width = about["size"]
+    values = np.frombuffer(pictures[place[0] : sum(place)], np.uint8).reshape(height, width, -1)
+    colour = (
+        colormaps["magma"](values[..., 0], bytes=True)[..., :3]
+        if drawn
+        else np.broadcast_to(values, (height, width, 3))
+    )
+    return np.pad(colour, [(2, 2), (2, 2), (0, 0)], constant_values=255)
 
 
 def _packed(content: bytes) -> str:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from nbconvert import HTMLExporter
+from nbformat import v4
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
@@ -164,8 +166,29 @@ def test_page_is_interactive_soon(baked):
     print(f"interactive after {milliseconds:.0f} ms")
     assert milliseconds < 10_000
     assert list(baked.state()) == ["standard", "jsigr"]
-    assert "The explorer needs scripts" not in baked.page.locator("body").text_content()
+    assert not baked.page.locator(".jsigr-snapshot figure").count()  # the still picture
     assert not baked.control("upload").count()
+
+
+@pytest.mark.parametrize("template", ["lab", "classic"])
+def test_tables_are_readable_in_an_executed_notebook(browser, saved, template):
+    """There tables have a fixed layout, which left the names of classes no width."""
+    fragment = saved[-1].read_text(encoding="utf-8").removeprefix(PAGE)
+    cell = v4.new_code_cell("explorer", outputs=[v4.new_output("display_data", {"text/html": fragment})])
+    page_html, _ = HTMLExporter(template_name=template).from_notebook_node(v4.new_notebook(cells=[cell]))
+    path = saved[-1].with_name(f"{template}.html")
+    path.write_text(page_html, encoding="utf-8")
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    seen = Seen(context, inside=path.as_uri())
+    seen.page.goto(path.as_uri())
+    seen.page.wait_for_selector(USABLE)
+    cells = seen.page.evaluate("""[...document.querySelectorAll(".jsigr-explorer .card :is(th, td)")].map((cell) =>
+      [cell.scrollWidth - cell.clientWidth, getComputedStyle(cell.closest("tr")).backgroundColor])""")
+    heads = seen.page.evaluate("""[...document.querySelectorAll(".jsigr-explorer .card .chance")].map(
+      (cell) => cell.clientWidth)""")
+    context.close()
+    assert max(over for over, _ in cells) <= 0 and min(heads) > 40
+    assert {colour for _, colour in cells} == {"rgba(0, 0, 0, 0)"}
 
 
 def test_pictures_are_those_of_the_scene(saved, baked):

@@ -2,14 +2,17 @@
 
 import base64
 import gzip
+import io
 import json
 import re
+from html import unescape
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from PIL import Image
 
 from jsigr_lib.explorer import snapshot
 from jsigr_lib.explorer.controls import ATTACKS
@@ -134,7 +137,7 @@ PAYLOAD = re.compile(r'unpack\("([A-Za-z0-9+/=]+)"\)')
 
 
 def test_fragment_is_one_piece_and_asks_for_nothing(page):
-    text = PAYLOAD.sub("", page)
+    text = re.sub(r'<img alt="[^"]*" src="data:[^"]*">', "", PAYLOAD.sub("", page))
     assert (FRONT / "explorer.js").read_text() in page and (FRONT / "explorer.css").read_text() in page
     assert (
         re.findall(r"https?:|wss?:|[\"'(]\s*//|url\(|@import|\bimport\b|\bfetch\b|src\s*=|href\s*=|XMLHttp", text) == []
@@ -152,9 +155,24 @@ def test_fragment_carries_scenes_and_pictures(page, made):
     assert json.loads(said) == about
 
 
-def test_readers_without_scripts_are_told(page):
+def test_readers_without_scripts_see_the_first_scene(page, made):
+    about, scenes, content = made
+    controls = keyed(about)
+    scene = scenes[",".join(str(options(one).index(one["value"])) for one in controls)]
     before = page.split("<script")[0].split("</style>")[1]
-    assert re.sub(r"<[^>]+>|\s+", " ", before).strip().startswith("The explorer needs scripts")
+    ((alt, data),) = re.findall(r'<img alt="([^"]+)" src="data:image/png;base64,([^"]+)">', before)
+    assert scene["summary"] in unescape(alt) and all(card["summary"] in unescape(alt) for card in scene["cards"][:2])
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        drawn = np.asarray(image)[1::3, 1::3]
+    assert drawn.shape == (2 * 32, 4 * 32, 3)
+    for row, card in enumerate(scene["cards"][:2]):
+        for column, place in ((0, scene["image"]), (2, card["attacked"])):
+            tile = drawn[32 * row + 2 : 32 * row + 30, 32 * column + 2 : 32 * column + 30]
+            assert_allclose(tile, np.repeat(picture(content, place).reshape(28, 28, 1), 3, 2))
+        brightest = drawn[32 * row + 2 : 32 * row + 30, 34:62][
+            picture(content, card["maps"]["clean"]).reshape(28, 28) == 255
+        ]
+        assert (brightest == [252, 253, 191]).all() and len(brightest)
 
 
 @pytest.mark.parametrize(
@@ -165,12 +183,12 @@ def test_names_cannot_leave_their_script(made, name):
     named = {**about, "classes": [name] * 10, "note": name}
     labelled = {**next(iter(scenes.values())), "summary": name}
     labelled["cards"] = [{**card, "label": name} for card in labelled["cards"]]
-    page = fragment(named, {"0,0,0,0": labelled}, content)
+    page = fragment(named, {snapshot.first(named): labelled}, content)
     assert [len(re.findall(tag, page, re.I)) for tag in ("<script", "</script", "</style", "<!--")] == [1, 1, 1, 0]
     assert "<b>" not in page
     (said,) = re.findall(r"fromSaved\((\{.*\}), scenes, pictures\)", page)
     assert json.loads(said) == named
-    assert json.loads(gzip.decompress(base64.b64decode(PAYLOAD.findall(page)[0])))["0,0,0,0"] == labelled
+    assert json.loads(gzip.decompress(base64.b64decode(PAYLOAD.findall(page)[0])))[snapshot.first(named)] == labelled
 
 
 def test_equal_runs_give_equal_bytes(study, made, page, tmp_path):
