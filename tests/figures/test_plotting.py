@@ -669,7 +669,10 @@ def test_verdicts_are_those_of_the_scorecard(study, table):
     assert [label.get_text() for label in axes.get_xticklabels()] == ["Fashion-MNIST", "other data"]
     written = {text.get_position(): text.get_text() for text in axes.texts}
     for i, claim in enumerate(card.claim.unique()):
-        assert [written[0, i], written[1, i]] == card[card.claim == claim].verdict.tolist()
+        own = card[card.claim == claim]
+        few = own.evidence.str.contains("too few images")
+        said = own.verdict.where(~few, own.verdict + "\ntoo few images").tolist()
+        assert [written[0, i], written[1, i]] == said
     for row in card.itertuples():
         assert f"{row.statement} {row.data}: {row.verdict}" in alt
 
