@@ -96,7 +96,11 @@ class Study:
 
     def check_folder(self, folder: Path) -> None:
         """Raise InputError if `folder` holds figures or tables made with other settings, or of other pictures."""
-        found = (part for sidecar in sorted(folder.glob("*.json")) for part in record.parts(sidecar).values())
+        try:
+            sidecars = sorted(folder.glob("*.json"))
+        except OSError as error:  # such as a name that is too long
+            raise InputError(f"cannot read {folder} ({error.strerror}); accepted: a readable folder") from None
+        found = (part for sidecar in sidecars for part in record.parts(sidecar).values())
         theirs = next(found, None)
         if theirs is None or theirs.profile.get("name") != self.profile.name:
             return
