@@ -18,6 +18,7 @@ from jsigr_lib.records.record import running_cell
 from jsigr_lib.store.artefacts import Progress, Spec
 from jsigr_lib.store.paths import FRONT, ROOT
 from jsigr_lib.study.needs import NEEDS
+from jsigr_lib.study.provenance import check_folder
 from jsigr_lib.study.speed import Speed, read_headers
 from jsigr_lib.study.study import Study
 
@@ -60,7 +61,7 @@ def open_study(parameters: dict[str, Any]) -> Study:
         if isinstance(path := chosen[name], str) and path and (name != "profile" or path.endswith(".toml")):
             chosen[name] = str(ROOT / Path(path).expanduser())
     study = Study(progress=progress_display(), **chosen)
-    study.check_folder(study.out)
+    check_folder(study.out, study.profile, study.data.content)
     lines = [*study.notes, f"{_duration(study)}Figures and tables go to {study.out}."]
     display({"text/plain": "\n".join(lines)}, raw=True, metadata={PROGRESS: True})
     return study

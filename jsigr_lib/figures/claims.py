@@ -48,7 +48,7 @@ def verdicts(study: Study, card: pd.DataFrame) -> plotting.Described:
     statements = card.drop_duplicates("claim").statement.map(lambda text: textwrap.fill(plotting.plain(text), 52))
     fig, (axes,) = plotting.row(5 + 1.75 * len(table.columns), 0.55 * len(table) + 0.75)
     for (i, j), verdict in np.ndenumerate(table.to_numpy()):
-        colour = VERDICTS.get(verdict, VERDICTS["not tested"])
+        colour = VERDICTS["not tested" if TOO_FEW in verdict else verdict]
         axes.add_patch(mpl.patches.Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, color=colour))
         axes.text(j, i, verdict, ha="center", va="center", color="white", fontsize=9.5, fontweight="bold")
     axes.set_yticks(range(len(table)), statements)

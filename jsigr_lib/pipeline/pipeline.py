@@ -26,6 +26,7 @@ from jsigr_lib.records.record import environment, now, write_manifest
 from jsigr_lib.store.artefacts import Progress, machine
 from jsigr_lib.store.paths import ROOT, RUNS
 from jsigr_lib.study.needs import NEEDS
+from jsigr_lib.study.provenance import check_folder
 from jsigr_lib.study.settings import named
 from jsigr_lib.study.speed import Speed, read_headers, record, stopwatch
 from jsigr_lib.study.study import Study
@@ -114,7 +115,7 @@ def order(
         settings["data_root"] = _from_root(Path(root).expanduser())
     study = Study(profile, settings={**settings, "data_root": root}, **options)
     made = Order(study, chosen, settings, Path(out) if out else _home(settings))
-    study.check_folder(made.targets[0])
+    check_folder(made.targets[0], study.profile, study.data.content)
     environment(study.store.device)  # or a package without metadata would be found at the first table
     return made
 

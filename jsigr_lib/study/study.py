@@ -19,7 +19,8 @@ from jsigr_lib.records import deviations, markdown, record, results
 from jsigr_lib.records.tolerances import declared
 from jsigr_lib.store.artefacts import Artefact, Progress, Spec, Store
 from jsigr_lib.store.paths import FIGURES, RUNS
-from jsigr_lib.study.config import PROFILE_NAMES, Profile, budget, load_profile, require, resolve_device, resolve_jobs
+from jsigr_lib.study import provenance
+from jsigr_lib.study.config import budget, load_profile, require, resolve_device, resolve_jobs
 from jsigr_lib.study.settings import fitted, named, said
 
 DIGITS = 4  # after the point, of what saved tables hold
@@ -93,27 +94,6 @@ class Study:
         between("eps_l2", self.profile.eps_l2, 0, images[0].numel() ** 0.5)
         if self.profile.autoattack:
             between("number of classes, with AutoAttack,", len(classes), FEWEST_CLASSES, 1e9)
-
-    def check_folder(self, folder: Path) -> None:
-        """Raise InputError if `folder` holds figures or tables made with other settings, or of other pictures."""
-        try:
-            sidecars = sorted(folder.glob("*.json"))
-        except OSError as error:  # such as a name that is too long
-            raise InputError(f"cannot read {folder} ({error.strerror}); accepted: a readable folder") from None
-        found = (part for sidecar in sidecars for part in record.parts(sidecar).values())
-        theirs = next(found, None)
-        if theirs is None or theirs.profile.get("name") != self.profile.name:
-            return
-        ours, changed = _fields(self.profile), _changed(self.profile)
-        if changed is not None and theirs.changed is not None:
-            ours, before = ({key: one["value"] for key, one in each.items()} for each in (changed, theirs.changed))
-        else:
-            before = theirs.profile
-        other = sorted(key for key in {*ours, *before} if ours.get(key) != before.get(key))
-        if self.profile.dataset == "folder" and theirs.data.get("content") != self.data.content:
-            other.append("pictures")
-        if other:
-            raise InputError(f"{folder} holds figures of other {', '.join(other)}; accepted: another out, or no folder")
 
     @property
     def notes(self) -> list[str]:
@@ -252,8 +232,8 @@ class Study:
             folder=self.out,
             runs=self.store.root,
             device=self.store.device,
-            profile=_fields(self.profile),
-            changed=_changed(self.profile),
+            profile=provenance.fields(self.profile),
+            changed=provenance.changed(self.profile),
             seeds={"networks": self.profile.seeds, "surrogates": SURROGATE_SEED, "split": SPLIT_SEED},
             data={"name": self.profile.data_title, "content": self.data.content},
             reads={self.data.digest: self.data.kind, **self.store.reads},  # data may be in memory already
@@ -283,19 +263,3 @@ def _chosen(settings: object, overrides: dict[str, Any]) -> dict[str, Any]:
     for key in settings.keys() & overrides.keys():
         raise InputError(f"{shown(key)} stands in settings and beside them; accepted: once")
     return {**overrides, **settings}
-
-
-def _changed(profile: Profile) -> dict[str, dict[str, Any]] | None:
-    """The fields, such as epochs or penalty.grid, that differ from the profile that ships under the name, with both
-    values; None if none does."""
-    if profile.name not in PROFILE_NAMES:
-        return None
-    both = (_fields(profile), _fields(load_profile(profile.name)))
-    value, default = (pd.json_normalize(fields).iloc[0].to_dict() for fields in both)
-    fields = [field for field in {**default, **value} if value.get(field) != default.get(field)]
-    return {field: {"value": value.get(field), "default": default.get(field)} for field in fields}
-
-
-def _fields(profile: Profile) -> dict[str, Any]:
-    """As JSON, without the folder of the data, which says nothing of them."""
-    return profile.model_dump(mode="json", exclude={"data_root"})

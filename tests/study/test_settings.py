@@ -7,6 +7,7 @@ from PIL import Image
 
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.study.config import load_profile
+from jsigr_lib.study.provenance import check_folder
 from jsigr_lib.study.settings import applied, fitted, named
 from jsigr_lib.study.study import Study
 
@@ -143,7 +144,7 @@ def test_a_folder_of_other_settings_is_not_written_to(tmp_path, photographs):
     study = Study("smoke", out=out, runs=runs, eps=0.05, settings={"penalty.share": 0.3})
     (out / "t.json").parent.mkdir()
     study.save_files("t", {"csv": b"a\n1\n"}, kind="table")
-    study.check_folder(out)
+    check_folder(out, study.profile, study.data.content)
     for other, said in (({"eps": 0.05}, "penalty.share"), ({}, "eps, penalty.share")):
         with pytest.raises(InputError, match=rf"^{out} holds figures of other {said}; accepted: another out"):
-            Study("smoke", out=out, runs=runs, **other).check_folder(out)
+            check_folder(out, Study("smoke", runs=runs, **other).profile, study.data.content)
