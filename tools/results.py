@@ -18,6 +18,10 @@ from jsigr_lib.study.config import load_profile
 MAIN = "full"
 BITES = 0.5  # at most this share of the undefended network's clean accuracy is left, as in the second protocol
 JUDGES = {"PGD": "PGD-20", "PGD, restarts": "PGD, restarts", "AutoAttack": "AutoAttack"}
+UNSEEN = (
+    "The flags of this run compared only rows with as many seeds. AutoAttack judged one seed, so they hardly ever say "
+    "where it leaves less than PGD: read them with the judges' paragraph above."
+)
 MEASURES = {
     "deletion gain": "clean",
     "insertion gain": "clean",
@@ -201,6 +205,7 @@ def findings(run: Run) -> Iterator[tuple[str, list[Text]]]:
             transfer.ranking(of("robustness"), eps, labels),
             transfer.judges(of("judges"), labels),
             transfer.flags(of("flags")),
+            *([UNSEEN] if run.first_protocol else []),
         ],
     )
     yield (
