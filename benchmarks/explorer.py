@@ -46,17 +46,18 @@ PATIENCE = 120  # seconds
 
 MOVE = """async ([name, positions]) => {
   const root = document.querySelector(".jsigr-explorer");
-  const control = root.querySelector(`[data-control="${name}"]`);
-  const kind = control.tagName === "SELECT" ? "change" : "input";
+  const controls = root.querySelectorAll(`[data-control="${name}"]`); // one, or a button for each image
+  const [control] = controls;
   const pause = (ms) => new Promise((done) => setTimeout(done, ms));
   const milliseconds = [];
   for (const position of positions) {
     await pause(30); // as a hand does
     const drawn = new Promise((done) => root.addEventListener("jsigr:drawn", done, { once: true }));
-    if (kind === "change") control.selectedIndex = position;
-    else control.value = position;
+    if (control.tagName === "SELECT") control.selectedIndex = position;
+    else if (control.type === "range") control.value = position;
     const start = performance.now();
-    control.dispatchEvent(new Event(kind, { bubbles: true }));
+    if (control.type === "radio") controls[position].click();
+    else control.dispatchEvent(new Event(control.type === "range" ? "input" : "change", { bubbles: true }));
     const came = await Promise.race([drawn.then(() => true), pause(20_000)]);
     await new Promise(requestAnimationFrame);
     milliseconds.push(performance.now() - start);
@@ -117,8 +118,11 @@ def choose(page: "Page", control: str, option: str | int) -> None:
 
 
 def positions(page: "Page", control: str, n: int) -> list[int]:
-    """Places of a slider all over its range, never the same twice in a row."""
-    now, last = page.locator(f"input[data-control={control}]").evaluate("i => [i.valueAsNumber, +i.max]")
+    """Places of a slider, or of an image, all over its range, never the same twice in a row."""
+    now, last = page.locator(f"input[data-control={control}]").evaluate_all(
+        """all => all.length > 1 ? [all.findIndex((one) => one.checked), all.length - 1]
+                               : [all[0].valueAsNumber, +all[0].max]"""
+    )
     return [(now + 7 * (k + 1)) % (last + 1) for k in range(n)]
 
 

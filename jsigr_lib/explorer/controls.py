@@ -1,9 +1,12 @@
 """The explorer's controls as data, from which the front end builds its sliders, menus and boxes; and `Settings`, which
 checks what the reader has chosen with them."""
 
+import base64
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Self
+
+from torch import Tensor
 
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.method.errors import InputError, between, one_of
@@ -57,9 +60,18 @@ def control(name: str, kind: str, values: dict[str, str], value: Any, help: str)
     return {**about, "values": [list(pair) for pair in values.items()], "value": value}
 
 
+def thumbnails(images: Tensor) -> dict[str, Any]:
+    """The choice among images, uint8 [n, channels, height, width], by their pictures."""
+    pictures = base64.b64encode(images.permute(0, 2, 3, 1).contiguous().cpu().numpy().tobytes()).decode()
+    help = "the first test images, in their order; a red corner: the attack turns a right answer into a wrong one"
+    about = control("image", "pictures", {}, 0, help)
+    return {**about, "values": list(range(len(images))), "pictures": pictures}
+
+
 def slider(name: str, values: Iterable[float], value: float, digits: int, help: str, **more: Any) -> dict[str, Any]:
     """A slider that stops at each of the values and at `value`, where it begins; a number has so many digits. With
-    `local` the front end draws what changes, and asks for no scene."""
+    `local` the front end draws what changes, and asks for no scene; with `maps` it is shown for these maps alone, for
+    the others it would do nothing."""
     about = control(name, "range", {}, value, help)
     return {**about, "values": sorted({*values, value}), "digits": digits, **more}
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib.explorer import pretrained
-from jsigr_lib.explorer.controls import ATTACKS, STEPS, Settings, control, slider, steps
+from jsigr_lib.explorer.controls import ATTACKS, STEPS, Settings, control, slider, steps, thumbnails
 from jsigr_lib.measure import statistics
 from jsigr_lib.measure.attributions import CONTROLS, MAPS, saliency_map
 from jsigr_lib.measure.measures import area, gini, probability_curve, ssim
@@ -27,7 +27,10 @@ from jsigr_lib.study.study import Study
 SHOWN = ("agreement", "stability", "SSIM", "deletion AUC", "insertion AUC", "sparseness")
 """The measures, in the order in which they are shown."""
 REMEMBERED = 64  # how many batches of attacked images
+IMAGES = 48  # how many are offered
 GRIDS = (3, 4, 5, 6, 7, 8, 10, 12, 14)
+PERTURBED = [name for name in MAPS if name.startswith("perturbation")]
+"""The maps that blur what they mask."""
 
 
 @dataclass
@@ -39,7 +42,9 @@ class Parcel:
 
     def put(self, picture: np.ndarray) -> list[int]:
         """Add a picture with values in [0, 1], as 8 bits. Returns its offset and length."""
-        as_bytes = np.rint(picture * 255).astype(np.uint8).tobytes()
+        return self.put_bytes(np.rint(picture * 255).astype(np.uint8).tobytes())
+
+    def put_bytes(self, as_bytes: bytes) -> list[int]:
         if as_bytes not in self.places:
             self.places[as_bytes] = [len(self.content), len(as_bytes)]
             self.content += as_bytes
@@ -95,14 +100,14 @@ class Explorer:
             "classes": list(self.classes),
             "upload": True,
             "controls": [
-                slider("image", range(len(self.images)), 0, 0, "one of the first test images, in their order"),
+                thumbnails(self.images),
                 control("defences", "several", self.labels, list(self.chosen), "how the networks were trained"),
                 control("map", "choice", maps, "gradient", "what is drawn"),
                 control("attack", "choice", given, "transferred", "what attacks the image"),
                 slider("eps", steps(0, max(0.4, self.eps), 0.01), self.eps, 2, "budget: largest change of a pixel"),
                 slider("steps", range(1, 31), STEPS, 0, "of the attack"),
-                slider("blur_sigma", steps(0.5, 8, 0.5), s.blur_sigma, 1, "pixels; of the perturbation maps"),
-                slider("grid", GRIDS, s.grid, 0, "masks per side; of perturbation maps and occlusion"),
+                slider("blur_sigma", steps(0.5, 8, 0.5), s.blur_sigma, 1, "pixels, of the masks", maps=PERTURBED),
+                slider("grid", GRIDS, s.grid, 0, "masks per side", maps=[*PERTURBED, "occlusion"]),
                 slider("share", steps(0, 1, 0.05), s.share, 2, kept, local=True),
             ],
         }
@@ -113,7 +118,22 @@ class Explorer:
         settings, parcel = Settings.of(given), Parcel()
         x, truth = self._image(settings)
         with one_thread():  # for so few small images many threads are no faster, and on a busy machine far slower
-            return self.scenes(settings, x, truth, parcel)[0], bytes(parcel.content)
+            (scene,) = self.scenes(settings, x, truth, parcel)
+            return {**scene, "flipped": self._flipped(settings)}, bytes(parcel.content)
+
+    def _flipped(self, settings: Settings) -> dict[str, list[int]] | None:
+        """Defence -> the images about which it is right, and no longer under this attack; None in a white-box attack,
+        which takes too long for all of them."""
+        if settings.attack != "transferred":
+            return None
+        device = next(self.source[1].parameters()).device
+        x, y = self.images.to(device).float() / 255, torch.tensor(self.truths, device=device)
+        x_adv, found = self._attacked("", x, y, settings), {}
+        for name in settings.defences:
+            with torch.no_grad():
+                right, still = (self.models[name](one).argmax(1) == y for one in (x, x_adv))
+            found[name] = torch.nonzero(right & ~still).flatten().tolist()
+        return found
 
     def scenes(self, settings: Settings, x: Tensor, truth: list[int | None], parcel: Parcel) -> list[dict[str, Any]]:
         """A scene for each of the images x [batch, channels, height, width] in [0, 1]."""
@@ -225,7 +245,7 @@ class Explorer:
         return f"{label} says {first} for the image, {second} under attack."
 
 
-def of_study(study: Study, images: int = 100) -> Explorer:
+def of_study(study: Study, images: int = IMAGES) -> Explorer:
     """The networks of a study, on its first test images."""
     first, source = study.dataset.test.first(images), sources_of(study, study.architecture)[0]
     return Explorer(
@@ -241,7 +261,7 @@ def of_study(study: Study, images: int = 100) -> Explorer:
     )
 
 
-def of_pretrained(images: int = 100) -> Explorer:
+def of_pretrained(images: int = IMAGES) -> Explorer:
     """The networks of data/pretrained/, on the first of the bundled test images."""
     *defences, source = map(pretrained.load, pretrained.names())
     (first, labels), facts = pretrained.images(images), source.facts

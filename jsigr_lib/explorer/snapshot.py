@@ -5,6 +5,7 @@ import base64
 import gzip
 import io
 import json
+import re
 from html import escape
 from itertools import product
 from typing import Any, ClassVar
@@ -30,6 +31,9 @@ from jsigr_lib.study.study import Study
 IMAGES = 6  # the first test images; nobody chose them
 DEFENCES = ("standard", "jsigr", "pgd", "fast")  # a profile may lack some of them
 KINDS = ("gradient", "smoothgrad", "integrated-gradients", "grad-cam", "perturbation", "perturbation-linearised")
+
+
+PACKED = r'unpack\("([^"]+)"\).*?unpack\("([^"]+)"\).*?fromSaved\((\{.*\}), scenes, pictures\)'
 
 
 class Snapshot(Spec):
@@ -75,8 +79,8 @@ class Snapshot(Spec):
         axes = product(enumerate(self.maps), enumerate(ATTACKS), enumerate(self.budgets))
         for (m, name), (a, attack), (e, eps) in axes:
             settings = Settings(defences=tuple(explorer.models), map=name, attack=attack, eps=eps, **own)
-            for i, scene in enumerate(explorer.scenes(settings, x, explorer.truths, parcel)):
-                scenes[f"{i},{m},{a},{e}"] = scene
+            found = explorer.scenes(settings, x, explorer.truths, parcel)
+            scenes |= {f"{i},{m},{a},{e}": {**scene, "flipped": _flipped(found)} for i, scene in enumerate(found)}
         pictures = torch.frombuffer(parcel.content, dtype=torch.uint8)
         return {"pictures": pictures}, {"about": about, "scenes": scenes}
 
@@ -87,6 +91,16 @@ class Snapshot(Spec):
         controls["map"] |= {"values": [[name, MAPS[name].label] for name in self.maps], "value": self.maps[0]}
         controls["eps"] |= {"values": self.budgets, "digits": 3}
         return {**about, "controls": list(controls.values()), "upload": False}
+
+
+def _flipped(scenes: list[dict[str, Any]]) -> dict[str, list[int]]:
+    """Defence -> the images about which it is right, and no longer under attack."""
+    said = [(i, scene["truth"], card) for i, scene in enumerate(scenes) for card in scene["cards"]]
+    found: dict[str, list[int]] = {card["defence"]: [] for card in scenes[0]["cards"]}
+    for i, truth, card in said:
+        right, still = (int(np.argmax(card["chances"][given])) == truth for given in ("clean", "attacked"))
+        found[card["defence"]] += [i] * (right and not still)
+    return found
 
 
 def snapshot(study: Study) -> Snapshot:
@@ -127,6 +141,56 @@ explore(place, fromSaved({_json(about)}, scenes, pictures));
 </script>"""
 
 
+def unpacked(html: str) -> tuple[dict[str, Any], dict[str, Any], bytes] | None:
+    """What `fragment` has packed: what the explorer knows, its scenes and their pictures; None of other HTML."""
+    found = re.search(
+        r'unpack\("([^"]+)"\).*?unpack\("([^"]+)"\).*?fromSaved\((\{.*\}), scenes, pictures\)', html, re.S
+    )
+    if found is None:
+        return None
+    scenes, pictures = (gzip.decompress(base64.b64decode(found[i])) for i in (1, 2))
+    return json.loads(found[3]), json.loads(scenes), pictures
+
+
+def glance(about: dict[str, Any], scenes: dict[str, Any], pictures: bytes) -> str:
+    """The fragment with one slider, the budget: the gradient maps of one image under the transferred attack, the
+    standard network's beside J-SIGR's. The image is the first that the attack flips for the one alone at the budget
+    where the explorer begins, or else the first."""
+    controls = {one["name"]: one for one in about["controls"]}
+    budgets, names = controls["eps"]["values"], ["standard", "jsigr"]
+    begins = budgets.index(controls["eps"]["value"])
+    places = [key.partition(",")[0] for key in scenes if key.endswith(f",0,0,{begins}")]
+    chosen = next((i for i in places if _flips_the_first(scenes[f"{i},0,0,{begins}"], names)), places[0])
+    parcel = Parcel()
+    kept = {f"0,0,{e}": _moved(scenes[f"{chosen},0,0,{e}"], pictures, parcel, names) for e in range(len(budgets))}
+    shown = {**about, "title": "One image under attack", "only": ["eps"], "upload": False}
+    shown["controls"] = [{**controls["defences"], "value": names}, controls["map"], controls["attack"]]
+    shown["controls"] += [controls["eps"], controls["share"]]
+    return fragment(shown, kept, bytes(parcel.content))
+
+
+def _moved(scene: dict[str, Any], pictures: bytes, parcel: Parcel, names: list[str]) -> dict[str, Any]:
+    """A scene of these defences, with its pictures in another parcel."""
+
+    def put(place: list[int]) -> list[int]:
+        return parcel.put_bytes(pictures[place[0] : sum(place)])
+
+    cards = [
+        {**card, "attacked": put(card["attacked"]), "maps": {name: put(place) for name, place in card["maps"].items()}}
+        for card in scene["cards"]
+        if card["defence"] in names
+    ]
+    return {**scene, "image": put(scene["image"]), "cards": cards}
+
+
+def _flips_the_first(scene: dict[str, Any], names: list[str]) -> bool:
+    cards = {card["defence"]: card["chances"] for card in scene["cards"]}
+    first, second = (
+        [int(np.argmax(cards[name][given])) == scene["truth"] for given in ("clean", "attacked")] for name in names
+    )
+    return first == [True, False] and second == [True, True]
+
+
 def still(about: dict[str, Any], scenes: dict[str, Any], pictures: bytes) -> str:
     """What the explorer shows at first, as a picture with a caption: a row for each chosen network, with the clean
     image, its map, the attacked image and its map."""
@@ -152,7 +216,7 @@ def first(about: dict[str, Any]) -> str:
     places = []
     for one in about["controls"]:
         if one["kind"] != "several" and not one.get("local"):
-            values = one["values"] if one["kind"] == "range" else [value for value, _ in one["values"]]
+            values = [value for value, _ in one["values"]] if one["kind"] == "choice" else one["values"]
             places.append(values.index(one["value"]))
     return ",".join(map(str, places))
 

@@ -11,7 +11,7 @@ import anywidget
 import traitlets
 from IPython.display import display
 
-from jsigr_lib.explorer.explorer import Explorer, of_pretrained, of_study
+from jsigr_lib.explorer.explorer import IMAGES, Explorer, of_pretrained, of_study
 from jsigr_lib.explorer.snapshot import specs
 from jsigr_lib.method.errors import InputError, one_of
 from jsigr_lib.records.record import running_cell
@@ -103,12 +103,12 @@ class SaliencyExplorer(anywidget.AnyWidget):
         self.on_msg(self._answer)
 
     @classmethod
-    def pretrained(cls, images: int = 100) -> "SaliencyExplorer":
+    def pretrained(cls, images: int = IMAGES) -> "SaliencyExplorer":
         """The explorer of the networks that come with the repository: there is nothing to train."""
         return cls(of_pretrained(images))
 
     @classmethod
-    def of_study(cls, study: Study, images: int = 100) -> "SaliencyExplorer":
+    def of_study(cls, study: Study, images: int = IMAGES) -> "SaliencyExplorer":
         """The explorer of a study's networks, which are trained if they are missing."""
         return cls(of_study(study, images))
 

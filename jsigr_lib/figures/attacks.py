@@ -1,17 +1,18 @@
 """The figures of the transfer notebook: what attacks leave of each defence, and what the defences cost."""
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from jsigr_lib.figures import plotting
+from jsigr_lib.findings import titles
 from jsigr_lib.study.robustness import has_budget
 from jsigr_lib.study.sources import ensembles, sources_of
 from jsigr_lib.study.study import Study
 
-JUDGES = {  # colour and marker of each
+JUDGES = {  # colour and marker of each, of one start of PGD none: the restarts include it
     "clean": ("#b3b3b3", "P"),
     "transferred": ("#0072b2", "o"),
     "Square": ("#009e73", "s"),
-    "PGD": ("#e69f00", "^"),
     "PGD, restarts": ("#d55e00", "v"),
     "AutoAttack": ("#4d4d4d", "D"),
 }
@@ -23,59 +24,55 @@ def _linf(study: Study, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def accuracy_curves(study: Study, table: pd.DataFrame) -> plotting.Described:
-    """Accuracy against eps with its interval: white-box, and by the headline attack from the first undefended source,
-    from another network of the target's architecture, and from all sources together. Each family of defences has a row
-    of panels; the standard and the J-SIGR network are in both."""
-    table, p = _linf(study, table), study.profile
-    clean, attack = table[table.threat == "clean"], p.transfer_attacks[0]
-    headline = table[(table.threat == "transfer") & (table.attack == attack)]
-    shown = {"white-box PGD": table[(table.threat == "white-box") & (table.attack == "pgd")]}
-    together = ensembles(study, study.architecture)[-1]
-    first, everyone = sources_of(study, study.architecture)[0], f"{len(together.origins[0])} networks together"
-    asked = {first: (first, "standard"), study.architecture: (study.architecture, "standard")}
-    for name, (source, of) in (asked | {everyone: (together.architecture, together.defence)}).items():
-        own = headline[(headline.source == source) & (headline.source_defence == of)]
-        shown[f"{attack.upper()} from {name}"] = own
-    families, looks = study.families, plotting.looks(study)
-    fig = plotting.figure(2.7 * len(shown) + 1.8, 2.9 * len(families) + 0.3)
-    grid = plotting.panels(fig, len(families), len(shown), sharey=True, sharex=True)
-    for axes, title in zip(grid[0], shown, strict=True):
-        axes.set_title(title)
-    for row, (family, names) in zip(grid, families.items(), strict=True):
-        for axes, rows in zip(row, shown.values(), strict=True):
-            for name in names:
-                line = pd.concat([clean[clean.defence == name], rows[rows.defence == name]]).sort_values("eps")
-                axes.fill_between(line.eps, line.low, line.high, color=looks[name]["color"], alpha=0.12, lw=0)
-                axes.plot(line.eps, line.accuracy, **looks[name])
-            axes.axvline(p.eps, color="#999999", linestyle=":", linewidth=1)
-            axes.set_ylim(-0.02, 1)
-        row[0].set_ylabel(f"{family}\naccuracy")
-        row[-1].legend(loc="center left", bbox_to_anchor=(1.02, 0.5))
-    for axes in grid[-1]:
-        axes.set_xlabel(r"$\epsilon$ (share of the pixel range)")
-    first = list(shown)[1]
-    at_headline = shown[first][has_budget(shown[first], p.eps)]
-    values = plotting.listed(study, at_headline, "{accuracy:.2f}", ", ")
+    """Accuracy of the featured defences against eps with its interval: by the headline attack from the first undefended
+    source and from all sources together, and white-box."""
+    headline, p = study.profile.transfer_attacks[0], study.profile
+    title, linf = titles.accuracy(table, headline, p.eps, study.labels), _linf(study, table)
+    clean, transfer = linf[linf.threat == "clean"], linf[(linf.threat == "transfer") & (linf.attack == headline)]
+    first, together = sources_of(study, study.architecture)[0], ensembles(study, study.architecture)[-1]
+    everyone = f"from {len(together.origins[0])} networks together"
+    shown = {}
+    for name, (source, of) in {
+        f"from the {first}": (first, "standard"),
+        everyone: (together.architecture, together.defence),
+    }.items():
+        shown[f"{headline.upper()} {name}"] = transfer[(transfer.source == source) & (transfer.source_defence == of)]
+    shown["PGD, white-box"] = linf[(linf.threat == "white-box") & (linf.attack == "pgd")]
+    fig, grid = plotting.row(3 * len(shown) + 1.6, 3.6, len(shown), sharey=True)
+    looks = plotting.looks(study)
+    for axes, (what, rows) in zip(grid, shown.items(), strict=True):
+        for name in study.featured:
+            line = pd.concat([clean[clean.defence == name], rows[rows.defence == name]]).sort_values("eps")
+            axes.fill_between(line.eps, line.low, line.high, color=looks[name]["color"], alpha=0.12, lw=0)
+            axes.plot(line.eps, line.accuracy, **looks[name])
+        axes.axvline(p.eps, color="#999999", linestyle=":", linewidth=1)
+        axes.set(title=what, xlabel=r"$\epsilon$ (share of the pixel range)", ylim=(-0.02, 1))
+    grid[0].set_ylabel("accuracy")
+    plotting.legend(fig, grid[0])
+    plotting.headline(fig, title)
+    own = next(iter(shown.values()))
+    own = own[has_budget(own, p.eps) & own.defence.isin(study.featured)]
     return fig, (
-        "Accuracy of each defence against the attack budget eps, with 95 percent intervals: white-box PGD, and "
-        f"transferred from undefended networks and from an ensemble. {first}, {study.budget}: {values}."
+        "Accuracy of each defence against the attack budget eps, with 95 percent intervals: transferred from the "
+        f"undefended {first} and {everyone}, and white-box PGD. From the {first}, {study.budget}: "
+        f"{plotting.listed(study, own, '{accuracy:.2f}', ', ')}."
     )
 
 
 def strength(study: Study, table: pd.DataFrame) -> plotting.Described:
     """What is left of the undefended network against the number of steps: a panel per source, a line per attack."""
     sources = list(table.source.unique())
-    fig, grid = plotting.row(1.6 + 2.6 * len(sources), 3.4, len(sources), sharey=True)
+    fig, grid = plotting.row(1.6 + 2.6 * len(sources), 3.6, len(sources), sharey=True)
     for axes, source in zip(grid, sources, strict=True):
         for i, (attack, line) in enumerate(table[table.source == source].groupby("attack", sort=False)):
-            axes.fill_between(
-                line.steps, line.low, line.high, color=plotting.nth_look(i, "")["color"], alpha=0.12, lw=0
-            )
-            axes.plot(line.steps, line.accuracy, **plotting.nth_look(i, attack.upper()))
-        axes.set(title=f"from {source}", xlabel="steps", ylim=(0, None))
+            look = plotting.nth_look(i, attack.upper())
+            axes.fill_between(line.steps, line.low, line.high, color=look["color"], alpha=0.12, lw=0)
+            axes.plot(line.steps, line.accuracy, **look)
+        axes.set(title=f"from the {source}", xlabel="steps", ylim=(0, None))
         plotting.by_doubling(axes)
     grid[0].set_ylabel(f"validation accuracy, {study.budget}")
     plotting.legend(fig, grid[0])
+    plotting.headline(fig, titles.strength(table))
     means = table.groupby(["attack", "steps"], sort=False).accuracy.mean()
     attack, steps = means.idxmin()
     return fig, (
@@ -85,74 +82,83 @@ def strength(study: Study, table: pd.DataFrame) -> plotting.Described:
 
 
 def transfer_matrix(study: Study, table: pd.DataFrame) -> plotting.Described:
-    """Accuracy of each target (column) on images attacked through each source (row), headline attack and budget."""
+    """What the headline attack leaves of the main defences, a row per source, that which hurts J-SIGR most on top. A
+    network is never its own source."""
     p, table = study.profile, _linf(study, table)
     rows = table[(table.threat == "transfer") & (table.attack == p.transfer_attacks[0]) & has_budget(table, p.eps)]
-    labels = rows.source_defence.map(lambda names: " + ".join(study.labels[name] for name in names.split("+")))
-    names = rows.source + ", " + labels
-    pivot = rows.assign(name=names).pivot(index="name", columns="defence", values="accuracy")
-    own = names.str.startswith(f"{study.architecture}, ")
-    order = [*names[~own].unique(), *(f"{study.architecture}, {label}" for label in study.labels.values())]
-    pivot = pivot.loc[[name for name in order if name in pivot.index], list(study.labels)].rename(columns=study.labels)
-    fig, (axes,) = plotting.row(10.6, 0.33 * len(pivot) + 2.2)
-    title = f"Target accuracy, {p.transfer_attacks[0].upper()}, {study.budget}"
-    plotting.heat_map(axes, pivot, title=title, fontsize=8)
-    axes.set(xlabel="target", ylabel="source")
+    defended = rows.source_defence.map(lambda names: " + ".join(study.labels[name] for name in names.split("+")))
+    names = rows.source + ", " + defended
+    left = rows.assign(name=names).pivot(index="name", columns="defence", values="accuracy")[plotting.main(study)]
+    left = left.sort_values("jsigr" if "jsigr" in left else left.columns[0], kind="stable")
+    fig, (axes,) = plotting.row(9, 0.27 * len(left) + 1.9)
+    _dots(axes, study, left)
+    axes.set_xlabel(f"accuracy left by {p.transfer_attacks[0].upper()}, {study.budget}")
+    axes.set_ylabel("made on")
+    plotting.legend(fig, axes, title="what is attacked")
+    plotting.headline(fig, titles.matrix(left, study.labels))
     return fig, (
-        "Heat map of target accuracy: rows are the networks that attacks were made on, columns the defended networks. "
-        f"Cells range from {rows.accuracy.min():.2f} to {rows.accuracy.max():.2f}; a network is never its own source."
+        "Accuracy of the main defences on images that were attacked through each source, the one that hurts J-SIGR "
+        f"most on top. Over all defences it ranges from {rows.accuracy.min():.2f} to {rows.accuracy.max():.2f}; a "
+        "network is never its own source."
     )
 
 
+def _dots(axes: Axes, study: Study, left: pd.DataFrame) -> None:
+    """A row for each of the table's, the first on top; a dot for each of its columns, which are defences."""
+    looks = plotting.looks(study)
+    for defence in left:
+        axes.plot(left[defence], range(len(left)), linestyle="none", markersize=7, **looks[defence])
+    axes.set_yticks(range(len(left)), map(plotting.plain, left.index))
+    axes.set(xlim=(-0.02, 1), ylim=(len(left) - 0.5, -0.5))
+
+
 def attack_ranking(study: Study, table: pd.DataFrame) -> plotting.Described:
-    """Which transfer attack hurts most. Left: each attack on each target through the headline source, the strongest
-    attack on top. Right: the mean over the defended targets."""
+    """Which transfer attack hurts most: what each leaves of the main defences through the headline source, the
+    strongest on defended targets on top."""
     table = _linf(study, table)
     rows = table[(table.threat == "transfer") & has_budget(table, study.profile.eps)]
     first = rows.iloc[0]
     rows = rows[(rows.source == first.source) & (rows.source_defence == first.source_defence)]
     means = rows[rows.defence != "standard"].groupby("attack").accuracy.mean().sort_values(kind="stable")
-    order = list(means.index)
-    pivot = rows.pivot(index="attack", columns="defence", values="accuracy").loc[order, list(study.labels)]
-    pivot = pivot.rename(index=str.upper, columns=study.labels)
-    fig, (left, right) = plotting.row(11.4, 0.36 * len(order) + 1.9, 2, width_ratios=(2.8, 1))
-    title = f"Accuracy under attacks from {first.source}, {study.budget}"
-    plotting.heat_map(left, pivot, title=title, fontsize=8)
-    left.set_xlabel("target")
-    right.plot(means, range(len(order)), marker="o", linestyle="none", color="#0072b2")
-    right.set_yticks(range(len(order)), [""] * len(order))
-    right.set(ylim=(len(order) - 0.5, -0.5), title="Mean over defended targets", xlabel="accuracy left")
+    left = rows.pivot(index="attack", columns="defence", values="accuracy").loc[means.index, plotting.main(study)]
+    fig, (axes,) = plotting.row(9, 0.27 * len(left) + 1.9)
+    _dots(axes, study, left.rename(index=str.upper))
+    axes.set_xlabel(f"accuracy left, attacks from the {first.source}, {study.budget}")
+    plotting.legend(fig, axes, title="what is attacked")
+    plotting.headline(fig, titles.ranking(left, study.labels))
     listed = ", ".join(f"{attack.upper()} {mean:.3f}" for attack, mean in means.items())
     return fig, (
-        "Left: heat map of accuracy by transfer attack and target, strongest attack on top. Right: mean accuracy over "
-        f"the defended targets. Through {first.source}: {listed}."
+        "Accuracy of the main defences by transfer attack, the one that is strongest on defended targets on top. Mean "
+        f"accuracy over all defended targets, through {first.source}: {listed}."
     )
 
 
 def judges(study: Study, table: pd.DataFrame) -> plotting.Described:
     """What ever stronger attacks leave of the same images: a row of dots per defence."""
-    fig, (axes,) = plotting.row(9, 0.34 * len(study.labels) + 1.7)
+    fig, (axes,) = plotting.row(9, 0.34 * len(study.labels) + 1.9)
     order = {name: i for i, name in enumerate(study.labels)}
     for judge, (colour, marker) in JUDGES.items():
         rows = table[table.judge == judge]
         if len(rows):
             bars = [rows.accuracy - rows.low, rows.high - rows.accuracy]
             look = {"color": colour, "marker": marker, "label": judge, "linestyle": "none", "elinewidth": 1}
-            axes.errorbar(rows.accuracy, rows.defence.map(order), xerr=bars, **look)
+            axes.errorbar(rows.accuracy, rows.defence.map(order), xerr=bars, markersize=6, **look)
     plotting.name_bars(axes, study)
     images = f"the first {table.images.max():,} images"
-    axes.set(xlim=(-0.02, 1), xlabel="accuracy left, with 95 % interval", title=f"{study.budget}, {images}")
-    plotting.legend(fig, axes)
+    axes.set(xlim=(-0.02, 1), xlabel=f"accuracy left, with 95 % interval; {study.budget}, {images}")
+    plotting.legend(fig, axes, title="judge")
+    plotting.headline(fig, titles.judges(table, study.labels))
     left = plotting.listed(study, table[table.judge == "AutoAttack"], "{accuracy:.2f}", ", ")
     return fig, (
         "Accuracy of each defence at the headline budget on the same images: clean, under a transferred attack, "
-        f"Square, PGD, PGD with restarts and AutoAttack, with 95 percent intervals. AutoAttack leaves: {left}."
+        f"Square, PGD with restarts and AutoAttack, with 95 percent intervals. AutoAttack leaves: {left}."
     )
 
 
 def cost_scatter(study: Study, table: pd.DataFrame, seconds: dict[str, float]) -> plotting.Described:
     """Robustness against the cost of training: counted in operations, and measured in time on this machine."""
-    fig, (left, right) = plotting.row(9.6, 4.1, 2, sharey=True)
+    fig, (left, right) = plotting.row(9.6, 4.3, 2, sharey=True)
+    title = titles.cost(table, study.labels)
     table = table.rename(columns={"low": "accuracy_low", "high": "accuracy_high"})
     table = table.assign(time=table.defence.map(seconds) / seconds["standard"])
     for axes, column in ((left, "cost"), (right, "time")):
@@ -162,6 +168,7 @@ def cost_scatter(study: Study, table: pd.DataFrame, seconds: dict[str, float]) -
     left.set_ylabel(f"transferred accuracy, {study.budget}")
     right.set(title="Measured time, this machine", xlabel="time to train, standard = 1")
     plotting.legend(fig, left)
+    plotting.headline(fig, title)
     return fig, (
         "Accuracy under the headline transferred attack against the cost of training relative to standard training, "
         "counted in operations and measured in time: "

@@ -7,6 +7,7 @@ from matplotlib.axes import Axes
 
 from jsigr_lib.figures import plotting
 from jsigr_lib.figures.plotting import Described, figure, looks, name_bars, panels
+from jsigr_lib.findings import titles
 from jsigr_lib.study.study import Study
 
 MEASURES = {
@@ -19,8 +20,8 @@ MEASURES = {
 
 def boundary_distance(study: Study, values: dict[str, dict[str, np.ndarray]], table: pd.DataFrame) -> Described:
     """The tangent's distance against the measured one, image by image, and their ratio for every defence."""
-    fig, (left, right) = plotting.row(9.6, 4.3, 2)
-    for name in study.featured:
+    fig, (left, right) = plotting.row(9.6, 4.6, 2)
+    for name in plotting.main(study):
         look = {**looks(study)[name], "linestyle": "none", "markersize": 4, "alpha": 0.75, "markeredgewidth": 0}
         left.plot(values[name]["distance"].ravel(), values[name]["robustness"].ravel(), **look)
     left.set(title="Per image", xscale="log", yscale="log")
@@ -38,19 +39,21 @@ def boundary_distance(study: Study, values: dict[str, dict[str, np.ndarray]], ta
     name_bars(right, study)
     right.set(title="Their ratio (above 1: promised too much)", xscale="log")
     right.set(xlabel="linearised robustness / nearest error found")
+    plotting.headline(fig, titles.boundary(table, study.labels))
     low, high = right.get_xlim()
     _plain(right, [0.5, 0.7, 1, 1.5, 2, 3, 5, 8] if high > 2 * low else [0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.5])
     ratios = plotting.listed(study, shown, "{ratio:.2f} [{ratio_low:.2f}, {ratio_high:.2f}]")
     return fig, (
-        "Left: linearised robustness against the distance to the nearest error found, one dot per image and defence, "
-        "and the diagonal. Right: their ratio, a stroke per image, its geometric mean with a 95 percent interval: "
+        "Left: linearised robustness against the distance to the nearest error found, one dot per image, of the "
+        "main defences, and the diagonal. Right: their ratio, a stroke per image, its geometric mean with a 95 "
+        "percent interval: "
         f"{ratios}; {shown.images.min()} to {shown.images.max()} images each."
     )
 
 
 def linear_region(study: Study, table: pd.DataFrame) -> Described:
     """How far the linear region reaches beside what the tangent says of the boundary, and the ReLUs that flip."""
-    fig, (left, right) = plotting.row(9.6, 4.3, 2, sharey=True, width_ratios=(1.5, 1))
+    fig, (left, right) = plotting.row(9.6, 4.7, 2, sharey=True, width_ratios=(1.5, 1))
     shown = _rows(study, table)
     for column, (label, colour, marker) in MEASURES.items():
         left.plot(shown[column], range(len(shown)), marker, color=colour, label=label, markersize=5.5)
@@ -67,7 +70,8 @@ def linear_region(study: Study, table: pd.DataFrame) -> Described:
         right.plot(100 * shown[column], places, marker, color=colour, label=label)
     right.set(title="ReLUs that differ there", xlabel="percent of all ReLUs", xlim=(0, None))
     name_bars(left, study)
-    fig.legend(loc="outside upper center", ncols=4, fontsize=8)
+    fig.legend(loc="outside lower center", ncols=4, fontsize=8)
+    plotting.headline(fig, titles.region(table))
     template = "{reach_random:.4f}, {reach_towards:.4f}, {robustness:.2f}, {distance:.2f}, {percent:.1f} percent"
     medians = plotting.listed(study, shown.assign(percent=100 * shown.flipped), template)
     return fig, (
@@ -79,7 +83,7 @@ def linear_region(study: Study, table: pd.DataFrame) -> Described:
 
 def training_theory(study: Study, history: pd.DataFrame) -> Described:
     """Jacobian norm, margin, their quotient and robust accuracy after each epoch, one line per featured defence."""
-    fig = figure(9.6, 5.2)
+    fig = figure(9.6, 5.6)
     grid = panels(fig, 2, 2, sharex=True)
     history = history.assign(bound=history.margin / (2 * history.jacobian_norm) ** 0.5)
     columns = {
@@ -96,6 +100,7 @@ def training_theory(study: Study, history: pd.DataFrame) -> Described:
     for axes in grid[1]:
         axes.set_xlabel("epoch")
     plotting.legend(fig, grid[0, 0])
+    plotting.headline(fig, titles.in_training(history))
     ends = "{jacobian_norm:.1f}, {margin:.2f}, {bound:.2f}, {robust_accuracy:.2f}"
     return fig, (
         "After each epoch, on validation images, one line per defence: mean squared Jacobian norm, mean margin, margin "

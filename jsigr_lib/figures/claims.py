@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jsigr_lib.figures import plotting
+from jsigr_lib.findings import titles
 from jsigr_lib.study.sources import LEFT
 from jsigr_lib.study.study import Study
 from jsigr_lib.study.verdicts import TOO_FEW
@@ -23,13 +24,14 @@ def trade_offs(study: Study, table: pd.DataFrame) -> plotting.Described:
         "cost": ("What it costs", "cost of a training step, standard = 1"),
         "agreement": ("What its maps gain", "agreement of gradient and\nperturbation map, attacked images"),
     }
-    fig, grid = plotting.row(11.4, 4.1, 3, sharey=True)
+    fig, grid = plotting.row(10.4, 4.2, 3, sharey=True)
     for axes, (column, (title, what)) in zip(grid, against.items(), strict=True):
         plotting.dots(axes, study, table, column, "transferred")
         axes.set(title=title, xlabel=what)
     plotting.by_doubling(grid[1])
     grid[0].set_ylabel(f"transferred accuracy, {study.budget}")
     plotting.legend(fig, grid[0])
+    plotting.headline(fig, titles.trade_offs(table))
     template = "{transferred:.2f}, clean {clean:.2f}, {cost:.2f} times, agreement {agreement:.2f}"
     return fig, (
         "Accuracy under the headline transferred attack against clean accuracy, the cost of training in counted "
@@ -46,7 +48,7 @@ def verdicts(study: Study, card: pd.DataFrame) -> plotting.Described:
     table = card.pivot(index="claim", columns="data", values="said")
     table = table.loc[card.claim.unique(), card.data.unique()]
     statements = card.drop_duplicates("claim").statement.map(lambda text: textwrap.fill(plotting.plain(text), 52))
-    fig, (axes,) = plotting.row(5 + 1.75 * len(table.columns), 0.55 * len(table) + 0.75)
+    fig, (axes,) = plotting.row(5 + 1.75 * len(table.columns), 0.55 * len(table) + 1.05)
     for (i, j), verdict in np.ndenumerate(table.to_numpy()):
         colour = VERDICTS["not tested" if TOO_FEW in verdict else verdict]
         axes.add_patch(mpl.patches.Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, color=colour))
@@ -54,10 +56,10 @@ def verdicts(study: Study, card: pd.DataFrame) -> plotting.Described:
     axes.set_yticks(range(len(table)), statements)
     axes.set_xticks(range(len(table.columns)), map(plotting.plain, table.columns), fontweight="bold")
     axes.set(xlim=(-0.5, len(table.columns) - 0.5), ylim=(len(table) - 0.5, -0.5), xlabel="data")
-    axes.set_title("What this run says of each claim")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.grid(False)
+    plotting.headline(fig, titles.verdicts(card))
     said = "; ".join(f"{row.statement} {row.data}: {row.said}" for row in card.itertuples()).replace("\n", ", ")
     return fig, f"The verdict on each claim, by data set. {said}."
 
@@ -87,6 +89,7 @@ def forest(study: Study, table: pd.DataFrame) -> plotting.Described:
     handles = [mpl.lines.Line2D([], [], color=OUTCOMES[one], marker="o", label=one) for one in shown]
     handles += [mpl.lines.Line2D([], [], color="black", linewidth=1.2, label="margin")]
     fig.legend(handles=handles, loc="outside lower center", ncols=5)
+    plotting.headline(fig, titles.clear(table))
     counts = ", ".join(f"{n} {outcome}" for outcome, n in table.outcome.value_counts().items())
     return fig, (
         f"The {len(table)} differences behind the scorecard with their 95 percent intervals and the margins to clear: "
@@ -101,7 +104,7 @@ def sources(study: Study, table: pd.DataFrame, told: pd.DataFrame) -> plotting.D
     own = own.drop_duplicates("context").set_index("context")
     fig, (axes,) = plotting.row(8.4, 4.4)
     rows = told[told.architecture == study.architecture]
-    said = []
+    said, gained = [], []
     for i, row in enumerate(rows.to_dict("records")):
         name = row["source"] if row["source_defence"] == "standard" else f"{row['source']}, {row['source_defence']}"
         if (context := f"from {name}") in own.index:
@@ -109,15 +112,15 @@ def sources(study: Study, table: pd.DataFrame, told: pd.DataFrame) -> plotting.D
             look = {**plotting.nth_look(i, name), "linestyle": "none", "fillstyle": "full" if row["bites"] else "none"}
             bars = [[found.difference - found.low], [found.high - found.difference]]
             axes.errorbar(row["share_left"], found.difference, bars, markersize=8, **look)
+            gained.append((bool(row["bites"]), found.difference))
             said.append(f"{name} leaves {row['share_left']:.0%}, gain {found.difference:+.2f}")
     axes.axvspan(LEFT, 1.05, color="#eeeeee", zorder=0)
     axes.axhline(0, color="#999999", linewidth=0.8)
     axes.set(xlim=(0, 1.05), xlabel="share of the undefended network's clean accuracy that the attack leaves")
     axes.set_ylabel("what J-SIGR gains in accuracy")
-    axes.set_title(
-        f"{plotting.plain(study.profile.data_title)}, {study.budget}: a gain can only be seen where something is lost"
-    )
+    axes.set_title(f"{plotting.plain(study.profile.data_title)}, {study.budget}; grey: too little is lost")
     plotting.legend(fig, axes)
+    plotting.headline(fig, titles.gains(pd.DataFrame(gained, columns=["bites", "difference"])))
     return fig, (
         "What J-SIGR gains in accuracy over the undefended network, by source of the transferred attack, against what "
         f"that attack leaves of the undefended network: {'; '.join(said)}."

@@ -6,6 +6,7 @@ import numpy as np
 
 from jsigr_lib.data.data import Split
 from jsigr_lib.figures import plotting
+from jsigr_lib.findings import titles
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.networks.training import predict
 from jsigr_lib.study.attacked import attacked_split
@@ -44,12 +45,16 @@ def glance(study: Study) -> plotting.Described:
     clean, attacked = (splits[given].batch(slice(None))[0].numpy() for given in INPUTS)
     names = [study.dataset.classes[label] for label in splits["clean"].labels.tolist()]
     rows = [[(x, name, None), (x_adv, "", None)] for x, x_adv, name in zip(clean, attacked, names, strict=True)]
+    right = {}
     for defence in study.featured:
         maps, said = _maps(study, defence, "gradient", "attacked"), _captions(study, defence, splits["attacked"])
-        for row, saliency, (caption, right) in zip(rows, maps, said, strict=False):
-            row.append((saliency, caption, right))
+        right[defence] = [is_right for _, is_right in said]
+        for row, saliency, (caption, is_right) in zip(rows, maps, said, strict=False):
+            row.append((saliency, caption, is_right))
     columns = ["image", f"attacked,\n{study.budget}", *_columns(study)[1:]]
-    return plotting.map_grid(rows, columns=columns, names=[""] * len(rows)), (
+    fig = plotting.map_grid(rows, columns=columns, names=[""] * len(rows))
+    plotting.headline(fig, titles.under_attack(right, study.labels))
+    return fig, (
         f"{len(rows)} test images ({', '.join(names)}), each clean and attacked, and the gradient map that every "
         "defended network draws on the attacked image, with its prediction in green if right and red if wrong."
     )

@@ -41,12 +41,13 @@ LOOKS = {
 """Defence -> its colour and marker, in every profile and figure: Okabe & Ito's colours, which the colour-blind can tell
 apart, and darker or lighter relatives of them. Other defences take what is left."""
 PALETTE, MARKERS = (tuple(of) for of in zip(*LOOKS.values(), strict=True))
+MAIN = ("standard", "jsigr", "pgd")
+"""The defences that are shown where more would hide the answer."""
 MAP_COLOURS = "magma"
-FOOTER_LETTERS = 18  # per inch
+FOOTER_LETTERS, HEADLINE_LETTERS = 18, 10  # per inch
 STYLE = {
     "font.size": 9.5,
     "axes.titlesize": 10.5,
-    "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -138,6 +139,18 @@ def _add_footer(fig: Figure, text: str) -> None:
     room = (0.13 * len(lines) + 0.03) / height
     fig.get_layout_engine().set(rect=(0, room, 1, 1 - room))
     fig.text(0.005, 0.02 / height, plain("\n".join(lines)), va="bottom", fontsize=7, color="#767676")
+
+
+def headline(fig: Figure, finding: str) -> None:
+    """What the figure found, as its title; nothing if that is nothing."""
+    if finding:
+        text = textwrap.fill(plain(finding), int(HEADLINE_LETTERS * fig.get_figwidth()))
+        fig.suptitle(text, x=0.005, ha="left", fontsize=11.5, fontweight="bold")
+
+
+def main(study: Study) -> list[str]:
+    """The few defences that are shown where more would hide the answer."""
+    return [name for name in MAIN if name in study.labels] or study.featured[:3]
 
 
 def legend(fig: Figure, axes: Axes, **options) -> None:

@@ -1,12 +1,9 @@
 """The figures of the saliency notebook: what the maps measure, and what is left of them."""
 
-import textwrap
-
-import numpy as np
 import pandas as pd
-from matplotlib.patches import Rectangle
 
 from jsigr_lib.figures import plotting
+from jsigr_lib.findings import titles
 from jsigr_lib.measure.attributions import CONTROLS, MAPS
 from jsigr_lib.study.map_tables import MEASURES
 from jsigr_lib.study.maps import REFERENCE
@@ -19,7 +16,8 @@ ROBUSTNESS = [
     *(("agreement", "clean"), ("agreement", "attacked"), ("agreement given the energy map", "clean")),
     *(("stability", "both"), ("SSIM", "both"), ("max-sensitivity", "clean")),
 ]
-CASCADE_DEFENCES = ("standard", "jsigr", "pgd")
+CASCADED = {"gradient": "#0072b2", "perturbation": "#d55e00", "grad-cam": "#009e73"}
+"""Map -> its colour in the cascade; the others are grey lines beside them."""
 
 
 def agreement_bars(study: Study, table: pd.DataFrame) -> plotting.Described:
@@ -28,11 +26,12 @@ def agreement_bars(study: Study, table: pd.DataFrame) -> plotting.Described:
     agreement = table[table.measure == "agreement"]
     shown = {f"Agreement, {given}": agreement[agreement.input == given] for given in ("clean", "attacked")}
     shown["Stability of the gradient map"] = table[table.measure == "stability"]
-    fig, grid = plotting.row(9, 0.3 * len(study.labels) + 1.3, len(shown), sharey=True, sharex=True)
+    fig, grid = plotting.row(9, 0.3 * len(study.labels) + 1.6, len(shown), sharey=True, sharex=True)
     for axes, (title, rows) in zip(grid, shown.items(), strict=True):
         plotting.bars(axes, study, rows)
         axes.set(title=title, xlabel="rank correlation")
     plotting.name_bars(grid[0], study)
+    plotting.headline(fig, titles.agreement(table, study.labels))
     return fig, (
         "Rank correlation of gradient and perturbation map on clean and attacked images, and stability of the gradient "
         "map under attack, for each defence with 95 percent intervals. Agreement on clean images: "
@@ -41,23 +40,25 @@ def agreement_bars(study: Study, table: pd.DataFrame) -> plotting.Described:
 
 
 def probability_curves(study: Study, table: pd.DataFrame) -> plotting.Described:
-    """Deletion and insertion curves of the gradient map, clean and attacked; dashed: the perturbation map."""
-    fig = plotting.figure(9, 5.6)
+    """Deletion and insertion curves of the main defences: gradient map solid, perturbation map dashed."""
+    fig = plotting.figure(9, 6)
     grid, looks = plotting.panels(fig, 2, 2, sharex=True, sharey="row"), plotting.looks(study)
     for i, kind in enumerate(("deletion", "insertion")):
         for j, given in enumerate(("clean", "attacked")):
-            for name in study.featured:
+            for name in plotting.main(study):
                 rows = table[(table.curve == kind) & (table.input == given) & (table.defence == name)]
                 for map_name, style in (("gradient", "-"), ("perturbation", (0, (2, 1.5)))):
                     line = rows[rows["map"] == map_name]
-                    look = {"color": looks[name]["color"], "linestyle": style, "linewidth": 1.4}
+                    look = {"color": looks[name]["color"], "linestyle": style}
                     label = looks[name]["label"] if map_name == "gradient" else None
                     grid[i, j].plot(line.share, line.probability, label=label, **look)
-            grid[i, j].set_title(f"{kind.capitalize()}, {given} images")
+            better = {"deletion": "lower", "insertion": "higher"}[kind]
+            grid[i, j].set_title(f"{kind.capitalize()}, {given} images: {better} is better")
         grid[i, 0].set_ylabel("probability of the true class")
     for axes in grid[1]:
         axes.set_xlabel("share of the pixels changed, most salient first")
     plotting.legend(fig, grid[0, 0], title="solid: gradient map\ndashed: perturbation map")
+    plotting.headline(fig, titles.deletion(table, study.labels))
     return fig, (
         "Probability of the true class against the share of pixels deleted (top) or inserted (bottom), clean (left) "
         "and attacked (right) images; solid lines for the gradient map, dashed for the perturbation map."
@@ -65,26 +66,41 @@ def probability_curves(study: Study, table: pd.DataFrame) -> plotting.Described:
 
 
 def map_measures(study: Study, table: pd.DataFrame, shown: list[tuple[str, str]]) -> plotting.Described:
-    """Means of the shown pairs (measure, input), map by defence, then the controls, which know no network; a frame
-    marks the best map of each defence."""
-    maps = [*study.profile.saliency_maps, *CONTROLS]
+    """The shown pairs (measure, input): a panel each, a row per map with a dot for each of the main defences; below a
+    line the controls, which know no network."""
+    maps, defences = [*study.profile.saliency_maps, *CONTROLS], plotting.main(study)
     table = plotting.of_architecture(study, table[table["map"].isin(maps) & table.defence.isin(study.featured)])
-    fig = plotting.figure(11.4, 0.62 * len(maps) + 2.2)
-    grid = plotting.panels(fig, 2, -(-len(shown) // 2), sharex=True, sharey=True)
+    fig = plotting.figure(10.4, 0.44 * len(maps) + 2.6)
+    grid, looks = plotting.panels(fig, 2, -(-len(shown) // 2), sharey=True), plotting.looks(study)
     for axes, (measure, given) in zip(grid.flat, shown, strict=True):
         rows = table[(table.measure == measure) & (table.input == given)]
-        means = rows.pivot(index="map", columns="defence", values="mean").reindex(maps)[study.featured]
-        values, better = means.to_numpy(), MEASURES[measure].better
-        title = textwrap.fill(f"{measure}, {given}" if given != "both" else f"{measure} under attack", 30)
-        named = means.rename(index={name: map_.label for name, map_ in MAPS.items()}, columns=study.labels)
-        plotting.heat_map(axes, named, title=f"{title}\n", whole=False, fontsize=7.5)
-        sign = {1: "higher is better", -1: "lower is better", 0: ""}[better]
-        axes.text(0, 1.02, sign, transform=axes.transAxes, fontsize=8, color="#555555")
-        competes = np.isin(means.index, _competitors(study, measure))[:, None]
-        for j, best in enumerate(np.where(competes, better * values, -np.inf).argmax(0) if better else ()):
-            axes.add_patch(Rectangle((j - 0.47, best - 0.46), 0.94, 0.92, fill=False, color="#d55e00", linewidth=1.6))
+        means = rows.pivot(index="map", columns="defence", values="mean").reindex(maps)
+        for name in defences:
+            axes.plot(means[name], range(len(maps)), linestyle="none", markersize=6, **looks[name])
+        sign = {1: "\nhigher is better", -1: "\nlower is better", 0: "\n"}[MEASURES[measure].better]
+        axes.set_title(f"{measure}, {given}{sign}" if given != "both" else f"{measure} under attack{sign}", fontsize=9)
+        axes.axhline(len(maps) - len(CONTROLS) - 0.5, color="#999999", linewidth=0.8)
+    grid[0, 0].set_yticks(range(len(maps)), [MAPS[name].label for name in maps])
+    grid[0, 0].set_ylim(len(maps) - 0.4, -0.6)
+    plotting.legend(fig, grid[0, 0])
+    plotting.headline(fig, titles.measures(_perturbation_wins(table, shown, defences)))
     said = "; ".join(_best(study, table, measure, given) for measure, given in shown if MEASURES[measure].better)
-    return fig, f"Means over the test images, a row per map and a column per defence. Best of all: {said}."
+    return fig, (
+        "Means over the test images, a row per map and a dot per defence; the last rows are maps that know no network. "
+        f"Best of all featured defences: {said}."
+    )
+
+
+def _perturbation_wins(table: pd.DataFrame, shown: list[tuple[str, str]], defences: list[str]) -> list[bool]:
+    """For each measure and defence, whether the perturbation map's mean beats the gradient map's."""
+    wins = []
+    for measure, given in shown:
+        sign = MEASURES[measure].better
+        if sign and not measure.startswith("agreement"):  # in which the reference is itself
+            rows = table[(table.measure == measure) & (table.input == given)]
+            means = rows.pivot(index="defence", columns="map", values="mean").loc[defences]
+            wins += (sign * (means[REFERENCE] - means["gradient"]) > 0).tolist()
+    return wins
 
 
 def _competitors(study: Study, measure: str) -> list[str]:
@@ -103,19 +119,23 @@ def _best(study: Study, table: pd.DataFrame, measure: str, given: str) -> str:
 def cascade(study: Study, table: pd.DataFrame) -> plotting.Described:
     """What is left of each map as ever more layers get new random weights. A map that stays as it was does not show
     what the network has learnt."""
-    defences = [name for name in CASCADE_DEFENCES if name in study.featured] or study.featured[:3]
-    fig, grid = plotting.row(9.6, 3.8, len(defences), sharey=True)
+    defences = [name for name in plotting.main(study) if name in set(table.defence)]
+    fig, grid = plotting.row(9.6, 4, len(defences), sharey=True)
     for axes, defence in zip(grid, defences, strict=True):
-        for i, name in enumerate(study.profile.saliency_maps):
+        for name in study.profile.saliency_maps:
             rows = table[(table.defence == defence) & (table["map"] == name)]
-            axes.plot([0, *rows.layers], [1, *rows.correlation], **plotting.nth_look(i, MAPS[name].label))
+            look = {"color": CASCADED.get(name, "#cccccc"), "label": MAPS[name].label if name in CASCADED else None}
+            axes.plot([0, *rows.layers], [1, *rows.correlation], zorder=2 + (name in CASCADED), **look)
         axes.axhline(0, color="#999999", linewidth=0.8)
         axes.set(title=plotting.plain(study.labels[defence]), xlabel="last layers, drawn anew")
         axes.xaxis.get_major_locator().set_params(integer=True)
     grid[0].set_ylabel("rank correlation with\nthe trained network's map")
-    plotting.legend(fig, grid[0])
+    others = set(study.profile.saliency_maps) - CASCADED.keys()
+    plotting.legend(fig, grid[0], title="grey: the other maps" if others else "")
     shown = table[table["map"].isin(study.profile.saliency_maps) & table.defence.isin(defences)]
     last = shown[shown.layers == shown.layers.max()]
+    ends = last.groupby("map", sort=False).correlation.mean().rename(index=lambda name: MAPS[name].label)
+    plotting.headline(fig, titles.cascade(ends))
     most = last.loc[last.correlation.idxmax()]
     return fig, (
         "Rank correlation of each map with that of the same network after its last layers were drawn anew, one panel "

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from jsigr_lib.figures import plotting
+from jsigr_lib.findings import titles
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.study.study import Study
 
@@ -12,12 +13,13 @@ GRID = ("lambda_j", "lambda_s")
 
 def training_curves(study: Study, history: pd.DataFrame) -> plotting.Described:
     """Validation accuracy and Jacobian norm against the epoch, one line per featured defence."""
-    fig, (left, right) = plotting.row(9, 3.4, 2)
+    fig, (left, right) = plotting.row(9, 3.7, 2)
     plotting.over_epochs(left, study, history, "validation_accuracy")
     plotting.over_epochs(right, study, history, "jacobian_norm")
     left.set(title="Accuracy", xlabel="epoch", ylabel="validation accuracy")
     right.set(title="Jacobian norm", xlabel="epoch", ylabel=r"mean $\|J\|_F^2$", yscale="log")
     plotting.legend(fig, left)
+    plotting.headline(fig, titles.curves(history))
     ends = "ends at accuracy {validation_accuracy:.2f}, norm {jacobian_norm:.1f}"
     return fig, (
         "Validation accuracy and mean squared Jacobian norm after each epoch, one line per defence: "
@@ -25,26 +27,28 @@ def training_curves(study: Study, history: pd.DataFrame) -> plotting.Described:
     )
 
 
-def lambda_grid(study: Study, table: pd.DataFrame) -> plotting.Described:
+def lambda_grid(study: Study, table: pd.DataFrame, counting: list[str]) -> plotting.Described:
     """J-SIGR's validation accuracy over lambda_J x lambda_S: clean, and under the headline attack from
-    each undefended source, in the mean."""
+    the sources that count, in the mean."""
     tried = study.profile.defences["jsigr"].tried
     if not set(GRID) <= set(tried):
         raise InputError(
             f"tried of defence 'jsigr' = {tried}; accepted: values of {' and '.join(GRID)}, for a grid of them"
         )
-    table = table[(table.defence == "jsigr") & (table.split == "validation")]
+    title = titles.grid(table, counting)
+    table = table[(table.defence == "jsigr") & (table.split == "validation") & table.source.isin(["", *counting])]
     table = table.groupby(["weights", "threat"], sort=False).accuracy.mean().reset_index()
     for name in GRID:
         table[name] = table.weights.str.extract(rf"{name} ([^,]+)", expand=False).astype(float)
-    fig, grid = plotting.row(8.6, 0.5 * table.lambda_j.nunique() + 1.9, 2)
-    titles = {"clean": "Clean", "transfer": "Transferred attack"}
-    for axes, (threat, title) in zip(grid, titles.items(), strict=True):
+    fig, grid = plotting.row(8.6, 0.5 * table.lambda_j.nunique() + 2.2, 2)
+    panels = {"clean": "Clean", "transfer": "Transferred attack"}
+    for axes, (threat, panel) in zip(grid, panels.items(), strict=True):
         pivot = table[table.threat == threat].pivot(index="lambda_j", columns="lambda_s", values="accuracy")
         pivot = pivot.rename(index="{:g}".format, columns="{:g}".format)
-        plotting.heat_map(axes, pivot, title=f"{title}, validation", whole=False)
+        plotting.heat_map(axes, pivot, title=f"{panel}, validation", whole=False)
         axes.set(xlabel=r"$\lambda_S$", ylabel=r"$\lambda_J$")
         axes.tick_params(axis="x", rotation=0)
+    plotting.headline(fig, title)
     best = table[table.threat == "transfer"].sort_values("accuracy").iloc[-1]
     return fig, (
         "Two heat maps of validation accuracy over the Jacobian weight and the selective weight: clean, and under "
@@ -64,7 +68,7 @@ def frontier(study: Study, table: pd.DataFrame, counting: list[str]) -> plotting
     panels |= {"Test images, transferred": ("test", "transfer")}
     if "AutoAttack" in wide:
         panels["Test images, AutoAttack"] = ("test", "AutoAttack")
-    fig, grid = plotting.row(2.4 + 3.6 * len(panels), 4.1, len(panels), sharex=True)
+    fig, grid = plotting.row(1.8 + 2.8 * len(panels), 4.2, len(panels), sharex=True)
     for axes, (title, (split, threat)) in zip(grid, panels.items(), strict=True):
         for name, look in plotting.looks(study).items():
             points = wide[(wide.defence == name) & (wide.split == split)].dropna(subset=threat)
@@ -75,6 +79,7 @@ def frontier(study: Study, table: pd.DataFrame, counting: list[str]) -> plotting
         axes.set(title=title, xlabel="clean accuracy", ylim=(0, None))
     grid[0].set_ylabel(f"accuracy under attack, {study.budget}")
     plotting.legend(fig, grid[0])
+    plotting.headline(fig, titles.frontier(table, counting, study.labels))
     best = wide[wide.chosen & (wide.split == "test")].sort_values(["defence", "weights"])
     best = best.assign(weights=best.weights.replace("", "no weight"))
     return fig, (

@@ -4,7 +4,7 @@ nbconvert walks the notebooks. What its pages would fetch is made here: equation
 embedded with the alternative text that `plotting.save` gave them. A reader cannot use a formula that does not convert,
 or a picture without words: either is an error, and then there is no site.
 
-    index.html           what this is, the scorecard, each notebook's question
+    index.html           what this is, which claims hold, whether and how to use it, each notebook's finding
     01_theory.html ...   the notebooks
     files/               their figures as SVG, their tables as CSV, and as JSON what made each of them
     summary.pdf          the scorecard and the headline figure on one sheet of paper
@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import nbformat
@@ -33,9 +34,9 @@ from nbconvert.exporters import TemplateExporter
 from nbconvert.filters import Highlight2HTML
 from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from PIL import Image
 from traitlets.config import Config
 
+from jsigr_lib.explorer import snapshot
 from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.records.markdown import plain
 from jsigr_lib.records.publishing import replacing, settle, writable
@@ -47,6 +48,7 @@ from jsigr_lib.store.paths import FRONT, ROOT
 SHOWN = ["text/html", "text/markdown", "image/png", "text/plain"]
 NUMBER = re.compile(r"[-+−\d.,e%×\[\] ]+|nan", re.IGNORECASE)
 LONG = 45  # characters: a table's column with a longer cell may break its lines
+RESULT = r"^\*\*What it shows[^*]*\*\*\s+(.+?[.?!])(?=\s|\Z)"  # the first sentence of a result's paragraph
 FILES, SUMMARY, MARKER = "files", "summary.pdf", ".jsigr-site"
 SUFFIXES = ("svg", "csv", "json")
 
@@ -85,13 +87,20 @@ class Page:
         return self._said(r"^# +([^\n]+)") or self.name
 
     @property
-    def question(self) -> str:
-        return self._said(r"\*\*Question\.\*\*\s+(.+?[.?!])(?=\s|\Z)")
+    def finding(self) -> str:
+        """The question, and what the first result that answers it says."""
+        shown = [output.get("data", {}) for cell in self.notebook.cells for output in cell.get("outputs", ())]
+        results = "\n\n".join(data.get("text/markdown", "") for data in shown)
+        question = self._said(r"\*\*Question\.\*\*\s+(.+?[.?!])(?=\s|\Z)")
+        return f"{question} {_first(RESULT, results)}".strip()
 
     def _said(self, pattern: str) -> str:
-        text = "\n\n".join(cell.source for cell in self.notebook.cells if cell.cell_type == "markdown")
-        found = re.search(pattern, text, re.MULTILINE | re.DOTALL)
-        return found[1] if found else ""
+        return _first(pattern, "\n\n".join(cell.source for cell in self.notebook.cells if cell.cell_type == "markdown"))
+
+
+def _first(pattern: str, text: str) -> str:
+    found = re.search(pattern, text, re.MULTILINE | re.DOTALL)
+    return found[1] if found else ""
 
 
 def build(profile: str = "full", *, out: Path = Path("site"), source: Path = ROOT) -> Path:
@@ -156,30 +165,35 @@ def executed_notebook(path: Path) -> nbformat.NotebookNode:
 
 
 def front(pages: list[Page], files: Files) -> Page:
-    """The index as a notebook like the others: what this is, scorecard, headline figures, each notebook's question."""
-    cells = [new_markdown_cell((FRONT / "index.md").read_text(encoding="utf-8"))]
+    """The index as a notebook like the others: what this is, beside one image to try it on; which claims hold; whether
+    and how to use it; each notebook with its finding."""
+    texts = (FRONT / "index.md").read_text(encoding="utf-8").split("\n\n\n")
+    what, use = (Template(text).safe_substitute(summary.price(files.folder)) for text in texts)
+    cells = [new_markdown_cell(what), *_glance(pages)]
     if files.whole:
         card = summary.scorecard(files.folder)
         table = new_output("display_data", {"text/html": scorecard_table(card, files)})
-        figures = [_drawn(files.folder / name) for name in summary.FIGURES]
         cells += [new_markdown_cell(f"## Which claims hold\n\n{plain(summary.headline(card))}")]
-        cells += [new_code_cell(outputs=[output]) for output in (table, *figures)]
-    entries = "\n\n".join(f"## [{page.title}]({page.name}.ipynb)\n\n{page.question}" for page in pages)
-    return Page("index", new_notebook(cells=[*cells, new_markdown_cell(entries)]))
+        cells += [new_code_cell(outputs=[table])]
+    entries = "\n\n".join(f"## [{page.title}]({page.name}.ipynb)\n\n{page.finding}" for page in pages)
+    return Page("index", new_notebook(cells=[*cells, new_markdown_cell(use), new_markdown_cell(entries)]))
 
 
-def _drawn(path: Path) -> nbformat.NotebookNode:
-    """A figure's PNG as the output of a cell."""
-    with Image.open(path) as image:
-        metadata = {"image/png": {"alt": image.info["Description"]}}
-    return new_output("display_data", {"image/png": b64encode(path.read_bytes()).decode()}, metadata=metadata)
+def _glance(pages: list[Page]) -> list[nbformat.NotebookNode]:
+    """A cell with one image under attack, of the first explorer in a notebook; none if there is none."""
+    for page in pages:
+        for cell in page.notebook.cells:
+            for output in cell.get("outputs", ()):
+                if found := snapshot.unpacked(output.get("data", {}).get("text/html", "")):
+                    return [new_code_cell(outputs=[new_output("display_data", {"text/html": snapshot.glance(*found)})])]
+    return []
 
 
 def scorecard_table(card: pd.DataFrame, files: Files) -> str:
-    """The scorecard as HTML, a row per claim."""
+    """The scorecard as HTML, a row per claim, a column per data set."""
     template = Environment(autoescape=True).from_string((FRONT / "scorecard.html.j2").read_text(encoding="utf-8"))
     claims = [rows.to_dict("records") for _, rows in card.groupby("claim", sort=False)]
-    return template.render(claims=claims, files=files, summary=SUMMARY)
+    return template.render(claims=claims, names=list(card["data"].unique()), files=files, summary=SUMMARY)
 
 
 class Exporter(TemplateExporter):

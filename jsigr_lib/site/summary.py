@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jsigr_lib.figures.claims import VERDICTS
+from jsigr_lib.findings import claims, titles
 from jsigr_lib.study.config import PROFILE_NAMES, load_profile
 
 SCORECARD = "scorecard.csv"
@@ -42,6 +43,16 @@ def scorecard(folder: Path) -> pd.DataFrame:
 
 def _text(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def price(folder: Path) -> dict[str, str]:
+    """What J-SIGR gains and costs: in a line, and beside the other defences."""
+    path, name = folder / "trade_offs.csv", folder.name
+    paid = pd.read_csv(path) if path.is_file() else pd.DataFrame()
+    defences = load_profile(name).defences if name in PROFILE_NAMES else {}
+    labels = {defence: about.label for defence, about in defences.items()}
+    gain = titles.trade_offs(paid)
+    return {"gain": f"**{gain}.**" if gain else "", "paid": claims.trade_offs(paid, labels).partition("** ")[2]}
 
 
 def headline(card: pd.DataFrame) -> str:

@@ -137,16 +137,6 @@ class Study:
         return {name: defence.label for name, defence in self.profile.defences.items()}
 
     @property
-    def families(self) -> dict[str, list[str]]:
-        """The defences that train on clean images and those that train on attacked ones, each beside the standard and
-        the J-SIGR network."""
-        attacked = {name for name, defence in self.profile.defences.items() if "eps" in defence.options}
-        kept = {"standard", "jsigr"}
-        families = {"gradient penalties": [name for name in self.labels if name not in attacked]}
-        families["adversarial training"] = [name for name in self.labels if name in attacked | kept]
-        return {family: names for family, names in families.items() if set(names) - kept}
-
-    @property
     def featured(self) -> list[str]:
         """The defences that are shown where a figure has no room for all of them."""
         return self.profile.featured or list(self.profile.defences)

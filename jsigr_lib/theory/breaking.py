@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 
-from jsigr_lib.figures.plotting import Described, figure, panels, plain
+from jsigr_lib.figures.plotting import Described, figure, headline, panels, plain
+from jsigr_lib.findings import titles
 from jsigr_lib.measure import linearised
 from jsigr_lib.method.jacobian import loss_gradient, sphere, squared_norm
 from jsigr_lib.method.jsigr import JSIGR, residual
@@ -230,15 +231,17 @@ def draw(axes: Axes, sides: Sides, value: float) -> None:
 
 def static(scenes: Scenes) -> Described:
     """Six settings of the panel, of its first image."""
-    fig = figure(11, 6)
-    said = []
+    fig = figure(10.4, 6.4)
+    said, holds = [], []
     for axes, (statement, network, bend, value) in zip(panels(fig, 2, 3).flat, STATIC, strict=True):
         network = network if network in scenes.labels else "jsigr"
         sides = scenes.sides(statement, network, 0, bend)
         draw(axes, sides, value)
         setting = f"{scenes.labels[network]}, bend {bend:g}"
         axes.set_xlabel(f"{sides.names[0]} ({plain(setting)})")
+        holds.append(sides.verdict(value)[0])
         said.append(f"{statement}, {setting}, at {value:g}: {sides.verdict(value)[1]}")
+    headline(fig, titles.breaking(holds))
     return fig, (
         "The two sides of four statements for one image, red ground where the statement fails, and a grey line at the "
         f"place of the verdict. {'; '.join(said)}."

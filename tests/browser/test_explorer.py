@@ -104,13 +104,20 @@ class Seen:
     def set(self, name: str, position: int) -> None:
         control = self.control(name)
         with self.drawing():
-            if control.evaluate("node => node.tagName") == "SELECT":
+            if name == "image":
+                control.nth(position).check()
+            elif control.evaluate("node => node.tagName") == "SELECT":
                 control.select_option(index=position)
             else:
                 control.fill(str(position))
 
     def position(self, name: str) -> int:
+        if name == "image":
+            return self.control(name).evaluate_all("all => all.findIndex((one) => one.checked)")
         return self.control(name).evaluate("node => node.selectedIndex ?? node.valueAsNumber")
+
+    def focus(self, name: str) -> None:
+        self.control(name).nth(self.position(name) if name == "image" else 0).focus()
 
 
 def as_bytes(frame: bytes | str) -> bytes:
@@ -255,6 +262,41 @@ def test_defences_come_and_go_in_their_order(baked):
     assert baked.state() == before
 
 
+def test_images_that_the_attack_flips_are_marked_and_can_be_shown_alone(saved, baked):
+    _, scenes, _, _ = saved
+    for eps in (baked.position("eps"), 5):
+        if eps != baked.position("eps"):
+            baked.set("eps", eps)
+        expected = scenes[f"0,0,0,{eps}"]["flipped"]
+        marked = baked.page.locator(".thumb").evaluate_all("all => all.map(one => one.matches('.flipped'))")
+        assert [i for i, one in enumerate(marked) if one] == sorted({*expected["standard"], *expected["jsigr"]})
+        said = baked.control("image").evaluate_all("all => all.map(one => one.ariaLabel.includes('flipped'))")
+        assert said == marked
+    only = baked.page.locator(".only input")
+    assert only.is_visible() == any(marked)
+    if any(marked):
+        only.check()
+        seen = baked.page.locator(".thumb").evaluate_all("all => all.map(one => !one.hidden)")
+        assert seen == [one or i == baked.position("image") for i, one in enumerate(marked)]
+
+
+def test_a_link_shows_the_same_picture_and_reset_the_first_one(browser, saved, baked):
+    first = baked.state()
+    for name, place in (("image", 1), ("map", 2), ("attack", 1), ("eps", 4), ("share", 3)):
+        baked.set(name, place)
+    with baked.drawing():
+        baked.defence("pgd").click()
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    other = Seen(context, inside=saved[-1].as_uri())
+    other.page.goto(baked.page.url)
+    other.page.wait_for_selector(USABLE)
+    assert "#explorer:" in other.page.url and other.state() == baked.state() != first
+    context.close()
+    with baked.drawing():
+        baked.page.get_by_role("button", name="reset").click()
+    assert baked.state() == first
+
+
 def test_the_last_defence_stays(baked):
     with baked.drawing():
         baked.defence("standard").click()
@@ -321,15 +363,17 @@ def test_keyboard_reaches_and_moves_every_control(baked):
         reached.append(baked.page.evaluate(focus))
         if reached[-1][0] is None:
             break
-    expected = ["standard", "jsigr", "pgd", "fast"], ["image", "map", "attack", "eps", "share"]
-    assert [value for name, value in reached if name == "defences"] == expected[0]
-    assert [name for name, _ in reached[4:-1]] == expected[1]
-    assert baked.page.evaluate("document.activeElement.tagName") == "SUMMARY"
+    defences, others = ["standard", "jsigr", "pgd", "fast"], ["map", "attack", "eps", "share"]
+    assert [value for name, value in reached if name == "defences"] == defences
+    assert [name for name, _ in reached[:-1]] == ["image", *["defences"] * 4, *others]
+    assert baked.page.evaluate("document.activeElement.textContent") == "reset"
     for name in ("share", "eps", "image"):
-        baked.control(name).focus()
+        baked.focus(name)
         before, at = baked.state(), baked.position(name)
-        outline = baked.control(name).evaluate("node => getComputedStyle(node).outlineStyle")
-        for key, to in (("ArrowRight", at + 1), ("ArrowLeft", at), ("End", None), ("Home", 0)):
+        ring = 'node => getComputedStyle(node.closest(".thumb") ?? node).outlineStyle'
+        outline = baked.control(name).nth(at if name == "image" else 0).evaluate(ring)
+        ends = () if name == "image" else (("End", None), ("Home", 0))
+        for key, to in (("ArrowRight", at + 1), ("ArrowLeft", at), *ends):
             with baked.drawing():
                 keyboard.press(key)
             assert to is None or baked.position(name) == to
@@ -358,11 +402,18 @@ def test_page_fits_a_phone(browser, saved, scheme):
     seen = Seen(context, inside=saved[-1].as_uri())
     seen.page.goto(saved[-1].as_uri())
     seen.page.wait_for_selector(USABLE)
+    bottom = "node => node.getBoundingClientRect().bottom"
+    assert seen.control("eps").is_visible() and not seen.control("share").is_visible()
+    assert (
+        seen.page.locator('[data-picture="attacked-map"]').first.evaluate(bottom) < 700
+    )  # on one screen with the slider
+    seen.page.get_by_role("button", name="more settings").click()
     for name in ("pgd", "fast"):
         with seen.drawing():
             seen.defence(name).click()
     assert seen.page.evaluate("document.documentElement.scrollWidth") <= 375
-    wide = "all => all.filter(one => one.getBoundingClientRect().right > 375).map(one => one.outerHTML.slice(0, 80))"
+    wide = """all => all.filter(one => one.getBoundingClientRect().right > 375 && !one.closest(".thumbs"))
+      .map(one => one.outerHTML.slice(0, 80))"""
     assert seen.page.locator(".jsigr-explorer *:not(.hidden)").evaluate_all(wide) == []
     context.close()
     assert (seen.said, seen.asked) == ([], [])
@@ -470,6 +521,7 @@ def test_every_control_asks_the_kernel(live, python, control, to, expected):
 @pytest.mark.slow
 def test_grid_and_blur_change_a_perturbation_map(live):
     at = live.position("map")
+    assert not live.control("grid").is_visible() and not live.control("blur_sigma").is_visible()
     live.set("map", list(MAPS).index("perturbation-linearised"))
     for control, to in (("grid", 0), ("blur_sigma", 15)):
         before, back = live.state(), live.position(control)
@@ -538,13 +590,23 @@ def test_a_picture_of_the_readers(live, python):
         live.control("upload").set_input_files(png(colour))
     grey = live.pixels("jsigr", "clean-image")[..., 0].astype(int)
     assert np.abs(grey[:, :13] - 76).max() <= 1 and np.abs(grey[:, 15:] - 255).max() <= 1
-    now = live.state()
-    live.control("upload").set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
-    live.page.wait_for_function("document.querySelector('.jsigr-explorer .error').textContent")
-    assert live.error() == "That file is not a picture that this browser can read." and live.state() == now
+    with live.drawing():
+        live.page.get_by_label("invert").check()
+    assert np.abs(live.pixels("jsigr", "clean-image")[..., 0].astype(int) + grey - 255).max() <= 1
+    with live.drawing():
+        live.page.get_by_label("invert").uncheck()
+    clear = np.zeros((28, 28, 4), np.uint8)  # nothing but transparency
+    with live.drawing():
+        live.control("upload").set_input_files(png(clear))
+    assert (live.pixels("jsigr", "clean-image")[..., 0] == 255).all()
     with live.drawing():
         live.page.get_by_role("button", name="remove").click()
     assert live.error() == "" and live.state() == before
+    with live.drawing():
+        live.control("upload").set_input_files(png(pixels))
+    live.control("upload").set_input_files({"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
+    live.page.wait_for_function("document.querySelector('.jsigr-explorer .error').textContent")
+    assert live.error() == "That file is not a picture that this browser can read." and live.state() == before
     with live.drawing():
         live.control("upload").set_input_files(png(pixels))
     at = live.position("image")
@@ -585,14 +647,13 @@ def test_keys_are_the_explorers_and_not_jupyterlabs(live):
     keyboard, focus = live.page.keyboard, "document.activeElement.dataset.control"
     live.defence("standard").focus()
     reached = []
-    for _ in range(16):
+    for _ in range(13):
         keyboard.press("Tab")
         reached.append(live.page.evaluate(focus))
-    names = ["image", "map", "attack", "eps", "steps", "blur_sigma", "grid", "share", "upload"]
+    names = ["map", "attack", "eps", "steps", "share", "upload"]  # blur and grid do nothing for a gradient map
     assert reached == ["defences"] * 7 + names
-    for name in (*names, "defences"):
-        control = live.control(name).first
-        control.focus()
+    for name in (*names, "image", "defences"):
+        live.focus(name)
         for key in "ddaxb":
             keyboard.press(key)
             assert live.page.evaluate(focus) == name
@@ -602,7 +663,7 @@ def test_keys_are_the_explorers_and_not_jupyterlabs(live):
     for key in "dda":
         keyboard.press(key)
     for key, to in (("ArrowRight", image + 1), ("ArrowUp", image + 2), ("ArrowDown", image + 1), ("ArrowLeft", image)):
-        live.control("image").focus()
+        live.focus("image")
         with live.drawing():
             keyboard.press(key)
         assert live.position("image") == to

@@ -357,7 +357,7 @@ FIGURES = {
     "frontier": lambda study, table: training_figures.frontier(study, table("search"), ["mlp", "vgg"]),
     "strength": lambda study, table: attack_figures.strength(study, table("strength")),
     "sources": lambda study, table: claim_figures.sources(study, table("contrasts"), table("sources")),
-    "grid": lambda study, table: training_figures.lambda_grid(study, table("search")),
+    "grid": lambda study, table: training_figures.lambda_grid(study, table("search"), ["mlp", "vgg"]),
     "cost": cost_figure,
     "deletion and insertion": lambda study, table: saliency_figures.probability_curves(study, table("curves")),
     "forest": lambda study, table: claim_figures.forest(study, table("contrasts")),
@@ -382,14 +382,15 @@ FIGURES = {
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_figure_and_its_words(study, table, name):
-    """A figure that can be drawn, whose panels have titles and axes that say what they are, and a sentence."""
+    """A figure that can be drawn, with a finding above it, whose panels say what they are, and a sentence."""
     fig, alt = FIGURES[name](study, table)
     assert isinstance(fig, Figure)
     assert len(alt.split()) > 10 and alt.strip().endswith(".")
     assert "nan" not in alt and "\n" not in alt
+    assert len(fig.get_suptitle().split()) > 3 and "nan" not in fig.get_suptitle()
     assert fig.axes
     for axes in fig.axes:
-        assert axes.get_title("left") or not axes.get_subplotspec().is_first_row()
+        assert axes.get_title("left") or not axes.get_subplotspec().is_first_row() or len(fig.axes) == 1
         assert axes.lines or axes.images or axes.collections or axes.patches
     for axes in fig.axes:
         if axes.get_subplotspec().is_last_row():
@@ -470,64 +471,52 @@ def test_accuracy_curves_plot_the_table(study, table):
     accuracy = table("accuracy")
     fig, alt = attack_figures.accuracy_curves(study, accuracy)
     everyone = "mlp+vgg+small-cnn"
-    titles = ["white-box PGD", *(f"MI-FGSM from {name}" for name in ("mlp", "small-cnn", "5 networks together"))]
-    assert [axes.get_title("left") for axes in fig.axes] == titles + [""] * 4
+    panels = ["MI-FGSM from the mlp", "MI-FGSM from 5 networks together", "PGD, white-box"]
+    assert [axes.get_title("left") for axes in fig.axes] == panels
     accuracy = accuracy[accuracy.norm == "linf"]
-    of = {"itself": "", everyone: "standard+pgd"}
-    families = list(study.families.values())
-    for i, axes in enumerate(fig.axes):
-        source = ("itself", "mlp", "small-cnn", everyone)[i % 4]
-        attack = "pgd" if source == "itself" else "mi-fgsm"
+    shown = [("mi-fgsm", "mlp", "standard"), ("mi-fgsm", everyone, "standard+pgd"), ("pgd", "itself", "")]
+    for axes, (attack, source, of) in zip(fig.axes, shown, strict=True):
         lines = [line for line in axes.lines if len(line.get_xdata()) > 1 and line.get_linestyle() == "-"]
-        for line, name in zip(lines, families[i // 4], strict=True):
+        for line, name in zip(lines, study.featured, strict=True):
             rows = accuracy[accuracy.defence == name]
             rows = rows[(rows.threat == "clean") | ((rows.source == source) & (rows.attack == attack))]
-            rows = rows[(rows.threat == "clean") | (rows.source_defence == of.get(source, "standard"))]
+            rows = rows[(rows.threat == "clean") | (rows.source_defence == of) | (source == "itself")]
             assert line.get_xdata().tolist() == [0.0, 0.1]
             assert_allclose(line.get_ydata(), rows.sort_values("eps").accuracy)
     headline = accuracy.query("source == 'mlp' and source_defence == 'standard' and attack == 'mi-fgsm' and eps == 0.1")
-    assert len(headline) == len(study.profile.defences)
-    for row in headline.itertuples():
+    for row in headline[headline.defence.isin(study.featured)].itertuples():
         assert f"{study.labels[row.defence]} {row.accuracy:.2f}" in alt
 
 
-def test_families_are_all_defences_beside_standard_and_jsigr(study):
-    gradient, adversarial = study.families.values()
-    assert set(gradient) | set(adversarial) == set(study.profile.defences)
-    assert set(gradient) & set(adversarial) == {"standard", "jsigr"}
-    assert {"pgd", "fast", "trades", "otjr", "fast-jsigr"} < set(adversarial)
-
-
-def test_transfer_matrix_leaves_a_networks_own_cell_empty(study, table):
+def test_the_transfer_matrix_has_a_row_per_source_the_worst_for_jsigr_on_top(study, table):
     accuracy = table("accuracy")
     fig, alt = attack_figures.transfer_matrix(study, accuracy)
     (axes,) = fig.axes
-    values = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
-    defences = list(study.profile.defences)
-    above = 7  # two other families, two ensembles, two defended surrogates, another seed of the targets' own kind
-    assert values.shape == (above - 1 + len(defences), len(defences))
-    assert np.isnan(values[above:, 1:].diagonal()).all()
-    assert np.isfinite(values).sum() == values.size - (len(defences) - 1)
     rows = accuracy.query("threat == 'transfer' and attack == 'mi-fgsm' and eps == 0.1 and norm == 'linf'")
     at = {(row.source, row.source_defence, row.defence): row.accuracy for row in rows.itertuples()}
-    assert values[0, 1] == at["mlp", "standard", defences[1]]
-    assert values[4, 1] == at["mlp", "pgd", defences[1]]
-    assert values[6, 1] == at["small-cnn", "standard", defences[1]]
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels[6:] == [f"small-cnn, {label}" for label in study.labels.values()]
+    assert len(labels) == len(rows.groupby(["source", "source_defence"]))
+    shown = {line.get_label(): line.get_xdata() for line in axes.lines}
+    assert list(shown) == [study.labels[name] for name in plotting.main(study)]
+    assert shown["standard"][labels.index("mlp, standard")] == at["mlp", "standard", "standard"]
+    assert shown["J-SIGR"][labels.index("mlp, PGD-2 training")] == at["mlp", "pgd", "jsigr"]
+    assert np.isnan(shown["J-SIGR"][labels.index("small-cnn, J-SIGR")])  # it is never its own source
+    known = shown["J-SIGR"][np.isfinite(shown["J-SIGR"])]
+    assert list(known) == sorted(known)
+    assert labels[0] in fig.get_suptitle().replace("\n", " ")
     assert f"from {rows.accuracy.min():.2f} to {rows.accuracy.max():.2f}" in alt
 
 
 def test_attacks_are_ranked_by_what_they_leave_of_defended_targets(study, table):
     fig, alt = attack_figures.attack_ranking(study, table("accuracy"))
-    left, right = fig.axes
+    (axes,) = fig.axes
     headline = "threat == 'transfer' and source == 'mlp' and source_defence == 'standard' and norm == 'linf'"
     rows = table("accuracy").query(headline)
     means = rows[rows.defence != "standard"].groupby("attack").accuracy.mean().sort_values()
-    assert [label.get_text() for label in left.get_yticklabels()] == [attack.upper() for attack in means.index]
-    assert_allclose(right.lines[0].get_xdata(), means)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [attack.upper() for attack in means.index]
     at = rows.set_index(["attack", "defence"]).accuracy
-    assert left.images[0].get_array()[0, 2] == at[means.index[0], list(study.labels)[2]]
+    for line, name in zip(axes.lines, plotting.main(study), strict=True):
+        assert_allclose(line.get_xdata(), [at[attack, name] for attack in means.index])
     assert f"{means.index[0].upper()} {means.iloc[0]:.3f}" in alt
 
 
@@ -546,7 +535,7 @@ def test_judges_have_a_row_of_dots_per_defence(study, table):
     fig, alt = attack_figures.judges(study, judges)
     (axes,) = fig.axes
     shown = {container.get_label(): container.lines[0].get_xydata() for container in axes.containers}
-    assert set(shown) == set(judges.judge)
+    assert set(shown) == set(judges.judge) - {"PGD"}
     for judge, points in shown.items():
         rows = judges[judges.judge == judge].set_index("defence").accuracy
         assert_allclose(points, [[rows[name], i] for i, name in enumerate(study.labels)])
@@ -556,12 +545,12 @@ def test_judges_have_a_row_of_dots_per_defence(study, table):
 def test_lambda_grid_shows_both_tables_and_names_the_best(study, table):
     found = table("search")
     grid = found[(found.defence == "jsigr") & (found.split == "validation")]
-    fig, alt = training_figures.lambda_grid(study, found)
+    fig, alt = training_figures.lambda_grid(study, found, ["mlp"])
     for axes, threat in zip(fig.axes, ("clean", "transfer"), strict=True):
-        rows = grid[grid.threat == threat].groupby("weights").accuracy.mean()
+        rows = grid[(grid.threat == threat) & grid.source.isin(["", "mlp"])].groupby("weights").accuracy.mean()
         expected = [[rows[f"lambda_j {j:g}, lambda_s {s:g}"] for s in (0.0, 3.0)] for j in (0.0, 0.01)]
         assert_allclose(axes.images[0].get_array(), expected)
-    best = grid[grid.threat == "transfer"].groupby("weights").accuracy.mean().max()
+    best = grid[grid.source == "mlp"].accuracy.max()
     assert alt.endswith(f": {best:.2f}.")
 
 
@@ -595,7 +584,7 @@ def test_sources_that_do_not_bite_are_hollow(study, table):
 def test_a_grid_needs_weights_that_were_tried(tiny, study, table):
     defences = {name: {**one.model_dump(), "tried": {}} for name, one in study.profile.defences.items()}
     with pytest.raises(InputError, match=r"^tried of defence 'jsigr' = \{\}; accepted: "):
-        training_figures.lambda_grid(tiny(study.store.root, defences=defences), table("search"))
+        training_figures.lambda_grid(tiny(study.store.root, defences=defences), table("search"), ["mlp"])
 
 
 def test_trade_offs_stand_where_the_table_says(study, table):
@@ -814,24 +803,21 @@ def test_every_map_is_a_row(study, galleries):
             assert_allclose(axes.images[0].get_array(), maps[f"map|{name}|clean"][1, 0])
 
 
-def test_map_measures_are_the_means_and_frame_the_best(study, table):
+def test_map_measures_are_the_means(study, table):
     measures = table("measures")
     fig, alt = saliency_figures.map_measures(study, measures, saliency_figures.ROBUSTNESS)
+    maps, wins = [*study.profile.saliency_maps, *CONTROLS], []
     for axes, (measure, given) in zip(fig.axes, saliency_figures.ROBUSTNESS, strict=True):
         rows = measures[(measures.measure == measure) & (measures.input == given)]
         means = rows.pivot(index="map", columns="defence", values="mean")
-        shown = [*study.profile.saliency_maps, *CONTROLS]
-        assert_allclose(axes.images[0].get_array(), means.loc[shown, study.featured])
-        means = means.loc[study.profile.saliency_maps, study.featured].to_numpy(copy=True)
-        framed = {round(patch.get_x() + 0.47): round(patch.get_y() + 0.46) for patch in axes.patches}
-        better = map_tables.MEASURES[measure].better
-        if not better:
-            assert not framed
-            continue
-        if measure.startswith("agreement"):  # the perturbation map with itself
-            means[study.profile.saliency_maps.index("perturbation")] = -np.inf
-        assert framed == dict(enumerate((better * means).argmax(0)))
+        for line, name in zip(axes.lines, plotting.main(study), strict=False):
+            assert_allclose(line.get_xdata(), means.loc[maps, name])
+        sign = map_tables.MEASURES[measure].better
+        if not measure.startswith("agreement"):  # the perturbation map with itself
+            apart = means.loc["perturbation"] - means.loc["gradient"]
+            wins += list(sign * apart[plotting.main(study)] > 0)
     assert "max-sensitivity, clean: " in alt and "perturbation of" not in alt.split("stability")[0]
+    assert sum(wins) == len(wins) == 9 and fig.get_suptitle().endswith("in all nine comparisons")
 
 
 def test_cascade_starts_at_the_trained_network(study, table):
@@ -839,6 +825,7 @@ def test_cascade_starts_at_the_trained_network(study, table):
     assert [axes.get_title("left") for axes in fig.axes] == [
         study.labels[name] for name in ("standard", "jsigr", "pgd")
     ]
+    assert {line.get_label() for line in fig.axes[1].lines} > {"gradient", "perturbation", "Grad-CAM"}
     for line, name in zip(fig.axes[1].lines, study.profile.saliency_maps, strict=False):
         expected = table("cascade").query(f"defence == 'jsigr' and map == '{name}'").correlation
         assert_allclose(line.get_ydata(), [1, *expected])

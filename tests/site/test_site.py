@@ -17,6 +17,7 @@ from nbformat import v4
 
 from jsigr_lib import cli
 from jsigr_lib.figures.claims import VERDICTS
+from jsigr_lib.findings import titles
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.pipeline import pipeline
 from jsigr_lib.records import markdown
@@ -164,12 +165,14 @@ def test_links_between_notebooks_lead_to_pages_and_other_files_are_named_only(pa
     assert [a.get_text() for a in soup.select("nav.contents a")] == ["Overview", "It", "Other"]
 
 
-def test_index_lists_titles_and_questions(page, tmp_path):
-    page("# 1. It: a *thing*\n\n**Question.** What\nis it? And why?")
+def test_index_lists_titles_questions_and_findings(page, tmp_path):
+    result = v4.new_output("display_data", {"text/markdown": "**What it shows.** It is 3.5 of 4. And more."})
+    page("# 1. It: a *thing*\n\n**Question.** What\nis it? And why?", v4.new_code_cell(outputs=[result]))
     soup = BeautifulSoup((tmp_path / "site" / "index.html").read_text(encoding="utf-8"), "html.parser")
-    assert soup.h2.get_text() == "1. It: a thing" and soup.h2.a["href"] == "01_it.html"
-    assert soup.h2.find_next("p").get_text().split() == ["What", "is", "it?"]
-    assert "abstract" in soup.main.p.get_text()
+    assert soup("h2")[1].get_text() == "1. It: a thing" and soup("h2")[1].a["href"] == "01_it.html"
+    head = soup.select_one("h2:has(a)")
+    assert " ".join(head.find_next("p").get_text().split()) == "What is it? It is 3.5 of 4."
+    assert "abstract" in soup.main.get_text() and "$" not in soup.main.get_text()
 
 
 def test_site_replaces_a_site_and_nothing_else(page, tmp_path):
@@ -255,7 +258,8 @@ def test_labels_and_data_names_are_text(page, tmp_path):
         "[y](javascript:hit)", "y"
     )
     front = BeautifulSoup((tmp_path / "site" / "index.html").read_text(encoding="utf-8"), "html.parser")
-    assert name in front.main.table.get_text() and name in front.select("section.text p")[-2].get_text()
+    assert name in front.main.table.get_text()
+        assert any(f"{name}: of" in one.get_text() for one in front.select("section.text p"))
     for one in (soup, front):
         assert not one(["svg", "b", "script"])
         assert not [tag for tag in one(True) if any(key.startswith("on") for key in tag.attrs)]
@@ -297,10 +301,12 @@ def test_scorecard_has_a_row_per_claim_and_a_verdict_per_data_set():
     soup = BeautifulSoup(
         site.scorecard_table(pd.DataFrame([row, other, none]), site.Files(Path("none"))), "html.parser"
     )
-    claim, verdicts, measured, caveat = (" ".join(cell.get_text(" ").split()) for cell in soup.tbody.tr(["th", "td"]))
-    assert (claim, verdicts, caveat) == ("A < B.", "supported one not supported other not tested none", "small")
-    assert [one.get_text() for one in soup("li")] == ["x: 1", "y: 2", "z: 3"] and "9 images, 1 seed" in measured
-    assert [one.get_text() for one in soup.details(["summary", "li"])] == ["on other", "z: 3"]
+    assert [cell.get_text() for cell in soup.thead("th")] == ["Claim", "one", "other", "none"]
+    claim, *cells = soup.tbody.tr(["th", "td"])
+    assert claim.get_text() == "A < B."
+    assert [cell.summary.get_text() for cell in cells] == ["supported", "not supported", "not tested"]
+    assert [[one.get_text() for one in cell("li")] for cell in cells] == [["x: 1", "y: 2"], ["z: 3"], ["no run"]]
+    assert cells[0].p.get_text() == "n: 9 images, 1 seed. small"
     assert [one["class"][1] for one in soup("span")] == ["supported", "not-supported", "not-tested"]
 
 
@@ -379,11 +385,13 @@ def test_published_page_asks_for_nothing(published_page):
     assert "@import" not in styles and not re.search(r"url\((?!['\"]?data:)", styles)
 
 
-def test_published_index_has_the_headline_figure(full_site):
+def test_published_index_has_an_image_to_try_the_claims_and_every_notebook(full_site):
     soup = BeautifulSoup((full_site / "index.html").read_text(encoding="utf-8"), "html.parser")
-    assert soup.main("img")[-1]["src"].endswith(PNG)
-    assert soup.main.h2.get_text() == "Which claims hold"
-    assert len(soup.main("h2")) == 1 + len(pipeline.NAMES)
+    assert soup.select_one(".jsigr-snapshot img") and "J-SIGR says" in soup.select_one(".jsigr-snapshot img")["alt"]
+    paid = pd.read_csv(ROOT / "figures" / "full" / "trade_offs.csv")
+    assert titles.trade_offs(paid) in soup.main.section.get_text().replace("\n", " ")
+    heads = [head.get_text() for head in soup.main("h2")]
+    assert heads[:2] == ["Which claims hold", "Should I use it?"] and len(heads) == 2 + len(pipeline.NAMES)
 
 
 def test_published_index_says_what_the_scorecard_says(full_site):
@@ -391,16 +399,11 @@ def test_published_index_says_what_the_scorecard_says(full_site):
     soup = BeautifulSoup((full_site / "index.html").read_text(encoding="utf-8"), "html.parser")
     rows = [[cell.get_text(" ", strip=True) for cell in row(["th", "td"])] for row in soup.main.table.tbody("tr")]
     claims = [group for _, group in card.groupby("claim", sort=False)]
-    assert [(claim, verdict) for claim, verdict, *_ in rows] == [
-        (group.statement.iloc[0], " ".join(f"{row.verdict} {row.data}" for row in group.itertuples()))
-        for group in claims
-    ]
-    for (*_, measured, caveat), group in zip(rows, claims, strict=True):
-        for row in group[group.n != "none"].itertuples():
-            assert all(test in measured for test in row.evidence.split("; ")) and row.n in measured
-        assert caveat == group.caveat.iloc[0]
-    folded = [[one.summary.get_text() for one in row("details")] for row in soup.main.table.tbody("tr")]
-    assert folded == [[f"on {data}" for data in group[group.n != "none"]["data"][1:]] for group in claims]
+    for (claim, *cells), group in zip(rows, claims, strict=True):
+        assert claim == group.statement.iloc[0] and len(cells) == len(group)
+        for cell, row in zip(cells, group.itertuples(), strict=True):
+            assert cell.startswith(row.verdict) and row.n in cell and row.caveat in cell
+            assert all(test in cell for test in row.evidence.split("; "))
 
 
 def test_summary_is_one_page_of_the_same_bytes(full_site, tmp_path):

@@ -322,7 +322,7 @@ def test_identities_figure_says_what_a_missing_weight_costs(study, networks):
     gradients = {name: breaking.input_gradients(network) for name, network in networks.items()}
     outcomes, halves = breaking.coin_outcomes(one, coins), breaking.half_batches(one, images=6)
     fig, alt = theory_figures.penalty_identities(study, gradients, coins, outcomes, halves)
-    assert [axes.get_title(loc="left")[:2] for axes in fig.axes] == ["S3", "S4", "S5"]
+    assert [axes.get_title(loc="left")[-4:] for axes in fig.axes] == ["(S3)", "(S4)", "(S5)"]
     assert "1.00" in alt and "it would be 0.20" in alt
 
 
@@ -332,7 +332,7 @@ def test_limits_figure_counts_what_breaks(study, networks):
     errors = breaking.error_curves(networks["standard"], radii)
     alignments = {away: breaking.alignment_gaps(networks["standard"], away) for away in (0.0, 3.0)}
     fig, alt = theory_figures.tangent_limits(study, shares, ways, radii, errors, alignments)
-    assert [axes.get_title(loc="left")[:2] for axes in fig.axes] == ["S7", "S7", "S9", "S8"]
+    assert [axes.get_title(loc="left")[-4:] for axes in fig.axes] == ["(S7)", "(S7)", "(S9)", "(S8)"]
     assert "broken by 0 percent at distance 0" in alt
     changed = 100 * (1 - ways["standard"]["same"][2].mean())
     assert f"standard {changed:.0f}, J-SIGR" in alt

@@ -74,7 +74,7 @@ function topShare(map, share) {
   return new Set(order.slice(0, Math.round(share * map.length)));
 }
 
-// ---- Controls: each is { node, read, text }; it calls `changed` when it moves.
+// ---- Controls: each is { node, read, set, text }; it calls `changed` when the reader moves it.
 
 const helped = (tag, text, help) => make(tag, { class: help ? "name helped" : "name", title: help }, text);
 
@@ -96,29 +96,34 @@ function range(control, changed) {
     say(output, text());
     input.setAttribute("aria-valuetext", text());
   };
-  input.value = Math.max(0, values.indexOf(control.value));
+  const set = (value) => {
+    input.value = Math.max(0, values.indexOf(value));
+    show();
+  };
   input.disabled = values.length < 2;
   input.addEventListener("input", () => { show(); changed(); });
-  show();
-  return { node: labelled(control, input, output), read, text };
+  set(control.value);
+  return { node: labelled(control, input, output), read, set, text };
 }
 
 function choice(control, changed) {
   const { values } = control;
   const select = make("select", {}, ...values.map(([, label]) => make("option", {}, label)));
-  select.selectedIndex = Math.max(0, values.findIndex(([value]) => value === control.value));
+  const set = (wanted) => { select.selectedIndex = Math.max(0, values.findIndex(([value]) => value === wanted)); };
+  set(control.value);
   select.disabled = values.length < 2;
   select.addEventListener("change", changed);
   const [read, text] = [0, 1].map((part) => () => values[select.selectedIndex][part]);
-  return { node: labelled(control, select), read, text };
+  return { node: labelled(control, select), read, set, text };
 }
 
-function several(control, changed, complain) {
+function several(control, changed, { complain }) {
   const { name, label, values, help } = control;
   const boxes = values.map(([value]) => make("input", { type: "checkbox", value, "data-control": name }));
   const read = () => values.map(([value]) => value).filter((_, k) => boxes[k].checked);
+  const set = (chosen) => { for (const box of boxes) box.checked = chosen.includes(box.value); };
+  set(control.value);
   for (const box of boxes) {
-    box.checked = control.value.includes(box.value);
     box.addEventListener("change", () => {
       if (read().length) return changed();
       box.checked = true;
@@ -126,28 +131,70 @@ function several(control, changed, complain) {
     });
   }
   const chips = boxes.map((box, k) => make("label", { class: "chip" }, box, values[k][1]));
-  return { node: make("fieldset", { class: "control several" }, helped("legend", label, help), ...chips), read };
+  return { node: make("fieldset", { class: "control several" }, helped("legend", label, help), ...chips), read, set };
 }
 
-const KINDS = { range, choice, several };
+let groups = 0; // of radio buttons: several explorers share a page
+
+/** Thumbnails to choose from. `mark` says which of them the attack flips, and offers to show no others. */
+function album(control, changed, { size: [height, width], channels }) {
+  const bytes = fromBase64(control.pictures);
+  const [group, length] = [`jsigr-pictures-${++groups}`, height * width * channels];
+  const thumbs = control.values.map((value) => {
+    const input = make("input", { type: "radio", name: group, value, "data-control": control.name });
+    const canvas = make("canvas", { width, height, "aria-hidden": "true" });
+    paint(canvas, photo(bytes.subarray(value * length, (value + 1) * length), channels), "");
+    input.addEventListener("change", changed);
+    return { value, input, node: make("label", { class: "thumb", title: `image ${value + 1}` }, input, canvas) };
+  });
+  const only = make("input", { type: "checkbox" });
+  const count = make("span");
+  const filter = make("label", { class: "only" }, only, count);
+  const read = () => thumbs.find(({ input }) => input.checked)?.value ?? control.value;
+  const set = (value) => { for (const thumb of thumbs) thumb.input.checked = thumb.value === value; };
+  const lay = () => {
+    for (const { input, node } of thumbs) node.hidden = only.checked && !node.matches(".flipped") && !input.checked;
+  };
+  const mark = (flipped) => {
+    for (const { value, input, node } of thumbs) {
+      node.classList.toggle("flipped", flipped.includes(value));
+      input.setAttribute("aria-label", `image ${value + 1}${flipped.includes(value) ? ", flipped by the attack" : ""}`);
+    }
+    filter.hidden = !flipped.length;
+    only.checked &&= Boolean(flipped.length);
+    say(count, `only the ${flipped.length} that the attack flips`);
+    lay();
+  };
+  only.addEventListener("change", lay);
+  set(control.value);
+  mark([]);
+  const shelf = make("div", { class: "thumbs" }, ...thumbs.map(({ node }) => node));
+  const name = helped("legend", control.label, control.help);
+  return { node: make("fieldset", { class: "control pictures-of" }, name, filter, shelf), read, set, mark };
+}
+
+const KINDS = { range, choice, several, pictures: album };
 
 /** A picture of the reader's own, in place of one of the data set. `take` also serves drag and drop, and paste. */
 function upload({ size, channels }, changed, complain) {
   const help = "Its centred square, shrunk to the size of the data set. A picture may also be dropped or pasted here.";
   const input = make("input", { type: "file", accept: "image/*" });
   const remove = make("button", { type: "button" }, "remove");
+  const invert = make("input", { type: "checkbox" });
+  const chip = make("label", { class: "chip", title: "For a dark thing on a light ground." }, invert, "invert");
   let picture = null;
   const set = (bytes) => {
     picture = bytes;
-    remove.disabled = !bytes;
+    remove.disabled = chip.hidden = !bytes;
     if (!bytes) input.value = "";
   };
   const take = async (file) => {
     try {
       set(await readPicture(file, size, channels));
-      changed();
+      await changed();
     } catch (error) {
-      if (!picture) input.value = "";
+      set(null); // or the old picture would stand beside the message about another
+      await changed();
       complain(error.message);
     }
   };
@@ -155,8 +202,10 @@ function upload({ size, channels }, changed, complain) {
   input.addEventListener("change", () => input.files.length && take(input.files[0]));
   remove.addEventListener("click", () => { set(null); input.focus(); changed(); });
   const label = labelled({ name: "upload", label: "your picture", kind: "file", help }, input);
-  const node = make("div", { class: "control upload" }, label, remove);
-  return { node, read: () => picture, clear: () => set(null), take };
+  const node = make("div", { class: "control upload" }, label, chip, remove);
+  const read = () => picture && toBase64(invert.checked ? picture.map((level) => 255 - level) : picture);
+  invert.addEventListener("change", changed);
+  return { node, read, clear: () => set(null), take };
 }
 
 async function readPicture(file, [height, width], channels) {
@@ -167,15 +216,20 @@ async function readPicture(file, [height, width], channels) {
   const side = Math.min(bitmap.width, bitmap.height);
   const context = make("canvas", { width, height }).getContext("2d");
   context.imageSmoothingQuality = "high";
+  context.fillStyle = "white"; // behind what is transparent
+  context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, (bitmap.width - side) / 2, (bitmap.height - side) / 2, side, side, 0, 0, width, height);
   const rgba = context.getImageData(0, 0, width, height).data;
-  let text = "";
-  for (let i = 0; i < rgba.length; i += 4) {
-    const [r, g, b] = rgba.subarray(i, i + 3);
-    text += String.fromCharCode(...(channels === 1 ? [Math.round(0.299 * r + 0.587 * g + 0.114 * b)] : [r, g, b]));
+  const bytes = new Uint8Array(channels * width * height);
+  for (let i = 0; i < width * height; i++) {
+    const [r, g, b] = rgba.subarray(4 * i, 4 * i + 3);
+    bytes.set(channels === 1 ? [Math.round(0.299 * r + 0.587 * g + 0.114 * b)] : [r, g, b], channels * i);
   }
-  return btoa(text);
+  return bytes;
 }
+
+const toBase64 = (bytes) => btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
+const fromBase64 = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
 
 function acceptFiles(root, take) {
   const offer = (event, { files }) => {
@@ -306,6 +360,9 @@ function measureTable() {
 
 // ---- The explorer: controls, status line and cards, and the loop that asks for the scene of the latest settings.
 
+const ADDRESS = "#explorer:"; // how the part of an address begins that holds settings
+const FIRST = ["image", "map", "attack", "eps"]; // the others wait behind a button on a phone
+
 /** Builds the explorer inside `el`; resolves when the first scene is drawn. */
 export async function explore(el, source) {
   const { about } = source;
@@ -315,34 +372,73 @@ export async function explore(el, source) {
   const terms = make("dl");
   const cards = new Map();
   const controls = {};
-  let [asking, drawn, last] = [false, 0, null];
+  let [asking, drawn, last, moved] = [false, 0, null, false];
 
   const complain = (message) => say(error, message);
-  const wideFirst = about.controls.toSorted((a, b) => (b.kind === "several") - (a.kind === "several"));
-  for (const control of wideFirst) {
+  for (const control of about.controls) {
     const changed = () => {
       if (control.name === "image") controls.upload?.clear();
       if (!control.local) refresh();
       else if (last) draw(last);
     };
-    controls[control.name] = KINDS[control.kind](control, changed, complain);
+    controls[control.name] = KINDS[control.kind](control, changed, { ...about, complain });
+    controls[control.name].node.classList.toggle("second", !FIRST.includes(control.name));
   }
-  if (about.upload && !source.saved) controls.upload = upload(about, refresh, complain);
+  if (about.upload && !source.saved) {
+    controls.upload = upload(about, refresh, complain);
+    controls.upload.node.classList.add("second");
+  }
+  const more = make("button", { type: "button", class: "more", "aria-expanded": "false" }, "more settings");
+  more.addEventListener("click", () => {
+    more.setAttribute("aria-expanded", String(fields.classList.toggle("all")));
+    say(more, fields.classList.contains("all") ? "fewer settings" : "more settings");
+  });
+  const reset = make("button", { type: "button", class: "reset" }, "reset");
+  reset.addEventListener("click", () => {
+    for (const { name, value } of about.controls) controls[name].set(value);
+    controls.upload?.clear();
+    refresh();
+  });
 
   const legend = make("legend", { class: "hidden" }, "Settings");
-  const fields = make("fieldset", { class: "controls" }, legend, ...Object.values(controls).map(({ node }) => node));
+  const nodes = Object.values(controls).map(({ node }) => node);
+  const fields = make("fieldset", { class: "controls" }, legend, ...nodes, more, reset);
   const said = make("div", { class: "said" }, status, error);
   const glossary = make("details", {}, make("summary", {}, "What the settings and the measures mean"), terms);
-  const root = make("section", { class: "jsigr-explorer", "aria-label": about.title },
+  const look = about.only ? "jsigr-explorer compact" : "jsigr-explorer";
+  const root = make("section", { class: look, "aria-label": about.title },
     make("h2", {}, about.title), fields, said, shelf, glossary, make("p", { class: "note" }, about.note));
   // Or JupyterLab takes our keys, arrows first: it looks at what has the focus before it looks at what is around that.
   for (const node of root.querySelectorAll("input, select, button, summary")) node.dataset.lmSuppressShortcuts = "true";
   if (controls.upload) acceptFiles(root, controls.upload.take);
   el.replaceChildren(root);
 
+  const idle = ({ maps }) => Boolean(maps && !maps.includes(controls.map.read())); // it would do nothing
+
   function settings() {
-    const asked = about.controls.filter(({ local }) => !local).map(({ name }) => [name, controls[name].read()]);
+    const read = (control) => (idle(control) ? control.value : controls[control.name].read());
+    const asked = about.controls.filter(({ local }) => !local).map((control) => [control.name, read(control)]);
     return { ...Object.fromEntries(asked), upload: controls.upload?.read() ?? null };
+  }
+
+  // The address of a page of its own holds what is chosen, so that a link shows the same picture.
+  const addressed = source.saved && !about.only && !document.getElementById("jupyter-config-data");
+
+  function follow() {
+    if (!addressed || !location.hash.startsWith(ADDRESS)) return;
+    const given = new URLSearchParams(location.hash.slice(ADDRESS.length));
+    for (const control of about.controls) {
+      const values = control.values.map((one) => (Array.isArray(one) ? one[0] : one));
+      const wanted = (given.get(control.name) ?? "").split(",");
+      const known = values.filter((value) => wanted.includes(String(value)));
+      if (known.length) controls[control.name].set(control.kind === "several" ? known : known[0]);
+    }
+  }
+
+  function address() {
+    if (!addressed || !moved) return;
+    const chosen = about.controls.map(({ name }) => [name, String(controls[name].read())]);
+    history.replaceState(null, "", ADDRESS + new URLSearchParams(chosen));
   }
 
   /** Asks until the answer is that of the latest settings: one request at a time, so no scene comes out of order. */
@@ -369,6 +465,12 @@ export async function explore(el, source) {
 
   function draw(shown) {
     const { settings, scene } = (last = shown);
+    for (const control of about.controls) {
+      const left = about.only && !about.only.includes(control.name);
+      controls[control.name].node.hidden = Boolean(left) || idle(control);
+    }
+    controls.image?.mark?.(settings.defences.flatMap((name) => scene.flipped?.[name] ?? []));
+    address();
     const chosen = scene.cards.filter(({ defence }) => settings.defences.includes(defence));
     for (const { defence } of chosen) if (!cards.has(defence)) cards.set(defence, card(defence, about));
     const nodes = chosen.map(({ defence }) => cards.get(defence).node);
@@ -388,7 +490,12 @@ export async function explore(el, source) {
     terms.replaceChildren(...lines.flatMap(([term, help]) => [make("dt", {}, term), make("dd", {}, help)]));
   }
 
+  follow();
+  if (addressed) addEventListener("hashchange", () => { follow(); refresh(); });
+  root.addEventListener("input", () => { moved = true; });
+  reset.addEventListener("click", () => { moved = true; });
   await refresh();
+  if (addressed && location.hash.startsWith(ADDRESS)) root.scrollIntoView();
 }
 
 // ---- Sources of scenes: { about, ask, saved }, where `ask` promises the scene of some settings.
@@ -430,8 +537,7 @@ export function fromSaved(about, scenes, bytes) {
 
 /** The bytes in a base64 text of gzip. */
 export async function unpack(base64) {
-  const packed = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
-  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const stream = new Blob([fromBase64(base64)]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
