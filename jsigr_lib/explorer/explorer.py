@@ -184,12 +184,15 @@ class Explorer:
             return self.remembered[key]
         if len(self.remembered) >= REMEMBERED:
             self.remembered.clear()
-        options, model = {"eps": s.eps, "steps": s.steps}, self.models[name]
+        options = {"eps": s.eps, "steps": s.steps}
         if s.attack == "transferred":
             x_adv = attacks.mi_fgsm(self.source[1], x, y, **options)
         else:
             each = zip(x.split(1), y.split(1), strict=True)  # so that an image starts where it starts alone
-            parts = [attacks.pgd(model, *one, generator=torch.Generator().manual_seed(0), **options) for one in each]
+            parts = [
+                attacks.pgd(self.models[name], *one, generator=torch.Generator().manual_seed(0), **options)
+                for one in each
+            ]
             x_adv = torch.cat(parts)
         self.remembered[key] = x_adv
         return x_adv

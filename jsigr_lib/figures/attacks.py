@@ -70,6 +70,8 @@ def strength(study: Study, table: pd.DataFrame) -> plotting.Described:
             axes.plot(line.steps, line.accuracy, **look)
         axes.set(title=f"from the {source}", xlabel="steps", ylim=(0, None))
         plotting.by_doubling(axes)
+        axes.set_xticks(table.steps.unique())
+        axes.minorticks_off()
     grid[0].set_ylabel(f"validation accuracy, {study.budget}")
     plotting.legend(fig, grid[0])
     plotting.headline(fig, titles.strength(table))

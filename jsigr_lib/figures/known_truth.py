@@ -47,7 +47,8 @@ def gallery(study: Study, images: int = 2) -> plotting.Described:
     for i, axes in enumerate(fig.axes):
         for what, place in places[i // len(columns)].items():
             _outline(axes, place, *OUTLINES[what])
-    _learnt_from(fig, study, "Outlined: what decides the label; dashed: the decoy; dotted: the cue of training only")
+    what = "Outlined: what decides the label; dashed: the decoy; dotted: the cue of training only"
+    plotting.headline(fig, f"{what}. {_learnt_from(study)}")
     return fig, (
         f"{images} test images with glyphs and {images} with glyphs and a cue, each with the gradient and the "
         "perturbation map of every defence: the glyph that decides the label is outlined, the decoy dashed, the "
@@ -92,8 +93,9 @@ def measured(study: Study, table: pd.DataFrame) -> plotting.Described:
         range(len(names)), [f"{plotting.plain(study.labels[name])} ({_accuracy(rows, name):.2f})" for name in names]
     )
     grid[0, 0].invert_yaxis()
-    fig.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(LINES))
-    _learnt_from(fig, study, titles.on_the_truth(table, study.labels))
+    lines = grid[0, 0].get_legend_handles_labels()
+    fig.legend(*lines, loc="outside lower center", ncols=len(LINES), title=_learnt_from(study), title_fontsize=8)
+    plotting.headline(fig, titles.on_the_truth(table, study.labels))
     shares = rows[(rows.measure == "share on the truth") & (rows.pictures == PICTURES[False])]
     shares = shares[shares.defence != NO_NETWORK]
     said = [f"{name}, {plotting.listed(study, own, '{mean:.2f}', ', ')}" for name, own in shares.groupby("map")]
@@ -105,12 +107,10 @@ def measured(study: Study, table: pd.DataFrame) -> plotting.Described:
     )
 
 
-def _learnt_from(fig: plotting.Figure, study: Study, title: str) -> None:
-    """The title, and that these networks are none of those that the figure's last line tells of."""
+def _learnt_from(study: Study) -> str:
+    """These networks are none of those that the figure's last line tells of."""
     p = study.profile
-    plotting.headline(fig, title)
-    learnt = f"Networks that learnt from {p.truth_images:,} pictures with glyphs; seeds: {p.truth_seeds}"
-    fig.supxlabel(learnt, x=0.005, ha="left", fontsize=8)
+    return f"Networks that learnt from {p.truth_images:,} pictures with glyphs; seeds: {p.truth_seeds}"
 
 
 def _accuracy(rows: pd.DataFrame, defence: str) -> float:

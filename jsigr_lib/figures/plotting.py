@@ -138,6 +138,8 @@ def _add_footer(fig: Figure, text: str) -> None:
     lines = textwrap.wrap(text, int(FOOTER_LETTERS * width))
     room = (0.13 * len(lines) + 0.03) / height
     fig.get_layout_engine().set(rect=(0, room, 1, 1 - room))
+    for one in fig.legends:
+        one.set_bbox_to_anchor((0, room, 1, 1 - room), fig.transFigure)
     fig.text(0.005, 0.02 / height, plain("\n".join(lines)), va="bottom", fontsize=7, color="#767676")
 
 

@@ -16,6 +16,7 @@ ROBUSTNESS = [
     *(("agreement", "clean"), ("agreement", "attacked"), ("agreement given the energy map", "clean")),
     *(("stability", "both"), ("SSIM", "both"), ("max-sensitivity", "clean")),
 ]
+BETTER = {1: "higher is better", -1: "lower is better", 0: "neither is better"}
 CASCADED = {"gradient": "#0072b2", "perturbation": "#d55e00", "grad-cam": "#009e73"}
 """Map -> its colour in the cascade; the others are grey lines beside them."""
 
@@ -77,8 +78,10 @@ def map_measures(study: Study, table: pd.DataFrame, shown: list[tuple[str, str]]
         means = rows.pivot(index="map", columns="defence", values="mean").reindex(maps)
         for name in defences:
             axes.plot(means[name], range(len(maps)), linestyle="none", markersize=6, **looks[name])
-        sign = {1: "\nhigher is better", -1: "\nlower is better", 0: "\n"}[MEASURES[measure].better]
-        axes.set_title(f"{measure}, {given}{sign}" if given != "both" else f"{measure} under attack{sign}", fontsize=9)
+        axes.set_title(f"{measure}, {given}" if given != "both" else f"{measure} under attack", fontsize=9)
+        axes.set_xlabel(
+            {1: "higher is better", -1: "lower is better", 0: "neither is better"}[MEASURES[measure].better]
+        )
         axes.axhline(len(maps) - len(CONTROLS) - 0.5, color="#999999", linewidth=0.8)
     grid[0, 0].set_yticks(range(len(maps)), [MAPS[name].label for name in maps])
     grid[0, 0].set_ylim(len(maps) - 0.4, -0.6)

@@ -9,9 +9,14 @@ import pandas as pd
 from jsigr_lib.findings import words
 from jsigr_lib.findings.training import at_the_end
 from jsigr_lib.findings.transfer import from_undefended
-from jsigr_lib.findings.words import Labels, begin, count, listed, name, number, percent, points
+from jsigr_lib.findings.words import Labels, begin, count, listed, number, percent, points
 
 BOTH = ("standard", "jsigr")
+
+
+def name(defence: str, labels: Labels) -> str:
+    """Its label as it is: a figure knows no Markdown."""
+    return f"the {labels[defence]} network" if defence == "standard" else labels[defence]
 
 
 def _each(values: Mapping[str, float], labels: Labels, shown=percent) -> str:
@@ -179,10 +184,12 @@ def ranking(left: pd.DataFrame, labels: Labels) -> str:
     """Accuracy left, a row per attack, a column per defence that is shown."""
     if len(left) < 2:
         return ""
-    worst = {one: left[one].idxmin() for one in left}
-    apart = {one: left[one].max() - left[one].min() for one in left}
-    said = listed(f"{name(one, labels)} {worst[one].upper()} (by {points(apart[one])})" for one in left)
-    return f"What hurts most, and how far the attacks lie apart: {said}"
+    said = [
+        f"{name(one, labels)} {left[one].idxmin().upper()} (all within {points(left[one].max() - left[one].min())})"
+        for one in BOTH
+        if one in left
+    ]
+    return f"What hurts most: {listed(said)}"
 
 
 def matrix(left: pd.DataFrame, labels: Labels) -> str:
@@ -263,8 +270,7 @@ def verdicts(card: pd.DataFrame) -> str:
     said = []
     for data, own in card.groupby("data", sort=False):
         counts = own.verdict.value_counts(sort=False)
-        found = [f"{n} {what}" for what, n in counts.items()]
-        said.append(f"{words.plain(data)}: {', '.join(found)}")
+        said.append(f"{data}: {', '.join(f'{n} {what}' for what, n in counts.items())}")
     return "; ".join(said)
 
 

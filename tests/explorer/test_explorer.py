@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 from math import inf, nan
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_controls_offer_only_what_is_accepted(explorer):
     assert first.keys() | {"upload"} == set(Settings.__dataclass_fields__)
     for name, one in controls.items():
         assert one["label"] and one["help"]
-        values = one["values"] if one["kind"] == "range" else [value for value, _ in one["values"]]
+        values = one["values"] if one["kind"] in ("range", "pictures") else [value for value, _ in one["values"]]
         if one["kind"] == "several":
             values = [[value] for value in values]
         else:
@@ -168,7 +169,10 @@ def test_controls_offer_only_what_is_accepted(explorer):
             for value in values:
                 Settings.of({**first, name: value})
     assert controls["image"]["values"] == [0, 1, 2, 3, 4]
+    thumbs = np.frombuffer(base64.b64decode(controls["image"]["pictures"]), np.uint8).reshape(5, 12, 14, 3)
+    assert_array_equal(thumbs.transpose(0, 3, 1, 2), explorer.images)
     assert controls["defences"]["value"] == ["smooth", "sharp"]
+    assert [name for name, one in controls.items() if "maps" in one] == ["blur_sigma", "grid"]
     assert [value for value, _ in controls["map"]["values"]] == [name for name in MAPS if name not in CONTROLS]
     assert [value for value, _ in controls["attack"]["values"]] == list(ATTACKS)
     assert "other" in controls["attack"]["values"][0][1]
@@ -223,6 +227,21 @@ def test_pictures_are_what_the_library_computes(explorer, name, attack):
             drawn = shown(content, card["maps"][given], channels=1)
             assert_allclose(drawn, np.minimum(expected / peak, 1) * 255, atol=EIGHT_BITS + 0.01)
             assert drawn.max() == 255 and drawn.std() > 5
+
+
+def test_images_that_the_attack_flips_are_named(explorer):
+    x, y = explorer.images.float() / 255, torch.tensor(explorer.truths)
+    guessed = {name: explorer.models[name](x).argmax(1) for name in OWN["defences"]}
+    y, source = guessed["sharp"], explorer.models["sharp"]  # so that one network is always right, and attacked itself
+    known = replace(explorer, truths=y.tolist(), source=("sharp", source), remembered={})
+    x_adv = attacks.mi_fgsm(source, x, y, eps=0.3, steps=3)
+    expected = {
+        name: [i for i in range(5) if guessed[name][i] == y[i] != explorer.models[name](x_adv).argmax(1)[i]]
+        for name in OWN["defences"]
+    }
+    assert known.scene({**OWN, "eps": 0.3})[0]["flipped"] == expected and expected["sharp"]
+    assert known.scene({**OWN, "eps": 0})[0]["flipped"] == {"smooth": [], "sharp": []}
+    assert known.scene({**OWN, "attack": "white-box"})[0]["flipped"] is None
 
 
 def test_networks_differ_and_a_transferred_attack_does_not(explorer):

@@ -51,7 +51,7 @@ def keyed(about: dict) -> list[dict]:
 
 
 def options(control: dict) -> list:
-    return control["values"] if control["kind"] == "range" else [value for value, _ in control["values"]]
+    return control["values"] if control["kind"] in ("range", "pictures") else [value for value, _ in control["values"]]
 
 
 def test_every_combination_of_the_controls_has_its_scene(made):
@@ -89,6 +89,10 @@ def test_scenes_are_the_explorers(study, made):
         scene, (live, pictures) = scenes[",".join(map(str, places))], explorer.scene({**own, **chosen})
         assert (scene["truth"], scene["about"], scene["eps"]) == (live["truth"], live["about"], chosen["eps"])
         assert scene["summary"] == live["summary"]
+        assert live["flipped"] is None or set(live["flipped"]) == set(own["defences"])
+        for card in scene["cards"]:
+            said = [np.argmax(card["chances"][given]) == scene["truth"] for given in ("clean", "attacked")]
+            assert (places[0] in scene["flipped"][card["defence"]]) == (said == [True, False])
         assert_allclose(picture(content, scene["image"]), picture(pictures, live["image"]))
         for card, other in zip(scene["cards"], live["cards"], strict=True):
             assert (card["defence"], card["label"]) == (other["defence"], other["label"])
@@ -153,6 +157,36 @@ def test_fragment_carries_scenes_and_pictures(page, made):
     assert [json.loads(packed[0]), packed[1]] == [scenes, content]
     (said,) = re.findall(r"fromSaved\((\{.*\}), scenes, pictures\)", page)
     assert json.loads(said) == about
+
+
+def test_what_a_fragment_packs_comes_back(page, made):
+    assert snapshot.unpacked(page) == made
+    assert snapshot.unpacked("<p>unpack</p>") is None
+
+
+def test_a_glance_is_one_image_that_one_network_loses(made):
+    about, scenes, content = made
+    at = about["controls"][4]["values"].index(about["controls"][4]["value"])
+    scenes = json.loads(json.dumps(scenes))
+    for i, flips in ((0, []), (1, ["standard"])):  # of two images the second is flipped, for the standard network alone
+        for card in scenes[f"{i},0,0,{at}"]["cards"]:
+            right = np.eye(10)[scenes[f"{i},0,0,{at}"]["truth"]]
+            wrong = np.roll(right, 1)
+            card["chances"] = {
+                "clean": right.tolist(),
+                "attacked": (wrong if card["defence"] in flips else right).tolist(),
+            }
+    shown, kept, pictures = snapshot.unpacked(snapshot.glance(about, scenes, content))
+    assert shown["only"] == ["eps"] and set(kept) == {f"0,0,{e}" for e in range(6)}
+    for e in range(6):
+        before, after = scenes[f"1,0,0,{e}"], kept[f"0,0,{e}"]
+        assert after["summary"] == before["summary"]
+        assert [card["defence"] for card in after["cards"]] == ["standard", "jsigr"]
+        assert_allclose(picture(pictures, after["image"]), picture(content, before["image"]))
+        for one, other in zip(after["cards"], before["cards"], strict=False):
+            for place, was in ((one["attacked"], other["attacked"]), (one["maps"]["clean"], other["maps"]["clean"])):
+                assert_allclose(picture(pictures, place), picture(content, was))
+    assert len(pictures) <= 784 * (1 + 6 * 2 * 3)
 
 
 def test_readers_without_scripts_see_the_first_scene(page, made):

@@ -129,7 +129,7 @@ def test_judges():
 def test_sources_and_attacks():
     left = pd.DataFrame({"standard": [0.3, 0.5], "jsigr": [0.6, 0.55]}, index=["di-fgsm", "fgsm"])
     text = titles.ranking(left, LABELS)
-    assert text.endswith("the standard network DI-FGSM (by 20 points) and J-SIGR FGSM (by 5 points)")
+    assert text.endswith("the standard network DI-FGSM (all within 20 points) and J-SIGR FGSM (all within 5 points)")
     assert titles.ranking(left[:1], LABELS) == ""
     assert titles.matrix(left, LABELS) == "J-SIGR is hurt most by attacks from fgsm: 55 % left"
     assert titles.matrix(left.drop(columns="jsigr"), LABELS) == ""

@@ -259,7 +259,7 @@ def test_labels_and_data_names_are_text(page, tmp_path):
     )
     front = BeautifulSoup((tmp_path / "site" / "index.html").read_text(encoding="utf-8"), "html.parser")
     assert name in front.main.table.get_text()
-        assert any(f"{name}: of" in one.get_text() for one in front.select("section.text p"))
+    assert any(f"{name}: of" in one.get_text() for one in front.select("section.text p"))
     for one in (soup, front):
         assert not one(["svg", "b", "script"])
         assert not [tag for tag in one(True) if any(key.startswith("on") for key in tag.attrs)]
