@@ -174,6 +174,7 @@ def test_results_are_of_either_protocol():
     assert bites in results.section(later) and bites not in results.section(first)
     assert not later.sees and not later.first_protocol
     assert results.UNSEEN not in results.section(later)  # its flags compare the seeds that both rows have
+    assert results.RIVAL not in results.section(later) and results.RIVAL not in results.section(first)
     assert (results.UNSEEN in results.section(first)) == first.first_protocol
     assert "transferred attacks not tested" in readme.result(later)
     assert readme.found_by(later)["05_claims"] == f"of {readme.count(len(first.card), 'claim')}, all not tested"

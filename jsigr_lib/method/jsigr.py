@@ -52,6 +52,10 @@ class Objective(Protocol):
     """The parts of the last loss, to be logged: scalars without graph, not multiplied by their weights. Each call puts
     new ones here, and reads none."""
 
+    progress: float = 1.0
+    """How much of the training is done, from 0 to 1. Whoever trains writes it here before each step, for what changes
+    in the course of a training, such as a warm-up."""
+
     def __call__(
         self,
         model: nn.Module,

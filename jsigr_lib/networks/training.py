@@ -38,7 +38,8 @@ def fit(
     objective's terms, and what `monitor` tells of `validation`, which is never trained on.
 
     Args:
-        objective: called as objective(model, x, y, guide, generator=...) -> loss; see `defences`.
+        objective: called as objective(model, x, y, guide, generator=...) -> loss, told its `progress` before each
+            step; see `Objective`.
         learning_rate: the peak of one cosine cycle with a linear warm-up of a tenth.
         seed: decides order, augmentation and everything the objective draws.
         augment: random flips and 4-pixel shifts (colour images).
@@ -54,7 +55,8 @@ def fit(
         sums: dict[str, Tensor] = {}
         model.train()
         for step, index in enumerate(torch.randperm(len(train), generator=generator).split(batch_size)):
-            optimizer.param_groups[0]["lr"] = learning_rate * _cycle((epoch * steps + step) / (epochs * steps))
+            objective.progress = (epoch * steps + step) / (epochs * steps)
+            optimizer.param_groups[0]["lr"] = learning_rate * _cycle(objective.progress)
             x, y = train.batch(index, device)
             own = None if guide is None else guide[index].to(x)
             if augment:
@@ -117,9 +119,9 @@ def predict(model: nn.Module, split: Split, batch_size: int = 1000) -> Tensor:
 
 
 def _save(checkpoint: Path, model, optimizer, generator, history) -> None:
-    tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
+    tensors = {f"model.{name}": value.cpu().contiguous() for name, value in model.state_dict().items()}
     for i, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{i}.{name}": value.contiguous() for name, value in state.items()}
+        tensors |= {f"optimizer.{i}.{name}": value.cpu().contiguous() for name, value in state.items()}
     tensors["generator"] = generator.get_state()
     write(checkpoint, tensors, {"history": history})
 

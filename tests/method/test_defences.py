@@ -188,6 +188,17 @@ def test_adversarial_training_is_the_cross_entropy_of_attacked_images(net, x, y,
     assert loss > F.cross_entropy(net(x), y)
 
 
+@pytest.mark.parametrize(("progress", "share"), [(0, 0), (0.1, 0.25), (0.3, 0.75), (0.4, 1), (0.9, 1), (None, 1)])
+def test_a_warm_up_lets_the_budget_grow(net, x, y, seeded, progress, share):
+    objective = AdversarialTraining(**ATTACK, warm_up=0.4)
+    if progress is not None:  # unless told, it takes the training for warm
+        objective.progress = progress
+    loss, own = objective(net, x, y, generator=seeded()), {"eps": share * EPS, "steps": STEPS}
+    x_adv = attack(net, x, y, **own, step_size=share * STEP, random_start=True, generator=seeded())
+    expected = F.cross_entropy(net(x_adv), y)
+    check(objective, loss, net, expected, {"cross_entropy": expected})
+
+
 def test_attacked_images_by_hand(analytic, x, y, seeded):
     loss = AdversarialTraining(**ATTACK)(analytic, x, y, generator=seeded())
     expected = entropies(analytic(climbed(analytic, x, seeded(), wanted=torch.eye(3).double()[y])), y).mean()
@@ -270,7 +281,7 @@ KNOBS = [
     (
         AdversarialTraining,
         {"eps": EPS, "steps": 2},
-        {"eps": 0.2, "steps": 3, "step_size": 0.07, "objective": JSIGR(1.0, 0.0, fraction=1.0)},
+        {"eps": 0.2, "steps": 3, "step_size": 0.07, "warm_up": 0.6, "objective": JSIGR(1.0, 0.0, fraction=1.0)},
     ),
     (TRADES, {"eps": EPS, "steps": 2}, {"eps": 0.2, "beta": 1.0, "steps": 3, "step_size": 0.07}),
     (
@@ -287,6 +298,7 @@ def test_every_knob_changes_the_loss(net, x, y, seeded, kind, base, changes):
 
     def loss(**options):
         objective = kind(**{**base, **options})
+        objective.progress = 0.3
         return objective(net, x, y, given(objective, x), generator=seeded()).item()
 
     assert loss() == loss()
@@ -447,7 +459,7 @@ def test_adversarial_takes_flat_options_of_its_penalty():
     )
     assert vars(plain.pop("objective")) == vars(JSIGR(0.0, 0.0))
     assert vars(stacked.pop("objective")) == vars(JSIGR(0.1, 2.0, coin=0.3, selection=Selection(share=0.2)))
-    assert plain == stacked == {"attack": Settings(**ATTACK, random_start=True)}
+    assert plain == stacked == {"attack": Settings(**ATTACK, random_start=True), "warm_up": 0.0}
 
 
 def test_penalised_objectives_are_those_that_take_a_penalty():
@@ -485,6 +497,7 @@ NAN = float("nan")
         ("adversarial", {"eps": 1.5}, "eps = 1.5 is out"),
         ("adversarial", {"eps": 0.1, "steps": 0}, "steps = 0; accepted: a whole number from 1"),
         ("adversarial", {"eps": 0.1, "step_size": NAN}, "step_size = nan is out"),
+        ("adversarial", {"eps": 0.1, "warm_up": 1.1}, "warm_up = 1.1 is out"),
         ("adversarial", {"eps": 0.1, "lambda_j": 1.0}, "objective 'adversarial': .*lambda_s"),
         ("adversarial", {"eps": 0.1, "share": 0.3}, "objective 'adversarial': .*lambda_j"),
         ("adversarial", {"eps": 0.1, "lambda_j": 1.0, "lambda_s": -3.0}, "lambda_s = -3.0 is out"),

@@ -52,11 +52,12 @@ class Recorder:
     """An objective that keeps what it is called with, and trains nothing."""
 
     def __init__(self):
-        self.batches, self.modes, self.terms = [], [], {}
+        self.batches, self.modes, self.told, self.terms = [], [], [], {}
 
     def __call__(self, model, x, y, guide=None, *, generator=None):
         self.batches.append((x, y, guide))
         self.modes.append(model.training)
+        self.told.append(getattr(self, "progress", None))
         return 0 * model(x).sum()
 
 
@@ -66,6 +67,20 @@ class Killed(JSIGR):
     def __init__(self, steps: int):
         super().__init__(0.01, 0.1)
         self.left = steps
+
+    def __call__(self, *args, **kwargs):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().__call__(*args, **kwargs)
+
+
+class KilledAttack(AdversarialTraining):
+    """The same of training on attacks."""
+
+    def __init__(self, left: int, **options):
+        super().__init__(**options)
+        self.left = left
 
     def __call__(self, *args, **kwargs):
         self.left -= 1
@@ -170,6 +185,7 @@ def test_every_image_once_per_epoch_in_another_order():
     for seen in (first, second):
         assert torch.equal(torch.unique(seen, dim=0), torch.unique(original, dim=0))
     assert recorder.modes == [True] * 12
+    assert recorder.told == [step / 12 for step in range(12)]
 
 
 def test_learning_rate_goes_up_and_down():
@@ -264,6 +280,15 @@ def test_interrupted_and_resumed_is_uninterrupted(tmp_path, steps):
     resumed, history_resumed = fitted(augment=True, init=0 if steps < 6 else 3, checkpoint=checkpoint)
     assert same(resumed, whole)
     assert history_resumed == history
+
+
+def test_a_warm_up_goes_on_where_it_was(tmp_path):
+    checkpoint, options = tmp_path / "state.safetensors", {"eps": 0.1, "steps": 1, "warm_up": 0.9}
+    whole = fitted(AdversarialTraining(**options))[0]
+    with pytest.raises(KeyboardInterrupt):
+        fitted(KilledAttack(8, **options), checkpoint=checkpoint)
+    assert same(fitted(AdversarialTraining(**options), init=3, checkpoint=checkpoint)[0], whole)
+    assert not same(fitted(AdversarialTraining(**{**options, "warm_up": 0.0}))[0], whole)
 
 
 def test_batch_norm_statistics_are_resumed(tmp_path):
