@@ -168,8 +168,8 @@ def front(pages: list[Page], files: Files) -> Page:
     """The index as a notebook like the others: what this is, beside one image to try it on; which claims hold; whether
     and how to use it; each notebook with its finding."""
     texts = (FRONT / "index.md").read_text(encoding="utf-8").split("\n\n\n")
-    what, use = (Template(text).safe_substitute(summary.price(files.folder)) for text in texts)
-    cells = [new_markdown_cell(what), *_glance(pages)]
+    what, gain, use = (Template(text).safe_substitute(summary.price(files.folder)) for text in texts)
+    cells = [new_markdown_cell(what), *_glance(pages), new_markdown_cell(gain)]
     if files.whole:
         card = summary.scorecard(files.folder)
         table = new_output("display_data", {"text/html": scorecard_table(card, files)})

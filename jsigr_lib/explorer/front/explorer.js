@@ -147,7 +147,7 @@ function album(control, changed, { size: [height, width], channels }) {
     input.addEventListener("change", changed);
     return { value, input, node: make("label", { class: "thumb", title: `image ${value + 1}` }, input, canvas) };
   });
-  const only = make("input", { type: "checkbox" });
+  const only = make("input", { type: "checkbox", "data-control": "flipped" });
   const count = make("span");
   const filter = make("label", { class: "only" }, only, count);
   const read = () => thumbs.find(({ input }) => input.checked)?.value ?? control.value;
@@ -469,7 +469,7 @@ export async function explore(el, source) {
       const left = about.only && !about.only.includes(control.name);
       controls[control.name].node.hidden = Boolean(left) || idle(control);
     }
-    controls.image?.mark?.(settings.defences.flatMap((name) => scene.flipped?.[name] ?? []));
+    controls.image?.mark?.([...new Set(settings.defences.flatMap((name) => scene.flipped?.[name] ?? []))]);
     address();
     const chosen = scene.cards.filter(({ defence }) => settings.defences.includes(defence));
     for (const { defence } of chosen) if (!cards.has(defence)) cards.set(defence, card(defence, about));
