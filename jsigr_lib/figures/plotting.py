@@ -138,16 +138,20 @@ def _add_footer(fig: Figure, text: str) -> None:
     lines = textwrap.wrap(text, int(FOOTER_LETTERS * width))
     room = (0.13 * len(lines) + 0.03) / height
     fig.get_layout_engine().set(rect=(0, room, 1, 1 - room))
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")  # all has its place, but for legends at the bottom: they know nothing of this room
     for one in fig.legends:
-        one.set_bbox_to_anchor((0, room, 1, 1 - room), fig.transFigure)
+        if one.get_window_extent().y0 < room * fig.bbox.height:
+            one.set_bbox_to_anchor((0, room, 1, 1 - room), fig.transFigure)
     fig.text(0.005, 0.02 / height, plain("\n".join(lines)), va="bottom", fontsize=7, color="#767676")
 
 
 def headline(fig: Figure, finding: str) -> None:
     """What the figure found, as its title; nothing if that is nothing."""
     if finding:
-        text = textwrap.fill(plain(finding), int(HEADLINE_LETTERS * fig.get_figwidth()))
-        fig.suptitle(text, x=0.005, ha="left", fontsize=11.5, fontweight="bold")
+        size = 11.5 if fig.get_figwidth() > 6 else 9
+        text = textwrap.fill(plain(finding), int(HEADLINE_LETTERS * 11.5 / size * fig.get_figwidth()))
+        fig.suptitle(text, x=0.005, ha="left", fontsize=size, fontweight="bold")
 
 
 def main(study: Study) -> list[str]:

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jsigr_lib.findings import words
+from jsigr_lib.findings.claims import VERDICTS
 from jsigr_lib.findings.training import at_the_end
 from jsigr_lib.findings.transfer import from_undefended
 from jsigr_lib.findings.words import Labels, begin, count, listed, number, percent, points
@@ -269,8 +270,8 @@ def under_attack(right: Mapping[str, list[bool]], labels: Labels) -> str:
 def verdicts(card: pd.DataFrame) -> str:
     said = []
     for data, own in card.groupby("data", sort=False):
-        counts = own.verdict.value_counts(sort=False)
-        said.append(f"{data}: {', '.join(f'{n} {what}' for what, n in counts.items())}")
+        counts = {what: int((own.verdict == what).sum()) for what in dict.fromkeys([*VERDICTS, *own.verdict])}
+        said.append(f"{data}: {', '.join(f'{n} {what}' for what, n in counts.items() if n)}")
     return "; ".join(said)
 
 
