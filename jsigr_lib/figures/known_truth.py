@@ -70,7 +70,7 @@ def measured(study: Study, table: pd.DataFrame) -> plotting.Described:
     names = known_truth.defences(study)
     if not names:
         return _left_out()
-    fig, looks = plotting.figure(11.4, 0.5 * len(names) + 2.4), plotting.looks(study)
+    fig, looks = plotting.figure(11.4, 0.5 * len(names) + 3.2), plotting.looks(study)
     grid, rows = (
         plotting.panels(fig, len(PAIR), len(MEASURES), sharex="col", sharey=True),
         table[table.input == "clean"],
