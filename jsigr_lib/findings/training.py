@@ -46,7 +46,7 @@ def _all(some: pd.Index, every: pd.Index, labels: Labels) -> str:
 
 def frontier(found: pd.DataFrame, counting: list[str], labels: Labels) -> Text:
     """Of `weights.table`: what the rule chose on validation images, and what that costs and buys on the test images."""
-    table = words.rows(found, split="test")
+    table = words.known(words.rows(found, split="test"), "accuracy")
     chosen = table[table.chosen.astype(str) == "True"] if len(table) else table
     clean = words.rows(chosen, threat="clean").drop_duplicates("defence") if len(chosen) else chosen
     if set(table.get("defence", ["standard"])) == {"standard"}:
@@ -58,9 +58,10 @@ def frontier(found: pd.DataFrame, counting: list[str], labels: Labels) -> Text:
     tried = table.drop_duplicates(["defence", "weights"]).groupby("defence", sort=False).size().drop("standard")
     defended = left.drop("standard").sort_values(ascending=False)
     price = clean["standard"] - clean.drop("standard")
+    whose = f"each of {words.count(len(defended), 'defence')}" if len(defended) > 1 else names(defended.index, labels)
     return paragraph(
-        f"Robustness is traded for clean accuracy: of {tried.sum()} candidates, the rule's choice for each of "
-        f"{words.count(len(defended), 'defence')} gives up {words.lost(price)} of clean accuracy on the test images "
+        f"Robustness is traded for clean accuracy: of {tried.sum()} candidates, the rule's choice for {whose} gives up "
+        f"{words.lost(price)} of clean accuracy on the test images "
         f"and keeps {words.span(defended, percent)} of transferred attacks right, where the standard network keeps "
         f"{percent(left['standard'])}.",
         f"The most is kept by {name(defended.index[0], labels)}." if len(defended) > 1 else "",
@@ -72,6 +73,7 @@ def frontier(found: pd.DataFrame, counting: list[str], labels: Labels) -> Text:
 def grid(found: pd.DataFrame, counting: list[str]) -> Text:
     """Of the same table: what either weight of J-SIGR buys alone, on validation images, beside none and both."""
     own = words.rows(found, split="validation", defence="jsigr", threat="transfer", source=counting)
+    own = words.known(own, "accuracy")
     parts = own.weights.str.extract(r"^lambda_j (\S+), lambda_s (\S+)$").astype(float) if len(own) else own
     if not len(own) or parts.isna().any(axis=None):
         return paragraph()

@@ -13,6 +13,8 @@ from jsigr_lib.study.cells import Cell, headline_cells
 from jsigr_lib.study.sources import attack_sources, sources_of
 from jsigr_lib.study.study import DIGITS, Study
 
+FEWEST_IMAGES = 50  # that say anything: of fewer, chance alone moves a share by more than 14 points either way
+
 
 def specs(study: Study, cells: list[Cell]) -> list[Spec]:
     """What a table of these cells reads: outcomes, the evidence about every network, and which clean images all of
@@ -79,7 +81,8 @@ def has_budget(table: pd.DataFrame, eps: float) -> pd.Series:
 
 def headline_table(study: Study, table: pd.DataFrame, *, common: bool = False) -> pd.DataFrame:
     """`table` at the headline budget as text, for reading: a row per defence of the figures' architecture, a column per
-    threat with its n, cells with accuracy, interval and the numbers of the flags (see `flags_table`) behind a ⚑.
+    threat with its n, cells with accuracy, interval and the numbers of the flags (see `flags_table`) behind a ⚑, in
+    parentheses if they are of too few images to say anything.
     `common`: on the images that every network gets right."""
     p, start = study.profile, "common_" if common else ""
     shown = has_budget(table, 0) | has_budget(table, p.eps)
@@ -93,6 +96,8 @@ def headline_table(study: Study, table: pd.DataFrame, *, common: bool = False) -
         f"{a:.3f} [{b:.3f}, {c:.3f}]" + ("" if flag == "none" else f" ⚑ {flags.numbered(flag)}")
         for a, b, c, flag in zip(accuracy, low, high, rows["flags"], strict=True)
     ]
+    few = rows[f"{start}images"] < FEWEST_IMAGES
+    cells = [f"({cell})" if too_few else cell for cell, too_few in zip(cells, few, strict=True)]
     text = rows.assign(column=columns, cell=cells).pivot(index="defence", columns="column", values="cell")
     text = text.loc[list(study.labels), list(dict.fromkeys(columns))]
     return text.rename(index=study.labels).rename_axis(columns=None)

@@ -15,12 +15,12 @@ from jsigr_lib.store.artefacts import Spec
 from jsigr_lib.study import cells, known_truth, linearised_tables, map_tables, matching, robustness, sources, weights
 from jsigr_lib.study.attacked import Outcomes, correct_of, white_box
 from jsigr_lib.study.claims import NOT_ENTERED, Claim, Difference, PaperValue, cited
+from jsigr_lib.study.robustness import FEWEST_IMAGES
 from jsigr_lib.study.study import Study
 
 TRANSFER, ADAPTIVE = "transfer accuracy", "transfer accuracy, adaptive"
 MATCHED = "transfer accuracy at equal clean accuracy"
 POOLED, WORST = "from all that bite", "at the worst of all that bite"
-FEWEST_IMAGES = 50  # for a verdict: of fewer, chance alone moves a share by more than 14 points either way
 TOO_FEW = "too few images"
 UNTESTED = {True: "this run lacks what the test needs", False: "no published run has what the test needs"}
 TRADED = {

@@ -663,7 +663,7 @@ def test_keys_are_the_explorers_and_not_jupyterlabs(live):
     assert live.page.locator(".jsigr-explorer dd").first.is_visible()
     for key in "dda":
         keyboard.press(key)
-    for key, to in (("ArrowRight", image + 1), ("ArrowUp", image + 2), ("ArrowDown", image + 1), ("ArrowLeft", image)):
+    for key, to in (("ArrowRight", image + 1), ("ArrowDown", image + 2), ("ArrowUp", image + 1), ("ArrowLeft", image)):
         live.focus("image")
         with live.drawing():
             keyboard.press(key)

@@ -6,6 +6,7 @@ import torch
 from torch.testing import assert_close
 
 from jsigr_lib.figures import boundary as boundary_figures
+from jsigr_lib.figures import plotting
 from jsigr_lib.measure import statistics
 from jsigr_lib.study import boundary
 
@@ -77,7 +78,7 @@ def test_figures(study, tables):
     fig, alt = boundary_figures.boundary_distance(study, values, table)
     jsigr = table[table.defence == "jsigr"].iloc[0]
     assert f"J-SIGR {jsigr.ratio:.2f} [{jsigr.ratio_low:.2f}, {jsigr.ratio_high:.2f}]" in alt
-    line = fig.axes[0].lines[study.featured.index("jsigr")]
+    line = fig.axes[0].lines[plotting.main(study).index("jsigr")]
     assert_close(torch.from_numpy(line.get_ydata()), torch.from_numpy(values["jsigr"]["robustness"].ravel()))
     fig, alt = boundary_figures.linear_region(study, regions)
     assert f"{100 * regions.flipped.iloc[0]:.1f} percent" in alt

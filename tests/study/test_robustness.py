@@ -153,7 +153,10 @@ def test_headline_table_reads_the_table_out(study, table, common):
     values = [row[f"{start}{name}"] for name in ("accuracy", "low", "high")]
     cell = text.loc["J-SIGR", f"mi-fgsm from vgg (n {row[f'{start}images']})"]
     numbers = [str(i) for i, name in enumerate(FLAGS, 1) if name in row["flags"].split("; ")]
-    assert cell == "{:.3f} [{:.3f}, {:.3f}] ⚑ ".format(*values) + ", ".join(numbers)
+    said = "{:.3f} [{:.3f}, {:.3f}] ⚑ ".format(*values) + ", ".join(numbers)
+    assert row[f"{start}images"] < robustness.FEWEST_IMAGES and cell == f"({said})"
+    many = robustness.headline_table(study, accuracy.assign(**{f"{start}images": 50}), common=common)
+    assert many.loc["J-SIGR", "mi-fgsm from vgg (n 50)"] == said
     titles = [title.split(" (")[0] for title in text]
     transfers = [f"mi-fgsm from {source}" for source in ("mlp", "vgg", "small-cnn", "mlp+vgg+small-cnn")]
     assert titles == ["clean", "pgd", "pgd-restarts", "square", *transfers]
