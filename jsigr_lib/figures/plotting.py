@@ -138,6 +138,7 @@ def _add_footer(fig: Figure, text: str) -> None:
     lines = textwrap.wrap(text, int(FOOTER_LETTERS * width))
     room = (0.13 * len(lines) + 0.03) / height
     fig.get_layout_engine().set(rect=(0, room, 1, 1 - room))
+    fig.set_dpi(mpl.rcParams["savefig.dpi"])  # at another one, letters are a little wider
     fig.draw_without_rendering()
     fig.set_layout_engine("none")  # all has its place, but for legends at the bottom: they know nothing of this room
     for one in fig.legends:

@@ -260,7 +260,9 @@ def under_attack(right: Mapping[str, list[bool]], labels: Labels) -> str:
     """Defence -> whether it is right about each of the attacked images shown."""
     if not set(BOTH) <= right.keys():
         return ""
-    said = listed(f"{name(one, labels)} is right on {count(sum(right[one]))}" for one in BOTH)
+    said = listed(
+        f"{name(one, labels)} is right on {count(sum(right[one])) if any(right[one]) else 'none'}" for one in BOTH
+    )
     return f"Of {count(len(right['jsigr']), 'attacked image')} {said}"
 
 

@@ -181,6 +181,9 @@ def test_gallery():
         titles.under_attack(right, LABELS)
         == "Of three attacked images the standard network is right on one and J-SIGR is right on three"
     )
+    assert titles.under_attack({"standard": [False], "jsigr": [True]}, LABELS).endswith(
+        "network is right on none and J-SIGR is right on one"
+    )
     assert titles.under_attack({"jsigr": [True]}, LABELS) == ""
 
 
