@@ -143,9 +143,7 @@ explore(place, fromSaved({_json(about)}, scenes, pictures));
 
 def unpacked(html: str) -> tuple[dict[str, Any], dict[str, Any], bytes] | None:
     """What `fragment` has packed: what the explorer knows, its scenes and their pictures; None of other HTML."""
-    found = re.search(
-        r'unpack\("([^"]+)"\).*?unpack\("([^"]+)"\).*?fromSaved\((\{.*\}), scenes, pictures\)', html, re.S
-    )
+    found = re.search(PACKED, html, re.DOTALL)
     if found is None:
         return None
     scenes, pictures = (gzip.decompress(base64.b64decode(found[i])) for i in (1, 2))

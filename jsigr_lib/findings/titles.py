@@ -75,7 +75,7 @@ def tangent_error(radii: Iterable[float], errors: Mapping[str, Iterable[np.ndarr
     """Errors relative to the change [radii, images], the first of each network's two."""
     place = int(np.abs(np.log(np.array(radii) / size)).argmin())
     off = {one: float(np.median(next(iter(both))[place])) for one, both in errors.items()}
-    return f"At the attack's size the tangent is wrong by much of the change: {_each(off, labels)}" if off else ""
+    return f"At the attack's size the tangent errs by this share of the change: {_each(off, labels)}" if off else ""
 
 
 def tangent_limits(shares: np.ndarray, ways: Mapping[str, Mapping[str, np.ndarray]], labels: Labels) -> str:

@@ -61,32 +61,28 @@ class Recorder:
         return 0 * model(x).sum()
 
 
-class Killed(JSIGR):
-    """Ends like a killed process after some steps."""
+class Ending:
+    """Ends like a killed process once no step is left."""
 
+    left: int
+
+    def __call__(self, *args, **kwargs):
+        self.left -= 1
+        if self.left < 0:
+            raise KeyboardInterrupt
+        return super().__call__(*args, **kwargs)
+
+
+class Killed(Ending, JSIGR):
     def __init__(self, steps: int):
         super().__init__(0.01, 0.1)
         self.left = steps
 
-    def __call__(self, *args, **kwargs):
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return super().__call__(*args, **kwargs)
 
-
-class KilledAttack(AdversarialTraining):
-    """The same of training on attacks."""
-
+class KilledAttack(Ending, AdversarialTraining):
     def __init__(self, left: int, **options):
         super().__init__(**options)
         self.left = left
-
-    def __call__(self, *args, **kwargs):
-        self.left -= 1
-        if self.left < 0:
-            raise KeyboardInterrupt
-        return super().__call__(*args, **kwargs)
 
 
 # the loop
