@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from jsigr_lib.method.errors import InputError, one_line, printable, shown
+from jsigr_lib.method.errors import InputError, one_line, one_of, printable, shown
 from jsigr_lib.store.paths import PRETRAINED, ROOT
 
 if TYPE_CHECKING:
@@ -54,6 +54,11 @@ def number(kind: type, help: str):
 
 Profile = Annotated[str, typer.Option(help="smoke, quick, full or paper, or a TOML file like theirs")]
 Notebooks = Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")]
+GROUP = "study, or neighbours: the notebooks of related work, by default with the profile of that name"
+Group = Annotated[str | None, typer.Option(help=GROUP)]
+ProfileOrGroup = Annotated[
+    str | None, typer.Option(help="smoke, quick (the default), full or paper, or a TOML file like theirs")
+]
 PARAMETER = typer.Option(
     "--set", metavar="KEY=VALUE", help="a key of the profile, such as eps=0.05 or penalty.share=0.3; repeatable"
 )
@@ -69,7 +74,8 @@ def jsigr() -> None:
 
 @app.command()
 def run(
-    profile: Profile = "quick",
+    profile: ProfileOrGroup = None,
+    group: Group = None,
     notebook: Notebooks = None,
     set_: Settings = None,
     out: Annotated[str | None, typer.Option(help="where figures/ and notebooks/ go; the repository by default")] = None,
@@ -81,9 +87,9 @@ def run(
     """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
     from jsigr_lib.pipeline import pipeline
 
-    chosen = {"notebooks": notebook, "settings": parse_settings(set_ or []), "device": device, "jobs": jobs}
+    chosen = {"notebooks": notebook, **asked(profile, group, set_ or []), "device": device, "jobs": jobs}
     limits = {"out": path_of("out", out), "timeout": timeout, "download": download}
-    summary = pipeline.run(profile=profile, **chosen, **limits, progress=progress_lines(), report=say)
+    summary = pipeline.run(**chosen, **limits, progress=progress_lines(), report=say)
     say(f"{summary.outputs} files in {summary.figures} and the notebooks in {summary.notebooks}")
     memory = f"peak memory {summary.peak_memory_gb:.1f} GB"
     say(f"{summary.seconds / 60:.1f} minutes, {summary.made} artefacts made, {memory}, {summary.machine}")
@@ -113,7 +119,8 @@ def diff(
 
 @app.command("plan")
 def show_plan(
-    profile: Profile = "quick",
+    profile: ProfileOrGroup = None,
+    group: Group = None,
     notebook: Notebooks = None,
     set_: Settings = None,
     device: Device = "auto",
@@ -124,8 +131,8 @@ def show_plan(
     """Say what jsigr run would find and what it would make, why, and in how many minutes. Writes nothing."""
     from jsigr_lib.pipeline import plan
 
-    chosen = {"notebooks": notebook, "settings": parse_settings(set_ or []), "device": device, "jobs": jobs}
-    planned = plan.plan(profile=profile, **chosen, start=time.process_time())
+    chosen = {"notebooks": notebook, **asked(profile, group, set_ or []), "device": device, "jobs": jobs}
+    planned = plan.plan(**chosen, start=time.process_time())
     typer.echo(json.dumps(planned.as_dict(), indent=1) if as_json else "\n".join(planned.lines(each=each)))
 
 
@@ -196,6 +203,17 @@ def path_of(option: str, path: str | None) -> Path | None:
     if path is not None and not (path.strip() and path.isprintable()):
         raise InputError(f"--{option} {shown(path)}; accepted: a path of printable characters")
     return path and Path(path)
+
+
+def asked(profile: str | None, group: str | None, pairs: list[str]) -> dict:
+    """The profile and its settings. A group alone brings its own profile; beside a profile it is one more setting."""
+    settings = parse_settings(pairs)
+    if group is None or profile is not None:
+        return {"profile": profile or "quick", "settings": settings | ({"group": group} if group else {})}
+    from jsigr_lib.study.config import GROUPS
+
+    one_of("group", group, GROUPS)
+    return {"profile": GROUPS[group], "settings": settings}
 
 
 def parse_settings(pairs: list[str]) -> dict:

@@ -20,7 +20,7 @@ def sample(study: Study) -> list[Spec]:
     """Two of each kind of artefact, the smallest and the largest, and whatever these need. (The snapshot is one alone,
     as long in the making as all others.)"""
     kinds: dict[str, list[Spec]] = {}
-    for name in pipeline.NAMES:
+    for name in pipeline.select(None):
         for spec in pipeline.specs(study, name):
             kinds.setdefault(spec.kind, []).append(spec)
     del kinds["snapshot"]

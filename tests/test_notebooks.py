@@ -11,9 +11,11 @@ from papermill.exceptions import PapermillExecutionError
 from jsigr_lib.explorer.widgets import PARAMETERS
 from jsigr_lib.pipeline import notebooks, pipeline
 from jsigr_lib.store.paths import NOTEBOOKS, ROOT
-from jsigr_lib.study.config import Profile
+from jsigr_lib.study.config import GROUPS, Profile
+from jsigr_lib.study.needs import NEEDS
 
-SOURCES = [NOTEBOOKS / f"{name}.ipynb" for name in pipeline.NAMES]
+SOURCES = [notebooks.place(name) for group in NEEDS for name in pipeline.select(None, group)]
+GROUP = {notebooks.place(name): group for group in NEEDS for name in NEEDS[group]}
 each_notebook = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 
 
@@ -34,7 +36,8 @@ def parameters(path: Path) -> str:
 
 
 def test_every_notebook_is_in_the_pipeline():
-    assert sorted(NOTEBOOKS.glob("0*.ipynb")) == SOURCES
+    assert sorted([*NOTEBOOKS.glob("0*.ipynb"), *NOTEBOOKS.glob("neighbours/*.ipynb")]) == sorted(SOURCES)
+    assert NEEDS.keys() == GROUPS.keys()
 
 
 @each_notebook
@@ -45,7 +48,7 @@ def test_source_carries_no_outputs(path):
 @each_notebook
 def test_parameters_are_commented_literals(path):
     lines = parameters(path).splitlines()
-    assert lines[0].startswith('profile = "quick"')
+    assert lines[0].startswith(f'profile = "{GROUPS[GROUP[path]]}"')
     for statement in ast.parse(parameters(path)).body:
         assert isinstance(statement, ast.Assign)
         ast.literal_eval(statement.value)
@@ -55,7 +58,8 @@ def test_parameters_are_commented_literals(path):
 @each_notebook
 def test_parameters_are_the_same_everywhere(path):
     own, first = (
-        [line for line in parameters(one).splitlines() if not line.startswith("live")] for one in (path, SOURCES[0])
+        [line for line in parameters(one).splitlines() if not line.startswith(("live", "profile"))]
+        for one in (path, SOURCES[0])
     )
     assert own == first
 
@@ -108,7 +112,8 @@ def test_findings_are_folded_and_read_what_was_made_before(path):
 @each_notebook
 def test_tells_its_story(path):
     text = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
-    for part in ("**Question.**", "**What would change our mind.**", "abstract only"):
+    ours = "abstract only" if GROUP[path] == "study" else "independent implementation"
+    for part in ("**Question.**", "**What would change our mind.**", ours):
         assert part in text
 
 

@@ -248,4 +248,4 @@ def _json(value: Any) -> str:
 
 def specs(study: Study, notebook: str) -> list[Spec]:
     """The artefacts that a notebook shows."""
-    return [*NEEDS[notebook](study), *([snapshot(study)] if notebook == "04_saliency" else [])]
+    return [*NEEDS[study.profile.group][notebook](study), *([snapshot(study)] if notebook == "04_saliency" else [])]

@@ -76,7 +76,7 @@ def _assigned(cells: Iterable[str]) -> list[str]:
 def _duration(study: Study) -> str:
     """What the notebook that is being executed takes on this machine; nothing in one of the reader's own."""
     cell = running_cell()
-    if cell is None or cell.notebook not in NEEDS:
+    if cell is None or cell.notebook not in NEEDS[study.profile.group]:
         return ""
     store, speed = study.store, Speed.of(study.store, read_headers(study.store.root)[0], study.profile.name)
     waves = store.missing(specs(study, cell.notebook))

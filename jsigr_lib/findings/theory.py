@@ -46,7 +46,6 @@ def projection(samples: Mapping[str, np.ndarray], predicted: Mapping[str, np.nda
 def estimators(scatter: pd.DataFrame) -> Text:
     """Of `estimators.scatter_table`: are they right on average, and how noisy is a draw?"""
     scatter = words.known(scatter, "deviation", "spread")
-    scatter = words.known(scatter, "deviation", "spread")
     if not len(scatter):
         return paragraph()
     wrong = scatter[scatter.deviation > ERRORS]

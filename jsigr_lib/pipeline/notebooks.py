@@ -35,10 +35,16 @@ LONGEST_TMPDIR = 70  # bytes: a socket's path has 103 at most, of which the fold
 HELD = "held-by-a-run"
 
 
+def place(name: str) -> Path:
+    """Where a notebook lies: the groups beside the study's have folders of their own."""
+    beside = next(NOTEBOOKS.glob(f"neighbours/{name}.ipynb"), None)
+    return beside or NOTEBOOKS / f"{name}.ipynb"
+
+
 def source(name: str) -> nbformat.NotebookNode:
     """A clean notebook. Raises InputError unless it says what it makes, and which cell holds its parameters: without
     one, papermill would put them where the notebook's own overrule them."""
-    path = NOTEBOOKS / f"{name}.ipynb"
+    path = place(name)
     try:
         notebook = nbformat.from_dict(json.loads(path.read_text(encoding="utf-8")))
         outputs = declared_outputs(notebook)
@@ -64,7 +70,7 @@ def declared_outputs(notebook: nbformat.NotebookNode) -> list[str]:
 def execute(name: str, output: Path, parameters: dict[str, Any], *, timeout: float | None = None) -> None:
     """Run one clean source notebook through papermill, each cell for at most `timeout` minutes. Raises RuntimeError,
     naming the cell and the failed copy, if it fails, and InputError if the notebook did."""
-    source = NOTEBOOKS / f"{name}.ipynb"
+    source = place(name)
     try:
         with own_kernel() as config:
             papermill.execute_notebook(

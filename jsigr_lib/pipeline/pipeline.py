@@ -31,8 +31,6 @@ from jsigr_lib.study.settings import named
 from jsigr_lib.study.speed import Speed, read_headers, record, stopwatch
 from jsigr_lib.study.study import Study
 
-NAMES = tuple(NEEDS)
-
 
 @dataclass(frozen=True)
 class Summary:
@@ -77,11 +75,11 @@ def _memory(process: psutil.Process) -> int:
         return 0  # it has just ended
 
 
-def select(names: list[str] | None) -> list[str]:
-    """Notebooks by number ("03") or name; all of them for None. Raises InputError for an unknown one."""
+def select(names: list[str] | None, group: str = "study") -> list[str]:
+    """Notebooks of a group by number ("03") or name; all of them for None. Raises InputError for an unknown one."""
     for name in names or []:
-        one_of("notebook", name, [*(known[:2] for known in NAMES), *NAMES])
-    return [name for name in NAMES if not names or name in names or name[:2] in names]
+        one_of("notebook", name, [*(known[:2] for known in NEEDS[group]), *NEEDS[group]])
+    return [name for name in NEEDS[group] if not names or name in names or name[:2] in names]
 
 
 @dataclass(frozen=True)
@@ -98,6 +96,11 @@ class Order:
     def targets(self) -> tuple[Path, Path]:
         return places(self.out, self.study.profile.name)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all notebooks of the profile's group run."""
+        return len(self.notebooks) == len(NEEDS[self.study.profile.group])
+
 
 def order(
     profile: str,
@@ -108,12 +111,13 @@ def order(
     **options: Any,
 ) -> Order:
     """Everything but the data is checked, and nothing written; `options` are the study's. Raises InputError."""
-    chosen, settings = select(notebooks), dict(settings or {})
-    for name in chosen:
-        source(name)
+    settings = dict(settings or {})
     if isinstance(root := settings.get("data_root"), str) and root:
         settings["data_root"] = _from_root(Path(root).expanduser())
     study = Study(profile, settings={**settings, "data_root": root}, **options)
+    chosen = select(notebooks, study.profile.group)
+    for name in chosen:
+        source(name)
     made = Order(study, chosen, settings, Path(out) if out else _home(settings))
     check_folder(made.targets[0], study.profile, study.data.content)
     environment(study.store.device)  # or a package without metadata would be found at the first table
@@ -173,7 +177,7 @@ def run(
         made = sum(map(len, study.store.missing(needed)))
         speed, took, times = Speed.of(study.store, read_headers(study.store.root)[0], study.profile.name), {}, {}
         study.store.make(needed, progress, cost=speed.seconds)
-        with replacing(*targets, keep=len(chosen) < len(NAMES)) as (figures, executed):
+        with replacing(*targets, keep=not asked.whole) as (figures, executed):
             for declared in (file for name in chosen for file in declared_outputs(source(name))):
                 (figures / declared).unlink(missing_ok=True)  # or what an earlier run made would pass for this one's
             file = _from_root(Path(profile)) if profile.endswith(".toml") else profile  # notebooks run in the root
@@ -196,17 +200,18 @@ def run(
             account = {"minutes": round(seconds / 60, 1), "artefacts_made": made, "peak_memory_gb": round(peak, 2)}
             write_manifest(figures, executed, {**account, "machine": where}, times, study.store)
             compared = asked.out.resolve() == ROOT and not settings
-            agreement = _agreement(figures, executed, targets[0], chosen) if compared else []
+            agreement = _agreement(figures, executed, asked) if compared else []
         if not settings:
             record(study.store, study.profile.name, needed, took)
     return Summary(*targets, outputs, seconds, made, peak, where, agreement)
 
 
-def _agreement(figures: Path, executed: Path, target: Path, chosen: list[str]) -> list[str]:
+def _agreement(figures: Path, executed: Path, asked: Order) -> list[str]:
     """How the staged tables agree with the published ones. If only some notebooks ran, only their tables count."""
-    notebooks = [nbformat.read(executed / f"{name}.ipynb", as_version=4) for name in chosen]
+    notebooks = [nbformat.read(executed / f"{name}.ipynb", as_version=4) for name in asked.notebooks]
+    target = asked.targets[0]
     tables = {name for notebook in notebooks for name in notebook.metadata["jsigr"]["tables"]}
-    return against_published(figures, target.name, replaced=target, only=tables if len(chosen) < len(NAMES) else None)
+    return against_published(figures, target.name, replaced=target, only=None if asked.whole else tables)
 
 
 def _from_root(path: Path) -> str:

@@ -33,7 +33,14 @@ from jsigr_lib.store.paths import NOTEBOOKS, ROOT
 from jsigr_lib.store.tensor_files import read_sum
 
 MANIFEST = "manifest.json"
-SOURCES = ("jsigr_lib", "data", ":(glob)notebooks/*.ipynb", ":(glob)*.toml", "DEVIATIONS.md")
+SOURCES = (
+    "jsigr_lib",
+    "data",
+    ":(glob)notebooks/*.ipynb",
+    ":(glob)notebooks/neighbours/*.ipynb",
+    ":(glob)*.toml",
+    "DEVIATIONS.md",
+)
 """What results depend on, as git's pathspecs: a new figure does not make the tree a modified one."""
 
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,40}$")]
@@ -291,7 +298,7 @@ def running_cell() -> NotebookCell | None:
     if shell is None or not shell.history_manager.input_hist_raw:
         return None
     source = shell.history_manager.input_hist_raw[-1]
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+    for path in sorted([*NOTEBOOKS.glob("*.ipynb"), *NOTEBOOKS.glob("neighbours/*.ipynb")]):
         with suppress(ValueError, KeyError, TypeError):  # another notebook is in the midst of a merge
             for number, one in enumerate(json.loads(path.read_text(encoding="utf-8"))["cells"], 1):
                 if one["cell_type"] == "code" and "".join(one["source"]).rstrip("\n") == source:

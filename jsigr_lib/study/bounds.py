@@ -1,5 +1,5 @@
-"""The lower bounds of Finlay & Oberman for a study's networks, beside the distance to the boundary that was measured:
-the artefacts and their tables. Distances are L2, in pixel units."""
+"""The lower bounds of Finlay & Oberman for a study's networks, beside the distance to the boundary and the accuracy
+under attack that were measured: the artefacts and their tables. Distances are L2, in pixel units."""
 
 from typing import ClassVar
 
@@ -13,9 +13,13 @@ from jsigr_lib.measure import statistics
 from jsigr_lib.measure.boundary import correlation
 from jsigr_lib.measure.bounds import confidence_gap, distance_bounds
 from jsigr_lib.networks.zoo import OfNetwork, Training, trained
-from jsigr_lib.records.tolerances import MEAN, SHARE, TRAINED, declare
+from jsigr_lib.records.tolerances import COUNT, MEAN, SHARE, TRAINED, declare
 from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.study import robustness
+from jsigr_lib.study.attacked import Outcomes, correct_of, white_box
 from jsigr_lib.study.boundary import boundary_specs, distance_spec
+from jsigr_lib.study.cells import Cell
+from jsigr_lib.study.linearised_tables import linearised_specs, linearised_values
 from jsigr_lib.study.study import Study
 
 BOUNDS = ("gradient", "curvature")  # those of L2 distances
@@ -40,7 +44,55 @@ class Gap(OfNetwork):
 
 def specs(study: Study) -> list[Spec]:
     """Everything that the tables read."""
-    return [*(Gap(target=network) for network in study.networks), *boundary_specs(study)]
+    own = [*(Gap(target=network) for network in study.networks), *boundary_specs(study), *linearised_specs(study)]
+    return [*own, *robustness.specs(study, _cells(study))]
+
+
+def _cells(study: Study) -> list[Cell]:
+    """Clean, and under PGD at the headline budget: a pair for each defence of the figures' architecture."""
+    found = []
+    for defence in study.labels:
+        networks = study.targets()[study.architecture, defence]
+        asked = {("clean", "", 0.0): [Outcomes(target=one) for one in networks]}
+        asked["white-box", "itself", study.profile.eps] = [white_box(study, one, study.profile.eps) for one in networks]
+        what = ("defence", "threat", "source", "eps")
+        found += [Cell(dict(zip(what, (defence, *row), strict=True)), outcomes) for row, outcomes in asked.items()]
+    return found
+
+
+def accuracy_table(study: Study) -> pd.DataFrame:
+    """What each defence gets right, clean and under PGD; see `robustness.accuracy_table`."""
+    return robustness.accuracy_table(study, _cells(study))
+
+
+def promised_table(study: Study) -> pd.DataFrame:
+    """The share of images that a network gets right under PGD at the headline budget, and those of them for which the
+    L-infinity bound says so, with 95 % intervals; `broken` counts images that the bound promises and PGD takes, over
+    all seeds."""
+    study.make(specs(study))
+    rows = []
+    for cell in _cells(study)[1::2]:
+        right = correct_of(study, cell.outcomes)
+        bounds = [distance_bounds(study.get(Gap(target=one.target)).tensors)["gradient_linf"] for one in cell.outcomes]
+        promised = np.stack([bound[: right.shape[1]].numpy() >= study.profile.eps for bound in bounds])
+        row = {"defence": cell.row["defence"], "largest_bound": max(bound.max().item() for bound in bounds)}
+        row |= statistics.columns("promised", promised, statistics.proportion)
+        rows.append({**row, "survives_pgd": right.mean(), "broken": int((promised & ~right).sum())})
+    return declare(pd.DataFrame(rows), "defence", largest_bound=TRAINED, survives_pgd=SHARE, broken=COUNT)
+
+
+def one_by_one(study: Study, defences: list[str], images: int) -> dict[str, dict[str, np.ndarray]]:
+    """Defence -> the "gradient" and "curvature" bounds, the "tangent"'s distance and the "measured" one [images] of the
+    first test images, first seed; 0 where the network is wrong."""
+    found = {}
+    for name in defences:
+        network = study.targets()[study.architecture, name][0]
+        bounds = distance_bounds(study.get(Gap(target=network)).tensors)
+        values = {bound: bounds[bound].numpy() for bound in BOUNDS}
+        values["tangent"] = linearised_values(study, network)["robustness"]
+        values["measured"] = study.get(distance_spec(study, network)).tensors["distance"].numpy()
+        found[name] = {what: value[:images] for what, value in values.items()}
+    return found
 
 
 def ratios(study: Study, networks: list[Training]) -> dict[str, np.ndarray]:

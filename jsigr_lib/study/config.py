@@ -23,6 +23,8 @@ from jsigr_lib.study.settings import applied
 
 TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "svhn": "SVHN", "folder": "own images"}
 TITLES |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+GROUPS = {"study": "quick", "neighbours": "neighbours"}
+"""Group of notebooks -> the profile that runs it if none is named."""
 PROFILE_NAMES = tuple(sorted(path.stem for path in PROFILES.glob("*.toml")))
 
 
@@ -127,6 +129,7 @@ class Profile(Table):
     name: ProfileName
     # modules, beside the profile or on Python's path, that register defences, attacks or maps: imported first of all
     imports: Annotated[Several[str], AfterValidator(taken_in)] = []
+    group: Annotated[str, among("group", GROUPS)] = "study"  # which notebooks it runs
     # data
     dataset: Annotated[str, among("dataset", DATASETS)]
     data_name: Text = ""  # what figures call the images of a folder

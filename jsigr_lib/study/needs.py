@@ -1,11 +1,12 @@
 """What each notebook needs: the artefacts that its tables and figures read. Whoever runs notebooks asks here, and so
-needs to know nothing of the science in them."""
+needs to know nothing of the science in them. A profile runs one group of notebooks."""
 
 from collections.abc import Callable
 
 from jsigr_lib.store.artefacts import Spec
 from jsigr_lib.study import (
     boundary,
+    bounds,
     estimators,
     known_truth,
     linearised_tables,
@@ -29,11 +30,14 @@ def _transfer(study: Study) -> list[Spec]:
     return [*own, *robustness.specs(study, robustness_cells(study))]
 
 
-NEEDS: dict[str, Callable[[Study], list[Spec]]] = {
-    "01_theory": _theory,
-    "02_training": lambda study: [*study.networks, *weights.specs(study)],
-    "03_transfer_attacks": _transfer,
-    "04_saliency": lambda study: [*map_tables.specs(study), *known_truth.specs(study)],
-    "05_claims": verdicts.specs,
+NEEDS: dict[str, dict[str, Callable[[Study], list[Spec]]]] = {
+    "study": {
+        "01_theory": _theory,
+        "02_training": lambda study: [*study.networks, *weights.specs(study)],
+        "03_transfer_attacks": _transfer,
+        "04_saliency": lambda study: [*map_tables.specs(study), *known_truth.specs(study)],
+        "05_claims": verdicts.specs,
+    },
+    "neighbours": {"07_bounds": bounds.specs},
 }
-"""Notebook -> its artefacts, of a study."""
+"""Group -> its notebooks, each with its artefacts, of a study."""

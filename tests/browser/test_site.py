@@ -7,7 +7,7 @@ from nbformat import v4
 from jsigr_lib.pipeline import pipeline
 from jsigr_lib.site import site
 
-PAGES = ["index", *pipeline.NAMES]
+PAGES = ["index", *pipeline.select(None)]
 MODULE = """<div id="explorer" style="width: 100%">a script is needed</div>
 <script type="module">
 const bytes = await new Response(new Blob([Uint8Array.of(1, 2, 3)]).stream()).bytes();
@@ -92,7 +92,7 @@ def test_keyboard_reaches_the_content_and_folded_code(visit, full_site):
 
 def test_pages_lead_to_each_other(visit, full_site):
     page = visit(full_site / "index.html")
-    for name in pipeline.NAMES:
+    for name in pipeline.select(None):
         page.click("a[rel=next]")
         assert page.url.endswith(f"{name}.html")
         assert page.locator("a[aria-current=page]").get_attribute("href") == f"{name}.html"

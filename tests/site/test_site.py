@@ -344,7 +344,7 @@ def test_no_executed_notebooks_at_all(tmp_path):
         site.build(source=tmp_path, out=tmp_path / "site")
 
 
-@pytest.fixture(params=["index", *pipeline.NAMES])
+@pytest.fixture(params=["index", *pipeline.select(None)])
 def published_page(request, full_site) -> Path:
     return full_site / f"{request.param}.html"
 
@@ -391,7 +391,7 @@ def test_published_index_has_an_image_to_try_the_claims_and_every_notebook(full_
     paid = pd.read_csv(ROOT / "figures" / "full" / "trade_offs.csv")
     assert titles.trade_offs(paid) in soup.main("section")[1].get_text().replace("\n", " ")
     heads = [head.get_text() for head in soup.main("h2")]
-    assert heads[:2] == ["Which claims hold", "Should I use it?"] and len(heads) == 2 + len(pipeline.NAMES)
+    assert heads[:2] == ["Which claims hold", "Should I use it?"] and len(heads) == 2 + len(pipeline.select(None))
 
 
 def test_published_index_says_what_the_scorecard_says(full_site):
