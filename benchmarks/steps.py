@@ -12,8 +12,10 @@ from torch.nn import functional as F
 from benchmarks import tables
 from benchmarks.timing import measure
 from benchmarks.workloads import COSTS, STEPS, Usual, Workload
-from jsigr_lib.method.defences import AdversarialTraining, input_gradient
-from jsigr_lib.method.jsigr import JSIGR, Objective
+from jsigr_lib.method.adversarial_training import AdversarialTraining
+from jsigr_lib.method.defences import input_gradient
+from jsigr_lib.method.jsigr import JSIGR
+from jsigr_lib.method.objective import Objective
 from jsigr_lib.method.saliency import selection_mask
 
 LAMBDA_J, LAMBDA_S, EPS = 0.01, 3.0, 0.1  # of no influence on time

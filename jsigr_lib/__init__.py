@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from jsigr_lib.method import attacks, defences
     from jsigr_lib.method.errors import InputError
     from jsigr_lib.method.jacobian import jacobian_norm
-    from jsigr_lib.method.jsigr import JSIGR, Objective
+    from jsigr_lib.method.jsigr import JSIGR
+    from jsigr_lib.method.objective import Objective
     from jsigr_lib.method.saliency import Selection, perturbation_saliency, selection_mask
 
 __version__ = "0.1.0"  # the only place; pyproject.toml reads it here
@@ -32,7 +33,7 @@ __all__ = [
     "selection_mask",
 ]
 MODULES = {"attacks": "method", "defences": "method", "attributions": "measure"}
-MEMBERS = {"InputError": "errors", "jacobian_norm": "jacobian", "JSIGR": "jsigr", "Objective": "jsigr"}
+MEMBERS = {"InputError": "errors", "jacobian_norm": "jacobian", "JSIGR": "jsigr", "Objective": "objective"}
 
 
 def __getattr__(name: str) -> Any:

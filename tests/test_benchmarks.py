@@ -33,7 +33,7 @@ from benchmarks.threats import EPS, FAMILY, PGD, PGD_L2, STRENGTH, TIMED, check,
 from benchmarks.workloads import COSTS, Usual, Workload
 from jsigr_lib import cli
 from jsigr_lib.method import attacks as ours
-from jsigr_lib.method.defences import AdversarialTraining
+from jsigr_lib.method.adversarial_training import AdversarialTraining
 from jsigr_lib.method.jacobian import jacobian_norms
 from jsigr_lib.method.jsigr import JSIGR
 from jsigr_lib.study.study import Study

@@ -1,4 +1,4 @@
-"""J-SIGR, with its special cases one class, and the protocol that every defence keeps to.
+"""J-SIGR, with its special cases one class.
 
     L = mean_i l_i + lambda_J mean_i ||J_i||_F^2 + lambda_S mean_i ||(1 - m_i) * g_i||^2
 
@@ -16,11 +16,8 @@ Five fractions occur here, and each has one name:
     share               of the pixels of an image, those that a selection keeps free (`saliency.selection_mask`).
 """
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import copy
-from types import MappingProxyType
-from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -31,49 +28,11 @@ from jsigr_lib.method.batch_norm import BatchStatistics, logits_apart
 from jsigr_lib.method.checks import at_least_single, constant, described, gradient_by, images_of, labels_of, logits_of
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import jacobian_norms, sphere, squared_norm, vjp, with_graph
+from jsigr_lib.method.objective import Objective
 from jsigr_lib.method.saliency import Selection, linearised_saliency, mask_of
 from jsigr_lib.method.shapes import Float, Images, Maps
 
 FEWEST_PENALISED = 0.5  # of a batch: fewer images cost nearly as much, so that fewer steps are penalised instead
-
-
-@runtime_checkable
-class Objective(Protocol):
-    """What a defence is: the loss of a training step, and what whoever trains with it has to know.
-
-    A class that derives from this one has to define the call alone; the rest has the defaults that it finds here.
-    """
-
-    guide: Literal["selection", "gradient"] | None = None
-    """What a teacher hands to each call, if there is one: the selection mask of its perturbation map, [batch, 1, H, W]
-    in [0, 1]; the gradient of its right logit, [batch, C, H, W]; or nothing."""
-
-    terms: Mapping[str, Tensor] = MappingProxyType({})
-    """The parts of the last loss, to be logged: scalars without graph, not multiplied by their weights. Each call puts
-    new ones here, and reads none."""
-
-    progress: float = 1.0
-    """How much of the training is done, from 0 to 1. Whoever trains writes it here before each step, for what changes
-    in the course of a training, such as a warm-up."""
-
-    def __call__(
-        self,
-        model: nn.Module,
-        x: Images,
-        y: Tensor,
-        guide: Tensor | None = None,
-        /,
-        *,
-        generator: torch.Generator | None = None,
-    ) -> Float[Tensor, ""]:
-        """The loss to differentiate, of a model that maps images x in [0, 1] to logits, and of their labels y [batch].
-        Everything random is drawn with the generator."""
-        ...
-
-    def kinds_of_step(self) -> list[tuple[float, "Objective"]]:
-        """The kinds of training steps that it takes, each as how often, and an objective that takes no other kind.
-        Their costs differ, which whoever predicts or measures time has to know."""
-        return [(1.0, self)]
 
 
 class JSIGR(Objective):

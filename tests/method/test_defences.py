@@ -7,23 +7,21 @@ from torch.autograd import gradcheck
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from jsigr_lib.method.adversarial_training import OTJR, TRADES, AdversarialTraining, moves
 from jsigr_lib.method.attack_loop import Settings
 from jsigr_lib.method.attacks import attack, pgd
 from jsigr_lib.method.defences import (
     OBJECTIVES,
-    OTJR,
     PENALISED,
-    TRADES,
-    AdversarialTraining,
     InterpretationRegularisation,
     ScaleableInputGradient,
     build,
-    moves,
     target_gradient,
 )
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.jacobian import logit_gradient
-from jsigr_lib.method.jsigr import JSIGR, Objective
+from jsigr_lib.method.jsigr import JSIGR
+from jsigr_lib.method.objective import Objective
 from jsigr_lib.method.saliency import Selection
 from jsigr_lib.study.attacked import Outcomes, transferred, white_box
 

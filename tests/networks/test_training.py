@@ -7,7 +7,8 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from jsigr_lib.data.data import Split
-from jsigr_lib.method.defences import OTJR, TRADES, AdversarialTraining, ScaleableInputGradient
+from jsigr_lib.method.adversarial_training import OTJR, TRADES, AdversarialTraining
+from jsigr_lib.method.defences import ScaleableInputGradient
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.jacobian import jacobian_norm
 from jsigr_lib.method.jsigr import JSIGR
