@@ -26,6 +26,7 @@ from jsigr_lib.pipeline import pipeline
 from jsigr_lib.records import record
 from jsigr_lib.site import site
 from jsigr_lib.store import artefacts, keys
+from jsigr_lib.store.files import sha256
 from jsigr_lib.study import (
     estimators,
     known_truth,
@@ -177,7 +178,7 @@ def publish():
     """publish(folder): a manifest that names its tables, as a run leaves it."""
 
     def call(folder: Path) -> None:
-        tables = {path.name: record.sha256(path.read_bytes()) for path in folder.glob("*.csv")}
+        tables = {path.name: sha256(path.read_bytes()) for path in folder.glob("*.csv")}
         (folder / record.MANIFEST).write_text(json.dumps({"sha256": tables}))
 
     return call

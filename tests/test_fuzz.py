@@ -32,7 +32,7 @@ from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.saliency import Selection
 from jsigr_lib.networks import models
 from jsigr_lib.records.deviations import load_deviations
-from jsigr_lib.records.record import sha256
+from jsigr_lib.store.files import sha256
 from jsigr_lib.store.paths import CLAIMS, DEVIATIONS, EQUATIONS, PRETRAINED, PROFILES, ROOT
 from jsigr_lib.store.tensor_files import read, write
 from jsigr_lib.study.claims import load_claims, load_paper_values

@@ -17,7 +17,7 @@ import torch
 
 from jsigr_lib.method import defences
 from jsigr_lib.method.registry import Registry
-from jsigr_lib.records import record
+from jsigr_lib.records.running import running_code
 from jsigr_lib.site import summary
 from jsigr_lib.store import sources
 from jsigr_lib.store.paths import FIGURES, ROOT
@@ -268,7 +268,7 @@ def test_defence_of_the_readme_can_be_added(monkeypatch, tmp_path, tiny, study):
         assert extended.get(network).facts["history"][0]["cross_entropy"] > 0
         assert "my_defences" in network.code.files
     assert extended.labels["smoothing"] == "label smoothing"
-    assert list(record.running_code().own) == ["my_defences"]
+    assert list(running_code().own) == ["my_defences"]
 
 
 @pytest.mark.parametrize("profile", sorted(path.name for path in FIGURES.iterdir() if path.is_dir()))

@@ -14,7 +14,7 @@ from IPython.display import display
 from jsigr_lib.explorer.explorer import IMAGES, Explorer, of_pretrained, of_study
 from jsigr_lib.explorer.snapshot import specs
 from jsigr_lib.method.errors import InputError, one_of
-from jsigr_lib.records.record import running_cell
+from jsigr_lib.records.running import running_cell
 from jsigr_lib.store.artefacts import Progress, Spec
 from jsigr_lib.store.paths import FRONT, ROOT
 from jsigr_lib.study.needs import NEEDS

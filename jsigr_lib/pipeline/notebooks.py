@@ -28,7 +28,8 @@ from traitlets.config import Config
 
 from jsigr_lib.explorer.widgets import PROGRESS
 from jsigr_lib.method.errors import InputError, file_name, one_line, within
-from jsigr_lib.records.record import parts, running_code, vouched
+from jsigr_lib.records.record import parts, vouched
+from jsigr_lib.records.running import running_code
 from jsigr_lib.store.paths import NOTEBOOKS, ROOT, RUNS
 
 LONGEST_TMPDIR = 70  # bytes: a socket's path has 103 at most, of which the folder and the file take 29

@@ -22,7 +22,8 @@ from jsigr_lib.method.errors import between, one_line, one_of
 from jsigr_lib.pipeline.notebooks import declared_outputs, execute, same_code, source, tidy, verify
 from jsigr_lib.records.comparison import against_published
 from jsigr_lib.records.publishing import places, replacing, sole_run, writable
-from jsigr_lib.records.record import environment, now, write_manifest
+from jsigr_lib.records.record import now, write_manifest
+from jsigr_lib.records.running import environment
 from jsigr_lib.store.artefacts import Progress, machine
 from jsigr_lib.store.paths import ROOT, RUNS
 from jsigr_lib.study.needs import NEEDS

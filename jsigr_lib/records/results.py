@@ -13,7 +13,8 @@ from pathlib import Path
 
 from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.records import embedding
-from jsigr_lib.records.record import git, load_manifest
+from jsigr_lib.records.record import load_manifest
+from jsigr_lib.records.running import git
 from jsigr_lib.records.tolerances import Row
 from jsigr_lib.store.paths import ROOT
 

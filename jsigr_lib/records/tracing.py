@@ -17,7 +17,7 @@ from jsigr_lib.records import embedding, record
 from jsigr_lib.records.embedding import Drawing
 from jsigr_lib.records.record import Manifest, Part, Record
 from jsigr_lib.store import sources
-from jsigr_lib.store.files import contents
+from jsigr_lib.store.files import contents, sha256
 from jsigr_lib.store.paths import ROOT, RUNS
 
 LARGEST = 20_000_000  # bytes of a file
@@ -64,7 +64,7 @@ def trace(file: Path) -> Trace:
     """What made a figure or table. Raises InputError if there is no such file, it is damaged, or of unknown origin."""
     content = _content(file)
     drawing, carried = _carried(file, content)
-    sha, beside = record.sha256(content), file.with_suffix(".json")
+    sha, beside = sha256(content), file.with_suffix(".json")
     below = (path for folder in (ROOT / "figures", RUNS) for path in sorted(folder.rglob("*.json")))
     kept = [(path, part) for path in (beside, *below) for part in record.parts(path).values()]
     twin, manifest = _twin(sha, kept)

@@ -40,9 +40,9 @@ from jsigr_lib.explorer import snapshot
 from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.records.markdown import plain
 from jsigr_lib.records.publishing import replacing, settle, writable
-from jsigr_lib.records.record import sha256
 from jsigr_lib.site import summary
 from jsigr_lib.site.prose import Renderer
+from jsigr_lib.store.files import sha256
 from jsigr_lib.store.paths import FRONT, ROOT
 
 SHOWN = ["text/html", "text/markdown", "image/png", "text/plain"]

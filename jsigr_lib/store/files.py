@@ -1,6 +1,7 @@
 """Files of others are read without waiting and without end; our own are whole or not there, whatever ends the process,
 or the machine."""
 
+import hashlib
 import os
 import platform
 import stat
@@ -64,3 +65,7 @@ def sync(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

@@ -18,6 +18,7 @@ from jsigr_lib.networks.zoo import Training, trained
 from jsigr_lib.records import deviations, markdown, record, results
 from jsigr_lib.records.tolerances import declared
 from jsigr_lib.store.artefacts import Artefact, Progress, Spec, Store
+from jsigr_lib.store.files import sha256
 from jsigr_lib.store.paths import FIGURES, RUNS
 from jsigr_lib.study import provenance
 from jsigr_lib.study.config import budget, load_profile, require, resolve_device, resolve_jobs
@@ -117,7 +118,7 @@ class Study:
         if not path.exists():
             return None
         results.read_table(path)
-        sha = record.sha256(path.read_bytes())
+        sha = sha256(path.read_bytes())
         if record.load_manifest(path.parent).sha256.get(path.name) != sha:
             accepted = f"as its run published it; restore it, or run `jsigr run --profile {profile}`"
             raise InputError(

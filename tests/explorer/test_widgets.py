@@ -9,7 +9,7 @@ from jsigr_lib.explorer import widgets
 from jsigr_lib.explorer.explorer import Explorer, of_study
 from jsigr_lib.explorer.widgets import SaliencyExplorer, progress_display
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.records.record import NotebookCell
+from jsigr_lib.records.running import NotebookCell
 from jsigr_lib.store.paths import FRONT, ROOT, RUNS
 
 SETTINGS = {"defences": ["standard", "jsigr"], "image": 1, "map": "grad-cam", "attack": "white-box", "steps": 2}

@@ -18,8 +18,9 @@ import jsigr_lib
 from jsigr_lib.explorer.widgets import PROGRESS
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.pipeline import notebooks, pipeline
-from jsigr_lib.records import record
+from jsigr_lib.records import running
 from jsigr_lib.store import sources
+from jsigr_lib.store.files import sha256
 from jsigr_lib.study import robustness
 from jsigr_lib.study.cells import robustness_cells
 from jsigr_lib.study.needs import NEEDS
@@ -37,8 +38,8 @@ def test_everything_declared_is_published(smoke_run):
     on_disk = {path.name for path in smoke_run.figures.iterdir()} - {"manifest.json"}
     assert set(manifest["sha256"]) == on_disk
     for name, sha in manifest["sha256"].items():
-        assert record.sha256((smoke_run.figures / name).read_bytes()) == sha
-    executed = {path.name: record.sha256(path.read_bytes()) for path in smoke_run.notebooks.iterdir()}
+        assert sha256((smoke_run.figures / name).read_bytes()) == sha
+    executed = {path.name: sha256(path.read_bytes()) for path in smoke_run.notebooks.iterdir()}
     assert manifest["executed"] == executed
     assert set(executed) == {f"{name}.ipynb" for name in pipeline.select(None)}
 
@@ -391,8 +392,8 @@ def test_a_package_without_metadata_is_named(monkeypatch, tmp_path):
     def missing(name):
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(record, "_packages", record._packages.__wrapped__)
-    monkeypatch.setattr(record.importlib.metadata, "version", missing)
+    monkeypatch.setattr(running, "_packages", running._packages.__wrapped__)
+    monkeypatch.setattr(running.importlib.metadata, "version", missing)
     with pytest.raises(
         InputError, match=r"^no metadata of the package \S+; accepted: an installed one, pip install -e"
     ):

@@ -15,7 +15,8 @@ from jsigr_lib.method.errors import InputError
 from jsigr_lib.pipeline import pipeline
 from jsigr_lib.records import comparison, results
 from jsigr_lib.records.comparison import TextTable, compare, compare_tables, conclusion, lines
-from jsigr_lib.records.record import Code, Environment, Manifest, Part, parts
+from jsigr_lib.records.record import Manifest, Part, parts
+from jsigr_lib.records.running import Code, Environment
 from jsigr_lib.records.tolerances import EXACT, RETOLD, Columns, Tolerance
 from jsigr_lib.store.paths import ROOT
 

@@ -17,10 +17,11 @@ import torch
 
 from jsigr_lib.data.data import SPLIT_SEED
 from jsigr_lib.figures import plotting
-from jsigr_lib.records import embedding, record
-from jsigr_lib.records.record import parts, sha256, vouched
+from jsigr_lib.records import embedding, record, running
+from jsigr_lib.records.record import parts, vouched
 from jsigr_lib.records.tolerances import SHARE, declare
 from jsigr_lib.store import sources
+from jsigr_lib.store.files import sha256
 from jsigr_lib.store.paths import NOTEBOOKS, PACKAGE
 from jsigr_lib.study.study import SURROGATE_SEED, Study
 
@@ -217,16 +218,16 @@ def repository(tmp_path, monkeypatch):
     git(tmp_path, "init", str(root))
     git(root, "add", ".")
     git(root, "commit", "-m", "first")
-    monkeypatch.setattr(record, "ROOT", root)
+    monkeypatch.setattr(running, "ROOT", root)
     monkeypatch.setattr(sources, "PACKAGE", root / "jsigr_lib")
     monkeypatch.setenv("GIT_DIR", str(tmp_path / "another"))  # as in a hook of another repository
-    record._library.cache_clear()
+    running._library.cache_clear()
     yield root
-    record._library.cache_clear()
+    running._library.cache_clear()
 
 
 def test_commit_of_a_clean_tree(repository, monkeypatch):
-    code = record.running_code()
+    code = running.running_code()
     monkeypatch.delenv("GIT_DIR")
     assert (code.commit, code.modified) == (git(repository, "rev-parse", "HEAD"), False)
     assert code.version == importlib.metadata.version("jsigr")
@@ -248,7 +249,7 @@ def test_commit_of_a_clean_tree(repository, monkeypatch):
 def test_only_what_results_depend_on_modifies_the_tree(repository, file, modified):
     """Otherwise the second of two equal runs would say that the figures of the first modified the tree."""
     (repository / file).write_text("second")
-    assert record.running_code().modified is modified
+    assert running.running_code().modified is modified
 
 
 @pytest.mark.parametrize("case", ["zip", "inside another", "no git"])
@@ -263,7 +264,7 @@ def test_without_a_repository_of_its_own_the_sources_remain(repository, monkeypa
         git(repository.parent, "init", ".")
         git(repository.parent, "add", ".")
         git(repository.parent, "commit", "-m", "theirs")
-    code = record.running_code()
+    code = running.running_code()
     assert (code.commit, code.modified, code.sources) == (None, None, expected)
 
 
@@ -279,7 +280,7 @@ def test_sources_are_all_files_and_no_caches(repository):
 
 
 def test_environment_names_python_machine_and_packages():
-    found = record.environment(torch.device("cpu"))
+    found = running.environment(torch.device("cpu"))
     assert found.python == platform.python_version()
     assert "CPU" in found.machine and platform.system() in found.machine
     assert torch.backends.cpu.get_cpu_capability() in found.machine
@@ -300,7 +301,7 @@ def shell(monkeypatch):
 
 
 def test_a_script_has_no_cell():
-    assert record.running_cell() is None
+    assert running.running_cell() is None
 
 
 def test_cell_of_a_notebook_is_found(shell):
@@ -308,7 +309,7 @@ def test_cell_of_a_notebook_is_found(shell):
     number, cell = next((i, c) for i, c in enumerate(cells, 1) if "study.save_table" in "".join(c["source"]))
     source = "".join(cell["source"])
     shell("", "an earlier cell", source)
-    found = record.running_cell()
+    found = running.running_cell()
     assert (found.notebook, found.number, found.id, found.source) == ("05_claims", number, cell["id"], source)
 
 
@@ -316,13 +317,13 @@ def test_cell_of_a_notebook_is_found(shell):
 def test_cell_is_found_beside_a_notebook_in_the_midst_of_a_merge(shell, monkeypatch, tmp_path, content):
     (tmp_path / "01.ipynb").write_text(content)
     (tmp_path / "02.ipynb").write_text(json.dumps({"cells": [{"cell_type": "code", "source": ["1 + 1"]}]}))
-    monkeypatch.setattr(record, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(running, "NOTEBOOKS", tmp_path)
     shell("", "1 + 1")
-    assert record.running_cell().notebook == "02"
+    assert running.running_cell().notebook == "02"
 
 
 @pytest.mark.parametrize("notebooks", [NOTEBOOKS, PACKAGE / "nowhere"])
 def test_another_cell_is_its_source_alone(shell, monkeypatch, notebooks):
-    monkeypatch.setattr(record, "NOTEBOOKS", notebooks)
+    monkeypatch.setattr(running, "NOTEBOOKS", notebooks)
     shell("", "study.save_table(mine, 'mine')")
-    assert record.running_cell() == record.NotebookCell(source="study.save_table(mine, 'mine')")
+    assert running.running_cell() == running.NotebookCell(source="study.save_table(mine, 'mine')")

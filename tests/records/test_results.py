@@ -9,7 +9,8 @@ from PIL import Image
 
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.records import embedding, results
-from jsigr_lib.records.record import Code, Environment, Manifest
+from jsigr_lib.records.record import Manifest
+from jsigr_lib.records.running import Code, Environment
 from jsigr_lib.store.paths import ROOT
 
 

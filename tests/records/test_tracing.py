@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngInfo
 from jsigr_lib import cli
 from jsigr_lib.figures import plotting
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.records import embedding, record, tracing
+from jsigr_lib.records import embedding, record, running, tracing
 from jsigr_lib.records.tolerances import SHARE, declare
 from jsigr_lib.records.tracing import trace
 from jsigr_lib.store.paths import NOTEBOOKS
@@ -35,7 +35,7 @@ def repository(study, tmp_path, monkeypatch):
     root = tmp_path / "repository"
     monkeypatch.setattr(tracing, "ROOT", root)
     monkeypatch.setattr(tracing, "RUNS", study.store.root)
-    cell = record.NotebookCell(source="plotting.save(...)\nmore", notebook="01_theory", number=3, id="01-02")
+    cell = running.NotebookCell(source="plotting.save(...)\nmore", notebook="01_theory", number=3, id="01-02")
     monkeypatch.setattr(record, "running_cell", lambda: cell)
     desk = copy.copy(study)
     desk.out, desk.store = root / "figures" / "smoke", copy.copy(study.store)

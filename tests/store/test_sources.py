@@ -11,7 +11,7 @@ from itertools import count
 import pytest
 
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.records import record
+from jsigr_lib.records.running import running_code
 from jsigr_lib.store import sources
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.keys import code_of
@@ -60,12 +60,7 @@ def test_an_edit_stops_what_would_be_kept(written, tmp_path, undone):
     path.write_text(MODULE.replace("2.0", "3.0"))
     if undone:
         path.write_text(MODULE)
-    for attempt in (
-        lambda: store.get(spec),
-        lambda: store.make([spec]),
-        lambda: code_of(Store.get),
-        record.running_code,
-    ):
+    for attempt in (lambda: store.get(spec), lambda: store.make([spec]), lambda: code_of(Store.get), running_code):
         with pytest.raises(InputError, match=rf"^{path} {EDITED}"):
             attempt()
     assert not list(tmp_path.glob("runs/*/*"))
