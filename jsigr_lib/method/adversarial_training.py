@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from jsigr_lib.method.attack_loop import Loss, Settings, ascend, cross_entropy
 from jsigr_lib.method.autograd import CheapDoubleBackward, differentiable_twice
 from jsigr_lib.method.checks import check_count, images_of, labels_of, logits_of, number_of
-from jsigr_lib.method.errors import between
+from jsigr_lib.method.errors import between, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, sphere, squared_norm, vjp, with_graph
 from jsigr_lib.method.jsigr import JSIGR
 from jsigr_lib.method.objective import Objective
@@ -134,6 +134,10 @@ class OTJR(Adversarial):
 
     SW the squared sliced Wasserstein distance of the batch over `slices` directions theta_k, delta_ik how far sample i
     moves along theta_k, v_i = sum_k delta_ik theta_k, of length 1 and without gradient.
+
+    Both ideas can be replaced by plainer ones, to see what they are for: with `align`, SW by mean_i KL(p(x_i) ||
+    p(x_adv_i)) ("kl", as in TRADES) or mean_i ||z_adv_i - z_i||^2 ("pairs"); with `along`, v by a random direction
+    ("random") or by that from an image's attacked logits to its clean ones ("pairs").
     """
 
     def __init__(
@@ -143,6 +147,8 @@ class OTJR(Adversarial):
         transport: float = 64.0,
         jacobian: float = 0.005,
         slices: int = 32,
+        align: str = "sliced",
+        along: str = "transport",
         steps: int = 7,
         step_size: float | None = None,
     ):
@@ -150,7 +156,10 @@ class OTJR(Adversarial):
         between("transport", transport, 0, 1e6)
         between("jacobian", jacobian, 0, 1e6)
         check_count("slices", slices)
+        one_of("align", align, ("sliced", "kl", "pairs"))
+        one_of("along", along, ("transport", "random", "pairs"))
         self.transport, self.jacobian, self.slices = transport, jacobian, slices
+        self.align, self.along = align, along
 
     @with_graph
     def __call__(
@@ -164,12 +173,24 @@ class OTJR(Adversarial):
         z_adv = logits_of(model, x_adv)
         theta = sphere(self.slices, z.shape[1], like=z, generator=generator)
         delta = moves(z_adv @ theta.T, z @ theta.T)
-        v = F.normalize((delta @ theta).detach())
-        loss, apart = F.cross_entropy(z_adv, y), delta.square().mean()
+        v = self._direction(z, z_adv, delta @ theta, generator)
+        loss, apart = F.cross_entropy(z_adv, y), self._apart(z, z_adv, delta)
         with layers.inputs_only():
             norm = z.shape[1] * squared_norm(vjp(z, x, v)).mean()
         self.terms = {"cross_entropy": loss.detach(), "transport": apart.detach(), "jacobian": norm.detach()}
         return loss + self.transport * apart + self.jacobian * norm
+
+    def _apart(self, z: Tensor, z_adv: Tensor, delta: Tensor) -> Tensor:
+        """How far attacked logits are from clean ones, both [batch, classes]; `delta` [batch, slices] are the moves."""
+        if self.align == "kl":
+            return divergence(z, z_adv).mean()
+        return delta.square().mean() if self.align == "sliced" else squared_norm(z_adv - z).mean()
+
+    def _direction(self, z: Tensor, z_adv: Tensor, moved: Tensor, generator: torch.Generator | None) -> Tensor:
+        """v [batch, classes], without gradient."""
+        if self.along == "random":
+            return sphere(*z.shape, like=z, generator=generator)
+        return F.normalize((moved if self.along == "transport" else z - z_adv).detach())
 
 
 def moves(source: Tensor, target: Tensor) -> Tensor:

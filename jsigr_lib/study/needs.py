@@ -13,6 +13,7 @@ from jsigr_lib.study import (
     map_tables,
     robustness,
     sources,
+    transport,
     verdicts,
     weights,
 )
@@ -38,6 +39,6 @@ NEEDS: dict[str, dict[str, Callable[[Study], list[Spec]]]] = {
         "04_saliency": lambda study: [*map_tables.specs(study), *known_truth.specs(study)],
         "05_claims": verdicts.specs,
     },
-    "neighbours": {"07_bounds": bounds.specs},
+    "neighbours": {"07_bounds": bounds.specs, "08_transport": transport.specs},
 }
 """Group -> its notebooks, each with its artefacts, of a study."""

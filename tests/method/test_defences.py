@@ -173,6 +173,28 @@ def test_otjr_by_hand(analytic, x, y, seeded, slices):
     check(objective, loss, analytic, expected, terms)
 
 
+@pytest.mark.parametrize("align", ["kl", "pairs"])
+@pytest.mark.parametrize("along", ["random", "pairs"])
+def test_otjr_with_plainer_ideas_by_hand(analytic, x, y, seeded, align, along):
+    objective = OTJR(**ATTACK, transport=3.0, jacobian=0.2, slices=2, align=align, along=along)
+    loss = objective(analytic, x, y, generator=seeded())
+
+    generator = seeded()
+    x_adv = climbed(analytic, x, generator, wanted=torch.eye(3).double()[y])
+    torch.randn(2, 3, generator=generator, dtype=torch.double)  # the slices
+    z, z_adv = analytic(x), analytic(x_adv)
+    p, p_adv = z.softmax(1), z_adv.softmax(1)
+    apart = (p * (p / p_adv).log()).sum() if align == "kl" else (z_adv - z).square().sum()
+    drawn = torch.randn(4, 3, generator=generator, dtype=torch.double)
+    v = F.normalize(drawn if along == "random" else (z - z_adv).detach())
+    norms = [(v[i] @ jacobian).square().sum() for i, jacobian in enumerate(analytic.jacobian(x))]
+    parts = (entropies(z_adv, y).mean(), apart / 4, 3 * sum(norms) / 4)
+    expected = parts[0] + 3.0 * parts[1] + 0.2 * parts[2]
+    check(
+        objective, loss, analytic, expected, dict(zip(("cross_entropy", "transport", "jacobian"), parts, strict=True))
+    )
+
+
 @pytest.mark.parametrize(
     ("options", "steps", "step_size"),
     [({}, 7, 0.025), ({"steps": 1}, 1, 0.125), ({"steps": 3, "step_size": 0.01}, 3, 0.01)],
@@ -285,7 +307,8 @@ KNOBS = [
     (
         OTJR,
         {"eps": EPS, "steps": 2},
-        {"eps": 0.2, "transport": 1.0, "jacobian": 1.0, "slices": 33, "steps": 3, "step_size": 0.07},
+        {"eps": 0.2, "transport": 1.0, "jacobian": 1.0, "slices": 33, "steps": 3, "step_size": 0.07}
+        | {"align": "kl", "along": "random"},
     ),
 ]
 

@@ -27,14 +27,20 @@ def test_numbers_are_consecutive_and_names_differ():
 
 def test_every_figure_named_is_drawn_by_a_notebook():
     declared = set()
-    for path in NOTEBOOKS.glob("0*.ipynb"):
+    for path in [*NOTEBOOKS.glob("0*.ipynb"), *NOTEBOOKS.glob("neighbours/*.ipynb")]:
         declared |= set(json.loads(path.read_text())["metadata"]["jsigr"]["figures"])
     assert {figure for one in CHOICES for figure in one.figures} <= declared
 
 
 def test_every_mention_elsewhere_is_a_row():
     """Of a D-number, in the README, the notebooks, the equations and the code."""
-    files = [ROOT / "README.md", *NOTEBOOKS.glob("*.ipynb"), *(ROOT / "jsigr_lib").rglob("*.py"), DEVIATIONS]
+    files = [
+        ROOT / "README.md",
+        *NOTEBOOKS.glob("*.ipynb"),
+        *NOTEBOOKS.glob("neighbours/*.ipynb"),
+        *(ROOT / "jsigr_lib").rglob("*.py"),
+        DEVIATIONS,
+    ]
     mentioned = {number for file in files for number in re.findall(r"\bD[1-9]\d?\b", file.read_text())}
     assert mentioned <= {one.number for one in CHOICES}
 
