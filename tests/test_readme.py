@@ -208,10 +208,14 @@ def test_as_many_architectures_are_tested_as_is_said():
     assert f"tested are {sum(len(one.keys) for one in tables)} architectures" in read("docs/use.md")
 
 
-def test_the_published_notebook_5_judges_every_claim_on_all_data():
-    """What is merged with the replications' own scorecards is what the run itself has found."""
-    own = pd.read_csv(FIGURES / "full" / "scorecard.csv", dtype=str, keep_default_na=False)
-    assert own.equals(summary.scorecard(FIGURES / "full"))
+def test_the_published_notebook_5_judges_its_own_data_as_every_page_says():
+    """What other runs say of theirs is merged in, and changes nothing of it."""
+    own, both = (
+        pd.read_csv(FIGURES / "full" / "scorecard.csv", dtype=str, keep_default_na=False),
+        summary.scorecard(FIGURES / "full"),
+    )
+    own, both = (card[card["data"] == own["data"].iloc[0]].reset_index(drop=True) for card in (own, both))
+    assert len(own) and own.equals(both)
 
 
 @pytest.mark.parametrize("name", TEXTS)

@@ -118,10 +118,10 @@ def protocol(found: list[Run]) -> str:
     if not any(run.first_protocol for run in found):
         return ""
     blind = [run for run in found if run.first_protocol and not run.sees]
-    said = (
-        "These runs are of a first protocol; runs of a second, stricter one ([claims.toml](claims.toml)) will replace "
-        "them."
-    )
+    old = [run for run in found if run.first_protocol]
+    which = "These runs are" if len(old) == len(found) else f"What is said of {listed(run.short for run in old)} is"
+    said = f"{which} of a first protocol; runs of a second, stricter one ([claims.toml](claims.toml)) will replace "
+    said += "them."
     if not blind:
         return said
     left = listed(

@@ -28,17 +28,21 @@ INTRODUCTION = (
 
 
 def scorecard(folder: Path) -> pd.DataFrame:
-    """The scorecard of a published run, all of it text. A replication may have been run later: what its own scorecard,
-    published beside this one, says of its own data replaces the rows here."""
-    card, key = _text(folder / SCORECARD), ["claim", "data"]
+    """The scorecard of a published run, all of it text, claim by claim. A replication may have been run later, perhaps
+    with more claims: what its own scorecard, published beside this one, says of its own data replaces the rows here."""
+    parts = [_text(folder / SCORECARD)]
     replications = load_profile(folder.name).replications if folder.name in PROFILE_NAMES else []
     for path in (folder.parent / name / SCORECARD for name in replications):
         if path.is_file():
             other = _text(path)
-            columns, card = list(card), card.set_index(key)
-            card.update(other[other["data"] == other["data"].iloc[0]].set_index(key))
-            card = card.reset_index()[columns]
-    return card
+            own = other[other["data"] == other["data"].iloc[0]]
+            parts = [one[one["data"] != own["data"].iloc[0]] for one in parts] + [own]
+    return pd.concat(parts).sort_values(["claim", "data"], key=_appearance, kind="stable", ignore_index=True)
+
+
+def _appearance(column: pd.Series) -> pd.Series:
+    """Each value by the place at which it first appears."""
+    return column.map({value: i for i, value in enumerate(dict.fromkeys(column))})
 
 
 def _text(path: Path) -> pd.DataFrame:
@@ -79,14 +83,16 @@ def filled(folder: Path) -> "Sheet":
     sheet.say(TITLE, 17, weight="bold")
     sheet.say(INTRODUCTION, 8.5, color="#555555")
     sheet.say(headline(card), 10, weight="bold")
-    widest = [len(f"{data}: {max(VERDICTS, key=len)}") for data in card["data"].unique()]
+    names = list(card["data"].unique())
+    widest = [len(f"{data}: {max(VERDICTS, key=len)}") for data in names]
     for _, rows in card.groupby("claim", sort=False):
         sheet.say(rows.statement.iloc[0], 9.5, weight="bold", above=0.09)
-        sheet.beside({f"{row.data}: {row.verdict}": VERDICTS[row.verdict] for row in rows.itertuples()}, 8.5, widest)
-        own = rows.iloc[0]
-        for test in own.evidence.split("; "):
-            sheet.say(test, 7, above=0)
-        sheet.say(f"n: {own.n}", 7, above=0)
+        said = {row.data: (f"{row.data}: {row.verdict}", VERDICTS[row.verdict]) for row in rows.itertuples()}
+        sheet.beside([said.get(data, ("", "black")) for data in names], 8.5, widest)
+        for own in rows[rows["data"] == names[0]].itertuples():
+            for test in own.evidence.split("; "):
+                sheet.say(test, 7, above=0)
+            sheet.say(f"n: {own.n}", 7, above=0)
     sheet.draw(folder / FIGURES[0])
     return sheet
 
@@ -104,11 +110,11 @@ class Sheet:
         self._put(MARGIN, "\n".join(lines), size, **style)
         self.left -= len(lines) * size * 1.45 / 72
 
-    def beside(self, texts: dict[str, str], size: float, widths: list[int]) -> None:
-        """Texts, each in its colour, on one line, in columns as wide as `widths` relate."""
+    def beside(self, texts: list[tuple[str, str]], size: float, widths: list[int]) -> None:
+        """Texts, each with its colour, on one line, in columns as wide as `widths` relate."""
         self.left -= 0.03
         starts = MARGIN + WIDTH * np.cumsum([0, *widths[:-1]]) / sum(widths)
-        for start, (text, color) in zip(starts, texts.items(), strict=True):
+        for start, (text, color) in zip(starts, texts, strict=True):
             self._put(start, text, size, color=color, weight="bold")
         self.left -= size * 1.45 / 72
 
