@@ -57,7 +57,7 @@ class Snapshot(Spec):
 
     def work(self) -> float:
         passes = sum(2 * MAPS[name].passes + 100 + 80 for name in self.maps) * len(ATTACKS) * len(self.budgets)
-        return self.images * passes * sum(network.step_flops for *_, network in self.networks) / 3
+        return self.images * passes * sum(network.pass_flops for *_, network in self.networks)
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         data = load(self.source.data, store)

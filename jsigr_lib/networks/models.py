@@ -3,6 +3,7 @@ attack budgets are all in pixel units, x in [0, 1]."""
 
 from collections.abc import Sequence
 from functools import partial
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
@@ -169,6 +170,11 @@ def check_width(architecture: str, width: int | None) -> None:
     step = 8 if architecture.startswith(("resnet", "wrn")) else 1
     if width is not None and (width < step or width % step):
         raise InputError(f"width = {width!r} of {architecture}; accepted: multiples of {step} from {step}")
+
+
+def default_width(architecture: str) -> int:
+    """The width that an architecture has if none is asked for."""
+    return signature(ARCHITECTURES[architecture]).parameters["width"].default
 
 
 def build(

@@ -1,6 +1,7 @@
 """Trained models as artefacts: `Training` says what to train, the store fits it or loads it."""
 
 from functools import lru_cache
+from math import prod
 from typing import Any, ClassVar, Literal, Optional
 
 import torch
@@ -18,6 +19,8 @@ from jsigr_lib.networks import models, training
 from jsigr_lib.store.artefacts import Spec, Store
 
 Options = tuple[tuple[str, float | int | str | bool], ...]
+PLAIN: Options = (("lambda_j", 0.0), ("lambda_s", 0.0))  # of the J-SIGR objective: standard training
+NARROW = (24, 32, 40)  # widths whose operations are counted for those of a wider network
 
 
 class Training(Spec):
@@ -58,8 +61,16 @@ class Training(Spec):
     @property
     def step_flops(self) -> int:
         """How many operations one training step takes per image; see `count_flops`."""
+        return self._flops(self.objective, self.options)
+
+    def _flops(self, objective: str, options: Options) -> int:
         size = {"fashion-mnist": 28, "mnist": 28, "folder": self.data.image_size}.get(self.data.dataset, 32)
-        return count_flops(self.architecture, self.width, self.objective, self.options, size)
+        return count_flops(self.architecture, self.width, objective, options, size)
+
+    @property
+    def pass_flops(self) -> float:
+        """How many operations a forward pass takes per image: a third of those of a plain training step."""
+        return self._flops("jsigr", PLAIN) / 3
 
     def work(self) -> float:
         return self.epochs * self.data.train_images * self.step_flops
@@ -103,7 +114,7 @@ class Bank(Spec):
 
     def work(self) -> float:
         passes = dict(self.selection).get("grid", 7) ** 2 if self.holds == "selection" else 2
-        return self.teacher.data.train_images * passes * self.teacher.step_flops / 3
+        return self.teacher.data.train_images * passes * self.teacher.pass_flops
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model, data = trained(self.teacher, store), load(self.teacher.data, store)
@@ -128,7 +139,20 @@ def trained(spec: Training, store: Store) -> nn.Module:
 @lru_cache
 def count_flops(architecture: str, width: int | None, objective: str, options: Options, size: int) -> int:
     """Floating-point operations of one training step per image, the mean over its kinds. They are counted, so the same
-    on every machine; element-wise work does not count. Images are size x size, grey if 28 pixels wide, else colour."""
+    on every machine; element-wise work does not count. Images are size x size, grey if 28 pixels wide, else colour.
+
+    A layer takes operations in proportion to its inputs times its outputs, so a network takes a quadratic polynomial of
+    its width: three narrow networks tell those of a wide one, which would take minutes to count [derived]."""
+    width = width or models.default_width(architecture)
+    if width <= max(NARROW):
+        return round(_counted(architecture, width, objective, options, size))
+    counts = [_counted(architecture, one, objective, options, size) for one in NARROW]
+    weights = [prod((width - other) / (one - other) for other in NARROW if other != one) for one in NARROW]
+    return round(sum(weight * count for weight, count in zip(weights, counts, strict=True)))
+
+
+@lru_cache
+def _counted(architecture: str, width: int, objective: str, options: Options, size: int) -> float:
     channels = 1 if size == 28 else 3
     shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
     model = models.build(architecture, width=width, seed=0, **shape)
@@ -139,8 +163,8 @@ def count_flops(architecture: str, width: int | None, objective: str, options: O
         x, y = torch.rand(images, channels, size, size, generator=generator), torch.arange(images) % 10
         with _Flops() as counter:
             kind(model, x, y, x if kind.guide == "gradient" else None, generator=generator).backward()
-        total += how_often * (counter.total // images)
-    return round(total)
+        total += how_often * counter.total / images
+    return total
 
 
 class _Flops(TorchDispatchMode):

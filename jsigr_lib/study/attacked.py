@@ -51,7 +51,9 @@ class Attacked(Spec):
         steps = {"autoattack": 1300, "square": settings.get("queries", 1000) / 18, "vt-fgsm": 210, "si-fgsm": 50}
         passes = steps.get(self.attack, settings.get("steps", 10)) * settings.get("restarts", 1)
         return (
-            (self.images or self.sources[0].data.test_images) * passes * sum(one.step_flops for one in self.sources) / 2
+            (self.images or self.sources[0].data.test_images)
+            * passes
+            * sum(1.5 * one.pass_flops for one in self.sources)
         )
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
@@ -83,7 +85,9 @@ class Outcomes(OfNetwork):
         return self
 
     def work(self) -> float:
-        return self.target.data.test_images * self.target.step_flops / 3
+        data, given = self.target.data, self.attacked
+        images = data.test_images if self.split == "test" else data.validation_images
+        return (given.images or images if given else images) * (2 if given else 1) * self.target.pass_flops
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model = trained(self.target, store)
@@ -107,7 +111,7 @@ class Probe(OfNetwork):
     images: int
 
     def work(self) -> float:
-        return self.images * 30 * self.target.step_flops / 2
+        return self.images * 30 * 1.5 * self.target.pass_flops
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         x, y = load(self.target.data, store).test.first(self.images).batch(slice(None), device)

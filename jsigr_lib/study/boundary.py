@@ -30,7 +30,7 @@ class Distance(OfNetwork):
     images: int
 
     def work(self) -> float:
-        return self.images * 2 * TARGETS * (2 * FAB_STEPS + DDN_STEPS) * self.target.step_flops / 2
+        return self.images * 2 * TARGETS * (2 * FAB_STEPS + DDN_STEPS) * 1.5 * self.target.pass_flops
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model, split = trained(self.target, store), load(self.target.data, store).test.first(self.images)

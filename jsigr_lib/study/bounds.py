@@ -33,7 +33,7 @@ class Gap(OfNetwork):
     kind: ClassVar[str] = "gap"
 
     def work(self) -> float:
-        return self.target.data.test_images * 15 * self.target.step_flops / 3
+        return self.target.data.test_images * 15 * self.target.pass_flops
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model, split = trained(self.target, store).double(), load(self.target.data, store).test

@@ -30,7 +30,7 @@ class Scatter(OfNetwork):
     selection: Options = ()
 
     def work(self) -> float:
-        return 30 * self.draws * self.images * self.target.step_flops
+        return 90 * self.draws * self.images * self.target.pass_flops
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model = trained(self.target, store).double().requires_grad_(True)

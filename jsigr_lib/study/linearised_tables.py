@@ -29,7 +29,7 @@ class Linearised(OfNetwork):
     attacked: Attacked | None = None
 
     def work(self) -> float:
-        return self.images * 10 * self.target.step_flops / 3
+        return self.images * 10 * self.target.pass_flops
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model = trained(self.target, store)

@@ -49,7 +49,7 @@ class DrawnMaps(OfNetwork):
 
     def work(self) -> float:
         """By the forward passes per image."""
-        return self.images * self.passes() * self.target.step_flops / 3
+        return self.images * self.passes() * self.target.pass_flops
 
 
 class Explained(DrawnMaps):

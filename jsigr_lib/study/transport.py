@@ -49,7 +49,7 @@ class Directions(OfNetwork):
     attacked: Attacked
 
     def work(self) -> float:
-        return self.target.data.test_images * 12 * self.target.step_flops / 3
+        return self.target.data.test_images * 12 * self.target.pass_flops
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model, x_adv = trained(self.target, store), store.get(self.attacked).tensors["images"].to(device)

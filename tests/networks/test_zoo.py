@@ -9,7 +9,8 @@ from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.jacobian import logit_gradient
 from jsigr_lib.method.saliency import perturbation_saliency, selection_mask
 from jsigr_lib.networks import models
-from jsigr_lib.networks.zoo import Bank, Training, count_flops, trained
+from jsigr_lib.networks.zoo import Bank, Training, _counted, count_flops, trained
+from jsigr_lib.study.attacked import Outcomes, white_box
 from jsigr_lib.study.config import PROFILE_NAMES, load_profile
 
 STANDARD = {"label": "standard", "objective": "jsigr", "options": {"lambda_j": 0.0, "lambda_s": 0.0}}
@@ -305,6 +306,25 @@ def test_order_of_costs(architecture):
     assert costs == sorted(set(costs))
     assert costs[1] < 1.5 * costs[0]
     assert 5 * costs[0] < costs[-1] < 8 * costs[0]
+
+
+@pytest.mark.parametrize(
+    "architecture", ["small-cnn", "mlp", "vgg-bn", "nin", "resnet9", "resnet8-strided-silu", "wrn28-10"]
+)
+@pytest.mark.parametrize("objective", [("jsigr", PLAIN), ("jsigr", (("lambda_j", 1.0), ("lambda_s", 1.0)))])
+def test_narrow_networks_tell_the_operations_of_a_wide_one(architecture, objective):
+    assert count_flops(architecture, 48, *objective, 32) == pytest.approx(
+        _counted(architecture, 48, *objective, 32), rel=1e-7
+    )
+
+
+@pytest.mark.parametrize("name", ["pgd", "jsigr", "standard"])
+def test_an_outcome_costs_its_passes_however_its_network_was_trained(study, name):
+    clean = Outcomes(target=study.training(name))
+    assert clean.work() == Outcomes(target=study.training("standard")).work() > 0
+    attack = white_box(study, study.training(name), 0.1)
+    images = attack.attacked.images or study.profile.test_images
+    assert attack.work() == 2 * images * study.training(name).pass_flops
 
 
 def test_colour_images_cost_more():
