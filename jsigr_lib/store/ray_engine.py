@@ -7,13 +7,15 @@ import importlib.util
 import json
 import os
 import platform
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from jsigr_lib.store.paths import PACKAGE
 from jsigr_lib.store.tensor_files import Artefact
 
 HELD = 2**31  # bytes of artefacts that stay in Ray's memory here, for the next task that needs them
-PATIENCE = 20  # seconds that a cluster has to answer
+PATIENCE = 15  # seconds that a cluster has to answer
 ASK = """
 import json, logging, sys, ray
 try:
@@ -41,24 +43,31 @@ except Exception as error:
 
 
 class RayEngine:
-    """Tasks of one CPU core, and of `gpus` of a GPU if they need one, on the cluster at `address` ("10.0.0.1:6379"). A
-    task is begun anew up to `retries` times. Raises InputError unless the cluster answers and can run such a task."""
+    """Tasks of one CPU core, and of `gpus` of a GPU if they need one, on the cluster at `address` ("10.0.0.1:6379"),
+    which it joins with the first task. A task is begun anew up to `retries` times. Raises InputError unless the cluster
+    answers and can run such a task."""
 
     def __init__(self, address: str, *, gpus: float = 0.0, retries: int = 3):
         between("gpus-per-task", gpus, 0, 64)
         between("retries", retries, 0, 1000)
         with needs_extra("--engine ray", "cluster"):
             import ray
-        self._ray, self._gpus = ray, gpus
-        if not self._at_a_time(_resources(address)):
+        self.address, self._gpus, self._retries, self._ray = address, gpus, retries, ray
+        self.at_a_time = self._at_a_time(_resources(address))
+        if not self.at_a_time:
             what = f"{gpus:g} of a GPU" if gpus else "a CPU core"
             raise InputError(f"the cluster at {shown(address)} has not {what} for a task; accepted: nodes that have it")
         self._refs: OrderedDict[str, tuple[Any, int]] = OrderedDict()  # digest -> reference and bytes, the latest last
+
+    @cached_property
+    def _begin(self) -> Callable[..., Any]:
+        """Begins a task. Joins the cluster, to which it sends the code of this process."""
         modules = [str(PACKAGE), *map(str, {_shipped(name, path) for name, path in sources.OWN.items()})]
+        settings = {"log_to_driver": False, "logging_level": "CRITICAL", "runtime_env": {"py_modules": modules}}
         with _signals_kept():
-            ray.init(address, log_to_driver=False, logging_level="CRITICAL", runtime_env={"py_modules": modules})
-        options = {"num_cpus": 1, "num_gpus": gpus, "max_retries": retries, "scheduling_strategy": "SPREAD"}
-        self._begin = ray.remote(**options)(on_a_node).remote
+            self._ray.init(self.address, **settings)
+        options = {"num_cpus": 1, "num_gpus": self._gpus, "max_retries": self._retries}
+        return self._ray.remote(**options, scheduling_strategy="SPREAD")(on_a_node).remote
 
     def _at_a_time(self, resources: dict[str, float]) -> int:
         """How many tasks such resources run at a time."""
@@ -66,11 +75,13 @@ class RayEngine:
         return int(min(cores, resources.get("GPU", 0) / self._gpus) if self._gpus else cores)
 
     def slots(self) -> int:
-        return AHEAD * max(1, self._at_a_time(self._ray.cluster_resources()))
+        joined = self._ray.is_initialized()
+        return AHEAD * max(1, self._at_a_time(self._ray.cluster_resources()) if joined else self.at_a_time)
 
     def submit(self, task: Task, store: Store) -> Any:
+        begin = self._begin
         needs = {str(store.path(need).relative_to(store.root)): self._sent(need, store) for need in task.spec.needs()}
-        return self._begin(task, needs, "cuda" if self._gpus else "cpu")
+        return begin(task, needs, "cuda" if self._gpus else "cpu")
 
     def _sent(self, need: Spec, store: Store) -> list[Any]:
         """A reference to the file of an artefact, in a list, as Ray would replace a bare one by all its bytes."""
@@ -131,9 +142,11 @@ def _resources(address: str) -> dict[str, float]:
     """What a cluster has, asked by another process, as Ray can wait for minutes and writes whole pages. Raises
     InputError if it does not answer, or refuses."""
     host, _, port = address.rpartition(":")
+    if not (host and port.isdecimal()):
+        raise InputError(f"--engine ray with --address {shown(address)}; accepted: HOST:PORT of a Ray cluster")
     try:
         socket.create_connection((host, int(port)), timeout=PATIENCE / 4).close()
-    except (OSError, ValueError, OverflowError) as error:
+    except (OSError, OverflowError) as error:
         raise InputError(f"no cluster at {shown(address)} ({one_line(error)}); accepted: HOST:PORT of one") from None
     environment = {**os.environ, "RAY_gcs_server_port_wait_time_s": "3"}
     try:
@@ -162,8 +175,6 @@ def _shipped(name: str, path: Path) -> Path:
 @contextmanager
 def _signals_kept() -> Iterator[None]:
     """Ray takes SIGTERM for itself."""
-    import signal
-
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
