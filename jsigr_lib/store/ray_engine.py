@@ -28,7 +28,7 @@ from jsigr_lib.store.artefacts import Spec, Store, Task
 from jsigr_lib.store.engines import AHEAD, Made
 from jsigr_lib.store.files import opened, replace
 from jsigr_lib.store.paths import PACKAGE
-from jsigr_lib.store.tensor_files import Artefact
+from jsigr_lib.store.tensor_files import Artefact, read
 
 HELD = 2**31  # bytes of artefacts that stay in Ray's memory here, for the next task that needs them
 PATIENCE = 15  # seconds that a cluster has to answer
@@ -83,16 +83,17 @@ class RayEngine:
         needs = {str(store.path(need).relative_to(store.root)): self._sent(need, store) for need in task.spec.needs()}
         return begin(task, needs, "cuda" if self._gpus else "cpu")
 
-    def _sent(self, need: Spec, store: Store) -> list[Any]:
-        """A reference to the file of an artefact, in a list, as Ray would replace a bare one by all its bytes."""
+    def _sent(self, need: Spec, store: Store) -> Any:
+        """A reference to the bytes of an artefact. Raises InputError if it is damaged, as `Store.get` does."""
         if need.digest not in self._refs:
             with opened(store.path(need)) as file:
                 content = file.read()
+            read(store.path(need), content)
             self._refs[need.digest] = self._ray.put(content), len(content)
             while len(self._refs) > 1 and sum(size for _, size in self._refs.values()) > HELD:
                 self._refs.popitem(last=False)  # tasks that were submitted keep it
         self._refs.move_to_end(need.digest)
-        return [self._refs[need.digest][0]]
+        return self._refs[need.digest][0]
 
     def wait(self, running: Collection[Any]) -> Collection[Any]:
         return self._ray.wait(list(running), num_returns=1)[0]
@@ -111,7 +112,7 @@ class RayEngine:
         self._ray.shutdown()
 
 
-def on_a_node(task: Task, needs: dict[str, list[Any]], device: str) -> tuple[bytes, dict[str, Any]]:
+def on_a_node(task: Task, needs: dict[str, Any], device: str) -> tuple[bytes, dict[str, Any]]:
     """Compute a task in a process of a cluster. Artefacts that it needs are kept in a folder of the node, whose name
     nobody could know before. Raises RuntimeError if one of them was not sent."""
     import ray
@@ -119,7 +120,7 @@ def on_a_node(task: Task, needs: dict[str, list[Any]], device: str) -> tuple[byt
     node = ray.get_runtime_context().get_node_id()
     store = Received(Path(tempfile.gettempdir()) / f"jsigr-{node}", device)
     store.root.mkdir(mode=0o700, exist_ok=True)
-    for name, (reference,) in needs.items():
+    for name, reference in needs.items():
         if not (store.root / name).exists():
             replace(store.root / name, ray.get(reference))
     if device == "cuda" and not torch.cuda.is_available():
