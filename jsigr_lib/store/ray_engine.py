@@ -48,7 +48,7 @@ class RayEngine:
     answers and can run such a task."""
 
     def __init__(self, address: str, *, gpus: float = 0.0, retries: int = 3):
-        between("gpus-per-task", gpus, 0, 64)
+        between("gpus-per-task", gpus, 0, 1)
         between("retries", retries, 0, 1000)
         with needs_extra("--engine ray", "cluster"):
             import ray
@@ -177,5 +177,7 @@ def _shipped(name: str, path: Path) -> Path:
 def _signals_kept() -> Iterator[None]:
     """Ray takes SIGTERM for itself."""
     before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

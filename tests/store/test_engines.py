@@ -3,6 +3,7 @@ for processes of this machine."""
 
 import pickle
 import re
+import sys
 import time
 from dataclasses import replace
 from typing import ClassVar
@@ -13,6 +14,7 @@ import torch
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store.artefacts import Spec, Store, Task
 from jsigr_lib.store.keys import Code
+from jsigr_lib.store.ray_engine import RayEngine, Received
 
 
 class Step(Spec):
@@ -157,6 +159,19 @@ def test_a_key_does_not_travel():
     sent = pickle.loads(pickle.dumps(spec))
     assert vars(sent).keys() == vars(sent.parents[0]).keys() == {"name", "n", "parents", "waits_for"}
     assert sent == spec and sent.digest == spec.digest
+
+
+def test_a_cluster_needs_its_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(InputError, match=r"^--engine ray needs the package ray; pip install 'jsigr\[cluster\]'$"):
+        RayEngine("127.0.0.1:1")
+
+
+def test_a_node_makes_nothing_that_it_was_not_sent(tmp_path):
+    spec = Step(name="a")
+    with pytest.raises(RuntimeError, match=f"^step/{spec.digest} was not sent to "):
+        Received(tmp_path).get(spec)
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_code_and_other_libraries_are_refused_by_name(store):
