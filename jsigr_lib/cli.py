@@ -22,6 +22,7 @@ from jsigr_lib.store.paths import PRETRAINED, ROOT
 
 if TYPE_CHECKING:
     from jsigr_lib.store.artefacts import Progress, Spec
+    from jsigr_lib.store.engines import Engine
 
 BENCHMARKS = "steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer, kills"
 JACOBIAN_REGULARIZER = "github.com/facebookresearch/jacobian_regularizer"
@@ -83,12 +84,17 @@ def run(
     jobs: Jobs = 0,
     timeout: Annotated[float | None, number(float, "minutes that a notebook cell may take; none by default")] = None,
     download: Annotated[bool, typer.Option("--download", help="fetch a data set that is missing")] = False,
+    engine: Annotated[str, typer.Option(help="local or ray: what makes artefacts, see docs/cluster.md")] = "local",
+    address: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="of the Ray cluster")] = None,
+    gpus_per_task: Annotated[float, number(float, "of the cluster's GPUs; a task without one has a CPU core")] = 0.0,
+    retries: Annotated[int, number(int, "of a task whose process or node in the cluster died")] = 3,
 ) -> None:
     """Execute the notebooks and publish their figures and tables, once all of them are made and verified."""
     from jsigr_lib.pipeline import pipeline
 
     chosen = {"notebooks": notebook, **asked(profile, group, set_ or []), "device": device, "jobs": jobs}
     limits = {"out": path_of("out", out), "timeout": timeout, "download": download}
+    limits |= {"engine": engine_of(engine, address, gpus_per_task, retries)}
     summary = pipeline.run(**chosen, **limits, progress=progress_lines(), report=say)
     say(f"{summary.outputs} files in {summary.figures} and the notebooks in {summary.notebooks}")
     memory = f"peak memory {summary.peak_memory_gb:.1f} GB"
@@ -196,6 +202,20 @@ def trace(
         out.print(tracing.layout(found, width=min(out.width, 120)), end="")
     if found.altered:
         raise RuntimeError(f"{str(file)!r} was altered since it was saved: {found.altered}")
+
+
+def engine_of(name: str, address: str | None, gpus: float, retries: int) -> "Engine | None":
+    """A cluster that has answered; None for the processes of this machine."""
+    one_of("engine", name, ("local", "ray"))
+    if name == "local":
+        if address is not None:
+            raise InputError(f"--address {shown(address)} without a cluster; accepted: with --engine ray")
+        return None
+    from jsigr_lib.store.ray_engine import RayEngine
+
+    found = RayEngine(address or "", gpus=gpus, retries=retries)
+    say(f"the cluster at {found.address} runs {found.at_a_time} tasks at a time")
+    return found
 
 
 def path_of(option: str, path: str | None) -> Path | None:

@@ -59,6 +59,7 @@ def test_each_extra_has_what_the_one_before_it_has():
         "measure": [],
         "study": ["jsigr[measure]"],
         "companion": ["jsigr[study]"],
+        "cluster": ["jsigr[companion]"],
         "dev": ["jsigr[companion]"],
         "bench": ["jsigr[companion]"],
     }

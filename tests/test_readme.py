@@ -33,6 +33,7 @@ TEXTS = [
     "RESULTS.md",
     "CONTRIBUTING.md",
     "benchmarks/README.md",
+    "docs/cluster.md",
     "docs/rerun.md",
     "docs/trust.md",
     "docs/use.md",

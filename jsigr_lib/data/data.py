@@ -65,6 +65,7 @@ class DataSpec(Spec):
     """A fixed choice of images of a data set; `content` is the hash that `sources.content` gives."""
 
     kind: ClassVar[str] = "data"
+    here: ClassVar[bool] = True
     dataset: str
     content: str
     train_images: int

@@ -25,6 +25,7 @@ from jsigr_lib.records.publishing import places, replacing, sole_run, writable
 from jsigr_lib.records.record import now, write_manifest
 from jsigr_lib.records.running import environment
 from jsigr_lib.store.artefacts import Progress, machine
+from jsigr_lib.store.engines import Engine
 from jsigr_lib.store.paths import ROOT, RUNS
 from jsigr_lib.study.needs import NEEDS
 from jsigr_lib.study.provenance import check_folder
@@ -150,15 +151,16 @@ def run(
     jobs: int = 0,
     timeout: float | None = None,
     download: bool = False,
+    engine: Engine | None = None,
     progress: Progress | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> Summary:
     """Execute notebooks and publish what they made below `out`: figures/<profile>/ and notebooks/executed/<profile>/.
 
     `out` is the repository by default, or with `settings` a folder of their own in runs/custom; what goes to the
-    repository is compared with what is published. `timeout` is in minutes, of one notebook cell. Raises InputError
-    before anything is computed if an argument is wrong or another run publishes there, and RuntimeError, with nothing
-    published, if anything fails.
+    repository is compared with what is published. `timeout` is in minutes, of one notebook cell. `engine` makes the
+    artefacts, by default processes of this machine. Raises InputError before anything is computed if an argument is
+    wrong or another run publishes there, and RuntimeError, with nothing published, if anything fails.
     """
     start = time.perf_counter()
     options = {"device": device, "jobs": jobs, "download": download, "progress": progress}
@@ -177,7 +179,7 @@ def run(
         needed = [spec for name in chosen for spec in specs(study, name)]
         made = sum(map(len, study.store.missing(needed)))
         speed, took, times = Speed.of(study.store, read_headers(study.store.root)[0], study.profile.name), {}, {}
-        study.store.make(needed, progress, cost=speed.seconds)
+        study.store.make(needed, progress, cost=speed.seconds, engine=engine)
         with replacing(*targets, keep=not asked.whole) as (figures, executed):
             for declared in (file for name in chosen for file in declared_outputs(source(name))):
                 (figures / declared).unlink(missing_ok=True)  # or what an earlier run made would pass for this one's

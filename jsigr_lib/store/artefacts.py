@@ -8,32 +8,28 @@ only when it is complete, so a second run is the resume. A damaged one is set as
 
 import hashlib
 import json
-import multiprocessing
 import os
 import platform
 import re
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import cache, cached_property
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, ClassVar
 
-import joblib
 import psutil
 import torch
-from joblib.externals.loky import get_reusable_executor
-from joblib.externals.loky.process_executor import TerminatedWorkerError
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store import sources
+from jsigr_lib.store.engines import Engine, Here, Local, Made
 from jsigr_lib.store.files import alone, opened
 from jsigr_lib.store.keys import Code, Keyed, code_of, methods_of
+from jsigr_lib.store.queue import Queue
 from jsigr_lib.store.tensor_files import Artefact, read, set_aside, write
 
 
@@ -43,6 +39,7 @@ class Spec(Keyed, BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     kind: ClassVar[str]
     finite: ClassVar[bool] = False  # whether no value of its tensors may be infinite or NaN
+    here: ClassVar[bool] = False  # whether it reads files of this machine, and is made by no other one
 
     def needs(self) -> list["Spec"]:
         """Artefacts that `compute` loads."""
@@ -62,6 +59,11 @@ class Spec(Keyed, BaseModel):
 
     def confirm(self) -> None:
         """Called after `compute`. Raises InputError if what it read from outside is not what the spec names."""
+
+    def __getstate__(self) -> dict[Any, Any]:
+        """Without what was worked out: another process has to find its own code and key."""
+        state = super().__getstate__()
+        return state | {"__dict__": {name: state["__dict__"][name] for name in type(self).model_fields}}
 
     @cached_property
     def code(self) -> Code:
@@ -115,7 +117,6 @@ def _plain(value: Any) -> Any:
     return value.digest if isinstance(value, Spec) else value
 
 
-WORKER_KILLED = "a worker process was killed, perhaps for want of memory, of which --jobs 1 needs least"
 Progress = Callable[[Spec, float, float], None]
 """Called after each artefact with its spec, the cost of what is done and of all."""
 
@@ -150,7 +151,7 @@ class Store:
 
     def get(self, spec: Spec) -> Artefact:
         if spec not in self:
-            self.save(*_compute(spec, self))
+            self.save(spec, *compute(spec, self))
         self.reads[spec.digest] = spec.kind
         found = read(self.path(spec))
         if spec.finite and not _finite(found.tensors):
@@ -177,99 +178,102 @@ class Store:
         return [[spec for number, spec in order if number == one] for one in range(1, last + 1)]
 
     def make(
-        self, specs: Iterable[Spec], progress: Progress | None = None, *, cost: Callable[[Spec], float] | None = None
+        self,
+        specs: Iterable[Spec],
+        progress: Progress | None = None,
+        *,
+        cost: Callable[[Spec], float] | None = None,
+        engine: Engine | None = None,
     ) -> None:
-        """Compute whatever is missing of `specs` and of what they need, the largest first; `progress` counts by `cost`,
-        which is the work by default."""
+        """Compute whatever is missing of `specs` and of what they need, the longest chain first; `progress` counts by
+        `cost`, the work by default. The engine, by default processes of this machine, is closed at the end."""
         waves, cost = self.missing(specs), cost or (lambda spec: spec.work())
-        total = sum(cost(spec) for wave in waves for spec in wave)
-        done, kill = 0.0, True
+        total, done = sum(cost(spec) for wave in waves for spec in wave), 0.0
+        engine = engine or (Local(self.jobs) if any(map(self.in_parallel, waves)) else Here())
         try:
-            for wave in waves:
-                for spec, tensors, facts in self._map(wave):
-                    self.save(spec, tensors, facts)
-                    done += cost(spec)
-                    if progress:
-                        progress(spec, done, total)
-            kill = False
-        except TerminatedWorkerError:
-            raise RuntimeError(WORKER_KILLED) from None
+            for spec, (tensors, facts) in self._made(Queue(spec for wave in waves for spec in wave), engine):
+                self.save(spec, tensors, facts)
+                done += cost(spec)
+                if progress:
+                    progress(spec, done, total)
         finally:
-            if any(self.in_parallel(wave) for wave in waves):
-                # idle workers would keep their memory for minutes, and busy ones compute for a run that has failed
-                get_reusable_executor(reuse=True, kill_workers=kill).shutdown(kill_workers=kill)
+            engine.close()
 
     def in_parallel(self, wave: list[Spec]) -> bool:
         """Whether a wave is computed by worker processes."""
         return self.jobs > 1 and len(wave) > 1 and self.device.type == "cpu"
 
-    def _map(self, wave: list[Spec]) -> Iterable[tuple[Spec, dict, dict]]:
-        if not self.in_parallel(wave):
-            return (_compute(spec, self) for spec in wave)
-        options = {"return_as": "generator_unordered", "batch_size": 1, "initializer": _end_with_parent}
-        with _out_of_hearing():
-            calls = (joblib.delayed(_compute)(spec, self, tuple(sources.OWN)) for spec in wave)
-            return joblib.Parallel(n_jobs=self.jobs, **options)(calls)
+    def _made(self, queue: Queue, engine: Engine) -> Iterator[tuple[Spec, Made]]:
+        """What is in the queue, in the order in which it ends. Each has to be kept before the next is asked for."""
+        running: dict[Any, Spec] = {}
+        while queue or running:
+            while queue and len(running) < engine.slots():
+                spec = queue.pop()
+                if spec.here:
+                    yield spec, compute(spec, self)
+                    queue.done(spec)
+                else:
+                    running[engine.submit(Task.of(spec), self)] = spec
+            for ended in engine.wait(running) if running else ():
+                spec = running.pop(ended)
+                yield spec, engine.result(ended)
+                queue.done(spec)
 
 
-@contextmanager
-def _out_of_hearing() -> Iterator[None]:
-    """Processes that are started here hear no Ctrl-C and no hang-up: a terminal sends it to them as well as to the run,
-    which ends them anyway, and each would print a traceback."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    heard = {signal.SIGINT, signal.SIGHUP}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
-    resource_tracker.ensure_running()  # the first process, after which Python lets SIGINT through again
-    signal.pthread_sigmask(signal.SIG_BLOCK, heard)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+@dataclass(frozen=True)
+class Task:
+    """An artefact that another process makes, the key that it has in this one, the code of all its parts by which that
+    process can say what differs, and modules to import first."""
+
+    spec: Spec
+    digest: str
+    code: dict[str, Code]
+    own: tuple[str, ...]
+
+    @classmethod
+    def of(cls, spec: Spec) -> "Task":
+        return cls(spec, spec.digest, {path: part.code for path, part in spec.parts.items()}, tuple(sources.OWN))
+
+    def __call__(self, store: Store) -> Made:
+        """Compute it. Raises InputError if this process has another key for it, by other code or libraries."""
+        for module in self.own:
+            sources.take_in(module)
+        if self.spec.digest != self.digest:
+            raise InputError(
+                f"a worker has other code than the run, in {', '.join(self._others()) or 'its parts'}; accepted: files "
+                "that stay as they are, and in the profile, as `imports`, the modules that register something"
+            )
+        return compute(self.spec, store)
+
+    def _others(self) -> dict[str, None]:
+        """Files, and libraries with their releases, that are other ones here."""
+        here, named = {path: part.code for path, part in self.spec.parts.items()}, {}
+        for path, theirs in self.code.items():
+            ours = here.get(path, theirs)
+            named |= dict.fromkeys(sorted(name for name, _ in theirs.files.items() ^ ours.files.items()))
+            changed = sorted(ours.libraries.items() - theirs.libraries.items())
+            named |= dict.fromkeys(f"{name} {ours} (the run: {theirs.libraries.get(name)})" for name, ours in changed)
+        return named
 
 
-def _end_with_parent() -> None:
-    """End this worker soon after the process that started it, even if that was killed."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        while os.getppid() == parent.pid:
-            time.sleep(1)
-        os._exit(1)
-
-    if parent and os.name != "nt":  # where a process keeps the number of its dead parent
-        threading.Thread(target=watch, daemon=True).start()
-
-
-def _compute(spec: Spec, store: Store, own: Iterable[str] = ()) -> tuple[Spec, dict[str, Tensor], dict]:
-    """`own` are modules to import first. Raises InputError if this process would compute with other code than the key
-    names, which another one may have made."""
-    for module in own:
-        sources.take_in(module)
-    theirs, ours = spec.code, _code(type(spec), *spec.uses())
-    if ours != theirs:
-        others = [name for name in {**theirs.files, **ours.files} if theirs.files.get(name) != ours.files.get(name)]
-        raise InputError(
-            f"a worker has other code than the run, in {', '.join(others) or 'libraries'}; accepted: files that stay "
-            "as they are, and in the profile, as `imports`, the modules that register something"
-        )
+def compute(spec: Spec, store: Store) -> Made:
+    """The artefact, and how it was made. Raises InputError if it cannot be made as it is asked for."""
     start, busy = time.perf_counter(), time.process_time()
     try:
         with one_thread():
-            tensors, facts = spec.compute(Store(store.root, store.device, store.jobs), store.device)
+            tensors, facts = spec.compute(type(store)(store.root, store.device, store.jobs), store.device)
         spec.confirm()
     except InputError:
         if spec not in store:
             raise
         made = read(store.path(spec))  # by another run, just before this one would have read its checkpoint
-        return spec, made.tensors, made.facts
+        return made.tensors, made.facts
     if spec.finite and not _finite(tensors):
         store.checkpoint(spec).unlink(missing_ok=True)  # or the next run would go on from there
         raise InputError(f"{spec.kind}/{spec.digest} is no longer finite; accepted: a lower learning_rate, for one")
     facts = {**facts, "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
     facts |= {"torch": torch.__version__, "machine": machine(store.device)}
-    return spec, {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, facts
+    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, facts
 
 
 def _finite(tensors: dict[str, Tensor]) -> bool:

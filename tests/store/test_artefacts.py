@@ -210,7 +210,7 @@ def test_artefact_that_another_run_completes_meanwhile_is_taken(store):
     assert store.get(Shared(name="a")).facts["name"] == "another run's"
 
 
-def test_make_goes_in_waves_largest_first(store):
+def test_make_begins_with_the_longest_chain(store):
     roots = [Toy(name="small", n=1), Toy(name="large", n=9), Toy(name="middle", n=5)]
     child = Toy(name="child", n=100, parents=tuple(roots))
     grandchild = Toy(name="grandchild", n=2, parents=(child, roots[0]))
@@ -221,7 +221,7 @@ def test_make_goes_in_waves_largest_first(store):
         ["grandchild"],
     ]
     store.make([grandchild, lone, grandchild])
-    assert Toy.computed == ["large", "lone", "middle", "small", "child", "grandchild"]
+    assert Toy.computed == ["large", "middle", "small", "child", "lone", "grandchild"]
     assert store.missing([grandchild, lone, child, *roots]) == []
     assert store.get(grandchild).tensors["x"].tolist() == [118, 118]
 

@@ -1,0 +1,125 @@
+"""Where artefacts are computed: in this process, or in others of this machine. Another engine has the same methods."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future
+from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
+from typing import Any, Protocol
+
+from joblib.externals.loky import ProcessPoolExecutor
+from joblib.externals.loky.process_executor import TerminatedWorkerError
+from torch import Tensor
+
+WORKER_KILLED = "a worker process was killed, perhaps for want of memory, of which --jobs 1 needs least"
+AHEAD = 2  # tasks that an engine takes per process, so that none waits for the next one
+THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR")}
+"""What tells the libraries below numpy and scipy to have one thread; torch is told by `artefacts.one_thread`."""
+
+Made = tuple[dict[str, Tensor], dict[str, Any]]
+"""An artefact's tensors, and the facts about it."""
+
+
+class Engine(Protocol):
+    """Computes tasks, which are functions of a store; what `submit` returns stands for a task until its result."""
+
+    def slots(self) -> int:
+        """How many tasks it takes at a time, which may change."""
+
+    def submit(self, task: Callable[[Any], Made], store: Any) -> Any:
+        """Begin a task, whose needs lie in the store."""
+
+    def wait(self, running: Collection[Any]) -> Collection[Any]:
+        """Those that have ended: one at least, for which it waits."""
+
+    def result(self, ended: Any) -> Made:
+        """Raises whatever the task raised, and RuntimeError, in one line, if what ran it is gone."""
+
+    def close(self) -> None:
+        """End whatever still runs, and free what it held."""
+
+
+class Here:
+    """This process, one task after the other."""
+
+    def slots(self) -> int:
+        return 1
+
+    def submit(self, task: Callable[[Any], Made], store: Any) -> Callable[[], Made]:
+        return lambda: task(store)
+
+    def wait(self, running: Collection[Callable[[], Made]]) -> Collection[Callable[[], Made]]:
+        return list(running)
+
+    def result(self, ended: Callable[[], Made]) -> Made:
+        return ended()
+
+    def close(self) -> None:
+        pass
+
+
+class Local:
+    """Processes of this machine, which read what they need from the store's folder."""
+
+    def __init__(self, jobs: int):
+        self.jobs = jobs
+        self._pool = ProcessPoolExecutor(jobs, initializer=_end_with_parent, env=THREADS)
+        self._running: set[Future] = set()
+
+    def slots(self) -> int:
+        return AHEAD * self.jobs
+
+    def submit(self, task: Callable[[Any], Made], store: Any) -> Future:
+        with _out_of_hearing():
+            begun = self._pool.submit(task, store)
+        self._running.add(begun)
+        return begun
+
+    def wait(self, running: Collection[Future]) -> Collection[Future]:
+        return wait_for(running, return_when=FIRST_COMPLETED).done
+
+    def result(self, ended: Future) -> Made:
+        self._running.discard(ended)
+        try:
+            return ended.result()
+        except TerminatedWorkerError:
+            raise RuntimeError(WORKER_KILLED) from None
+
+    def close(self) -> None:
+        """Idle processes would keep their memory for minutes, and busy ones compute for a run that has failed."""
+        self._pool.shutdown(kill_workers=bool(self._running))
+
+
+@contextmanager
+def _out_of_hearing() -> Iterator[None]:
+    """Processes that are started here hear no Ctrl-C and no hang-up: a terminal sends it to them as well as to the run,
+    which ends them anyway, and each would print a traceback."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    heard = {signal.SIGINT, signal.SIGHUP}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    resource_tracker.ensure_running()  # the first process, after which Python lets SIGINT through again
+    signal.pthread_sigmask(signal.SIG_BLOCK, heard)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _end_with_parent() -> None:
+    """End this worker soon after the process that started it, even if that was killed."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        while os.getppid() == parent.pid:
+            time.sleep(1)
+        os._exit(1)
+
+    if parent and os.name != "nt":  # where a process keeps the number of its dead parent
+        threading.Thread(target=watch, daemon=True).start()
