@@ -20,7 +20,7 @@ STEP = 3e6  # operations of a training step of the network, per state
 BATCH = 250  # states at a time, where no gradient by the weights is needed
 
 
-class Policy(Spec):
+class PolicyNet(Spec):
     """A trained network that maps observations to the logits of the actions."""
 
     finite: ClassVar[bool] = True
@@ -33,7 +33,7 @@ class Policy(Spec):
         raise NotImplementedError
 
 
-class Teacher(Policy):
+class Teacher(PolicyNet):
     """Imitates the shortest ways: cross-entropy with all actions that are best, in equal shares."""
 
     kind: ClassVar[str] = "teacher"
@@ -93,7 +93,7 @@ class Bank(Spec):
         return {name: torch.cat(part).cpu() for name, part in zip(names, zip(*parts, strict=True), strict=True)}, {}
 
 
-class Student(Policy):
+class Student(PolicyNet):
     """Begins with its teacher's weights and learns from its bank; `selects` by which score it chooses the pixels that
     the penalty leaves free, "nothing" for m = 0."""
 
@@ -141,7 +141,7 @@ def selection(scores: Tensor, x: Images, share: float) -> Tensor:
     return mask_of(upsample(scores, fetch.SIDE, x.shape[-2:]), share, "hard")
 
 
-def trained(policy: Policy, store: Store) -> nn.Module:
+def trained(policy: PolicyNet, store: Store) -> nn.Module:
     """The network in evaluation mode, on the store's device, its parameters frozen."""
     model = policy.untrained()
     model.load_state_dict(store.get(policy).tensors)

@@ -12,7 +12,7 @@ import torch
 
 from jsigr_lib.data.fetch import Episodes
 from jsigr_lib.measure import statistics
-from jsigr_lib.networks.distilled import Bank, Policy, Student, Teacher
+from jsigr_lib.networks.distilled import Bank, PolicyNet, Student, Teacher
 from jsigr_lib.records.tolerances import EXACT, RETOLD, declare
 from jsigr_lib.store.artefacts import Spec
 from jsigr_lib.study.distilled import THREATS, Clocked, Looks, Results
@@ -69,13 +69,13 @@ def on_fetch(study: Study) -> Study:
     return study.on(Subject(data.task, data.digest, learnt))
 
 
-def policies(study: Study) -> dict[Entry, list[Policy]]:
+def policies(study: Study) -> dict[Entry, list[PolicyNet]]:
     """The teachers, and the students of every objective and weight, one per seed."""
     d, data = study.profile.distillation, episodes(study)
     settings = {"width": d.width, "epochs": d.teacher_epochs, "learning_rate": d.teacher_rate}
     settings |= {"batch_size": d.batch_size}
     teachers = [Teacher(episodes=data, **settings, seed=seed) for seed in study.profile.seeds]
-    found: dict[Entry, list[Policy]] = {("teacher", 0.0): teachers}
+    found: dict[Entry, list[PolicyNet]] = {("teacher", 0.0): teachers}
     for name, kind in STUDENTS.items():
         for weight in [0.0] if name == "kl" else d.lambdas:
             found[name, weight] = [_student(study, teacher, kind, weight) for teacher in teachers]
@@ -90,11 +90,11 @@ def _student(study: Study, teacher: Teacher, kind: Kind, weight: float) -> Stude
     return Student(bank=Bank(teacher=teacher, states=d.states), **own, share=share, **settings, seed=teacher.seed)
 
 
-def results(study: Study, policy: Policy) -> Results:
+def results(study: Study, policy: PolicyNet) -> Results:
     return Results(policy=policy, levels=tuple(study.profile.distillation.levels))
 
 
-def looks(policy: Policy) -> Looks:
+def looks(policy: PolicyNet) -> Looks:
     return Looks(policy=policy, teacher=policy if isinstance(policy, Teacher) else policy.bank.teacher)
 
 

@@ -16,7 +16,7 @@ from jsigr_lib.method import attacks
 from jsigr_lib.method.jacobian import logit_gradient
 from jsigr_lib.method.saliency import perturbation_saliency
 from jsigr_lib.method.shapes import Images
-from jsigr_lib.networks.distilled import BATCH, PERTURBATION, STEP, Policy, Teacher, trained
+from jsigr_lib.networks.distilled import BATCH, PERTURBATION, STEP, PolicyNet, Teacher, trained
 from jsigr_lib.store.artefacts import Spec, Store
 
 PGD_STEPS = 10
@@ -28,7 +28,7 @@ KEPT = 8  # states whose scores are kept whole, for figures
 class OfPolicy(Spec):
     """What is computed from one policy and the rooms that it has not seen."""
 
-    policy: SerializeAsAny[Policy]
+    policy: SerializeAsAny[PolicyNet]
 
     def needs(self) -> list[Spec]:
         return [self.policy, self.policy.rooms]

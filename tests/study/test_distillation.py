@@ -8,6 +8,7 @@ from torch.testing import assert_close
 pytest.importorskip("minigrid")
 
 from jsigr_lib.data import fetch
+from jsigr_lib.figures import distillation as figures
 from jsigr_lib.measure.statistics import rank_correlation
 from jsigr_lib.method.distillation import Distillation
 from jsigr_lib.method.jacobian import logit_gradient
@@ -167,6 +168,23 @@ def test_scenes(few):
     first = scenes.first_states(few)
     assert len(first) == 6 and first[0].maps["sarfa"].shape == first[0].deciding.shape == (6, 6)
     assert first[0].best.any() and first[0].deciding[0, 0]
+
+
+def test_figures_say_in_words_what_they_show(few):
+    returns, maps = distillation.returns_table(few), distillation.maps_table(few)
+    cost = figures.cost(few, distillation.passes_table(few), distillation.milliseconds(few))
+    made = [figures.frontier(few, returns), figures.robustness(few, returns), figures.maps(few, maps), cost]
+    _, task = figures.task(few, scenes.first_states(few))
+    texts = [alt for _, alt in made]
+    assert all(label in text for text in texts[:3] for label in distillation.LABELS.values())
+    assert "4 states of Fetch" in task and "from 4 to 9 masks" in texts[3]
+
+
+def test_pages_name_the_action_and_what_is_best(few):
+    walked = scenes.walk(few, "digr", ["kl", "digr"], first=1)
+    (png, said), *_ = figures.pages(walked, "digr")
+    assert png.startswith(b"\x89PNG") and f"step 1 of {len(walked)}: DIGR chooses to " in said
+    assert fetch.ACTIONS[walked[0].action] in said and "On the tiles that decide: KL alone " in said
 
 
 def test_study_is_about_the_rooms(few):
