@@ -61,6 +61,7 @@ def test_each_extra_has_what_the_one_before_it_has():
         "companion": ["jsigr[study]"],
         "cluster": ["jsigr[companion]"],
         "dev": ["jsigr[companion]"],
+        "neighbours": ["jsigr[companion]"],
         "bench": ["jsigr[companion]"],
     }
 

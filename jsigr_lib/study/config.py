@@ -2,13 +2,12 @@
 
 import os
 import sys
-from collections.abc import Callable, Container
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from jsigr_lib.data.data import DATASETS
 from jsigr_lib.measure.attributions import CONTROLS, MAPS
@@ -19,6 +18,7 @@ from jsigr_lib.networks import models
 from jsigr_lib.store import toml
 from jsigr_lib.store.paths import PROFILES
 from jsigr_lib.store.sources import take_in
+from jsigr_lib.study.fields import MOST, Count, Fraction, OneOrMore, Several, among, only, require
 from jsigr_lib.study.settings import applied
 
 TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "svhn": "SVHN", "folder": "own images"}
@@ -34,34 +34,6 @@ def budget(eps: float) -> str:
     return levels if len(levels) < len(written) else written
 
 
-def require(fits: object, what: str, value: object, accepted: str) -> None:
-    """Raise InputError unless the value fits."""
-    if not fits:
-        raise InputError(f"{what} = {shown(value)}; accepted: {accepted}")
-
-
-def among(what: str, accepted: Container) -> AfterValidator:
-    """The check that a value is one of `accepted`, as that is when a profile is loaded: a registry may grow."""
-    return AfterValidator(lambda value: one_of(what, value, accepted) or value)
-
-
-def only(fits: Callable[[Any], bool], accepted: str) -> AfterValidator:
-    """The check that a field's value fits."""
-
-    def check(value: Any, info: ValidationInfo) -> Any:
-        require(fits(value), info.field_name, value, accepted)
-        return value
-
-    return AfterValidator(check)
-
-
-Item = TypeVar("Item")
-Different = only(lambda values: len(set(values)) == len(values), "different values")
-Several = Annotated[list[Item], Different]
-OneOrMore = Annotated[list[Item], Field(min_length=1), Different]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-MOST = 10_000_000
-Count = Annotated[int, Field(ge=1, le=MOST)]
 Option = Annotated[
     float | int | str | bool, only(lambda one: isinstance(one, str) or abs(one) <= MOST, f"at most {MOST:,}")
 ]
@@ -123,6 +95,28 @@ class Penalty(Table):
         return Selection(**{name: getattr(self, name) for name in Selection.__dataclass_fields__})
 
 
+class Distillation(Table):
+    """Sizes of the notebook on policy distillation, whose data are rooms of MiniGrid and no images of a data set; by
+    default so small that a run says nothing. The seeds are the profile's."""
+
+    rooms: int = Field(60, ge=1, le=200_000)  # to learn from
+    poses: int = Field(4, ge=1, le=64)  # of the player in each of them
+    states: int = Field(120, ge=1, le=MOST)  # the first of these, with stored maps, for the students
+    width: int = Field(16, ge=2, le=1024, multiple_of=2)  # of every network
+    teacher_epochs: int = Field(2, ge=1, le=1000)
+    teacher_rate: float = Field(0.003, gt=0, le=1)  # the peak of its learning rate
+    student_epochs: int = Field(1, ge=1, le=1000)
+    student_rate: float = Field(0.0005, gt=0, le=1)
+    batch_size: int = Field(64, ge=1, le=100_000)
+    lambdas: OneOrMore[Annotated[float, Field(gt=0, le=1e6)]] = [0.003, 0.01]  # the weights lambda_s to compare
+    jacobian: float = Field(0.3, gt=0, le=1000)  # lambda_j of J-DIGR, in units of its lambda_s
+    share: Fraction = 0.2  # of the pixels, those that the selection leaves free
+    episodes: int = Field(8, ge=2, le=1_000_000)  # of each evaluation: validation and test
+    maps: int = Field(16, ge=2, le=1_000_000)  # test states whose maps are measured
+    levels: OneOrMore[Annotated[int, Field(ge=1, le=255)]] = [4]  # budgets, of 255; first the headline
+    within: float = Field(0.02, ge=0, le=1)  # return that a penalty may cost where students are compared
+
+
 class Profile(Table):
     """Everything that decides the results of a run. Units: eps and step sizes are fractions of the pixel range."""
 
@@ -182,6 +176,7 @@ class Profile(Table):
     truth_seeds: Count = 1
     truth_defences: Several[str] = []  # [] is the featured ones
     truth_options: dict[DefenceName, dict[str, float]] = {}  # weights of their own for it
+    distillation: Distillation = Distillation()
     # other data: profiles by whose published runs the claims are judged as well, each by itself
     replications: Several[OtherProfile] = []
 

@@ -7,6 +7,7 @@ from jsigr_lib.store.artefacts import Spec
 from jsigr_lib.study import (
     boundary,
     bounds,
+    distillation,
     estimators,
     known_truth,
     linearised_tables,
@@ -39,6 +40,6 @@ NEEDS: dict[str, dict[str, Callable[[Study], list[Spec]]]] = {
         "04_saliency": lambda study: [*map_tables.specs(study), *known_truth.specs(study)],
         "05_claims": verdicts.specs,
     },
-    "neighbours": {"07_bounds": bounds.specs, "08_transport": transport.specs},
+    "neighbours": {"06_distillation": distillation.specs, "07_bounds": bounds.specs, "08_transport": transport.specs},
 }
 """Group -> its notebooks, each with its artefacts, of a study."""

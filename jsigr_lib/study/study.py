@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -26,6 +28,16 @@ from jsigr_lib.study.settings import fitted, named, said
 
 DIGITS = 4  # after the point, of what saved tables hold
 SURROGATE_SEED = 1000  # surrogates are networks of their own: no seed of theirs is a target's
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Data that a notebook is about, in the place of the profile's: their name, the digest of the artefact that holds
+    them, and what a footer says of the networks that learnt from them."""
+
+    name: str
+    content: str
+    learnt: str
 
 
 class Study:
@@ -73,6 +85,7 @@ class Study:
         self.out = Path(out) if out else RUNS / "figures" / own
         self.progress = progress
         self.read: dict[str, str] = {}  # table of another run -> its hash, of those that were asked for
+        self.subject: Subject | None = None
         sizes = self.profile.model_dump(include={"image_size", "train_images", "validation_images", "test_images"})
         self.data = DataSpec.locate(self.profile.dataset, self.profile.data_root, download=download, **sizes)
 
@@ -95,6 +108,12 @@ class Study:
         between("eps_l2", self.profile.eps_l2, 0, images[0].numel() ** 0.5)
         if self.profile.autoattack:
             between("number of classes, with AutoAttack,", len(classes), FEWEST_CLASSES, 1e9)
+
+    def on(self, subject: Subject) -> "Study":
+        """The same study, whose figures and tables say that they are about other data than the profile's."""
+        other = copy(self)
+        other.subject = subject
+        return other
 
     @property
     def notes(self) -> list[str]:
@@ -226,11 +245,18 @@ class Study:
             profile=provenance.fields(self.profile),
             changed=provenance.changed(self.profile),
             seeds={"networks": self.profile.seeds, "surrogates": SURROGATE_SEED, "split": SPLIT_SEED},
-            data={"name": self.profile.data_title, "content": self.data.content},
-            reads={self.data.digest: self.data.kind, **self.store.reads},  # data may be in memory already
+            data=self._about,
+            reads={**({} if self.subject else {self.data.digest: self.data.kind}), **self.store.reads},
             tables=self.read,
         )
         return record.save(context, name, files, choices=choices, **about)
+
+    @property
+    def _about(self) -> dict[str, str]:
+        """What a record says of the data."""
+        if self.subject:
+            return {"name": self.subject.name, "content": self.subject.content}
+        return {"name": self.profile.data_title, "content": self.data.content}
 
     def save_measured(self, name: str, values: dict) -> None:
         """Write what differs from run to run, such as times, as JSON. Tables do not differ, and lie apart."""
@@ -243,6 +269,8 @@ class Study:
         """What every figure says of its origin."""
         p = self.profile
         seeds, epochs = (f"{n} {what}{'s' * (n > 1)}" for n, what in ((len(p.seeds), "seed"), (p.epochs, "epoch")))
+        if self.subject:
+            return f"{p.name} profile: {self.subject.name}, {self.subject.learnt}, {seeds}"
         return f"{p.name} profile: {p.data_title}, {p.train_images:,} training images, {epochs}, {seeds}"
 
 

@@ -13,7 +13,7 @@ from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records import record
 from jsigr_lib.records.tolerances import EXACT, SHARE, Tolerance, declare
 from jsigr_lib.store.paths import RUNS
-from jsigr_lib.study.study import SURROGATE_SEED, Study
+from jsigr_lib.study.study import SURROGATE_SEED, Study, Subject
 
 
 def test_training_spec_says_what_the_profile_says(study):
@@ -247,6 +247,20 @@ def test_footer_says_where_a_figure_comes_from(tiny, study):
     assert study.footer == "smoke profile: Fashion-MNIST, 512 training images, 1 epoch, 1 seed"
     more = tiny(study.store.root, train_images=20_000, epochs=5, seeds=[0, 1])
     assert more.footer == "smoke profile: Fashion-MNIST, 20,000 training images, 5 epochs, 2 seeds"
+
+
+def test_on_another_subject(tiny, study, tmp_path):
+    """Figures and records of a notebook that is not about the profile's data say so; those of the study stay."""
+    writer = tiny(study.store.root, out=tmp_path)
+    other = writer.on(Subject("rooms", "0123456789abcdef", "9 states"))
+    assert other.footer == "smoke profile: rooms, 9 states, 1 seed" and "Fashion-MNIST" in writer.footer
+    records = {}
+    for name, one in {"mine": writer, "theirs": other}.items():
+        one.save_files(name, {"csv": b""}, kind="table")
+        records[name] = json.loads((tmp_path / f"{name}.json").read_text())["table"]
+    assert records["theirs"]["data"] == {"name": "rooms", "content": "0123456789abcdef"}
+    assert records["mine"]["data"]["name"] == "Fashion-MNIST"
+    assert study.data.digest in records["mine"]["artefacts"]["data"] and "data" not in records["theirs"]["artefacts"]
 
 
 def test_folders_by_default():
