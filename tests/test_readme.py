@@ -14,6 +14,7 @@ import tomllib
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from jsigr_lib.method import defences
 from jsigr_lib.method.registry import Registry
@@ -49,6 +50,13 @@ def test_every_generated_text_is_current():
     """If this fails, `make readme` writes the texts anew."""
     for name, text in readme.current().items():
         assert read(name) == text, name
+
+
+def test_the_picture_of_the_verdicts_is_current():
+    """It holds its text in words."""
+    fig, alt = results.picture()
+    assert alt.startswith("The verdict on each claim, by data set. ") and fig.axes
+    assert Image.open(ROOT / results.PICTURE).text["Description"] == alt
 
 
 def prose(text: str) -> list[str]:

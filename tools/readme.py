@@ -11,12 +11,12 @@ from functools import partial
 import costs
 import pandas as pd
 import results
-from results import MAIN, Run
+from results import Run
 
 from jsigr_lib.findings import words
 from jsigr_lib.findings.transfer import TRAINED_ON_ATTACKS
 from jsigr_lib.findings.words import begin, count, listed, number, percent, points, share
-from jsigr_lib.store.paths import FIGURES, ROOT
+from jsigr_lib.store.paths import ROOT
 
 PENALTIES = ["input-gradient", "jacobian", "sigr"]
 
@@ -45,10 +45,7 @@ def above(left: dict[str, pd.Series], a: str, b: str) -> bool:
 
 
 def picture() -> str:
-    """The verdicts where they are published, else the teaser."""
-    found = (FIGURES / MAIN / "verdicts.png").is_file()
-    name, alt = ("verdicts", "The verdict on each claim, by data set") if found else ("teaser", "Gradient maps")
-    return f"[![{alt}](figures/{MAIN}/{name}.png)](RESULTS.md)"
+    return f"[![The verdict on each claim, by data set]({results.PICTURE})](RESULTS.md)"
 
 
 def result(run: Run) -> str:
@@ -245,5 +242,7 @@ def current() -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    drawn, alt = results.picture()
+    drawn.savefig(ROOT / results.PICTURE, metadata={"Description": alt})
     for name, text in current().items():
         (ROOT / name).write_text(text, encoding="utf-8")

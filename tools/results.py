@@ -7,6 +7,8 @@ from functools import cache, cached_property
 
 import pandas as pd
 
+from jsigr_lib.figures import claims as figures
+from jsigr_lib.figures import plotting
 from jsigr_lib.findings import claims, known_truth, saliency, theory, training, transfer, words
 from jsigr_lib.findings.words import NOTHING, Labels, Text, listed, percent, span
 from jsigr_lib.measure.attributions import MAPS
@@ -16,6 +18,7 @@ from jsigr_lib.store.paths import FIGURES
 from jsigr_lib.study.config import load_profile
 
 MAIN = "full"
+PICTURE = "docs/verdicts.png"
 BITES = 0.5  # at most this share of the undefended network's clean accuracy is left, as in the second protocol
 JUDGES = {"PGD": "PGD-20", "PGD, restarts": "PGD, restarts", "AutoAttack": "AutoAttack"}
 UNSEEN = (
@@ -133,6 +136,15 @@ def protocol(found: list[Run]) -> str:
         f"tested”.** The attacks left the undefended network most of its accuracy ({left}): where little is lost, no "
         f"defence can gain. {said}"
     )
+
+
+def picture() -> plotting.Described:
+    """The verdicts of the latest published run of each data set."""
+    fig, alt = figures.verdicts(summary.scorecard(FIGURES / MAIN))
+    old = [run.short for run in runs() if run.first_protocol]
+    if old:
+        fig.supxlabel(f"{listed(old)}: of the first protocol", fontsize=8, color="#767676")
+    return fig, alt
 
 
 def table(header: list[str], rows: list[list[str]]) -> str:
@@ -255,7 +267,7 @@ def page() -> str:
         "boundary if the network were linear.",
         protocol(found),
         "## Claims",
-        f"![The verdict on each claim, by data set](figures/{MAIN}/verdicts.png)",
+        f"![The verdict on each claim, by data set]({PICTURE})",
         scorecard(),
         *map(section, found),
     ]

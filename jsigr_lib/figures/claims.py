@@ -40,16 +40,19 @@ def trade_offs(study: Study, table: pd.DataFrame) -> plotting.Described:
     )
 
 
-def verdicts(study: Study, card: pd.DataFrame) -> plotting.Described:
+def verdicts(card: pd.DataFrame) -> plotting.Described:
     """The scorecard as a picture: a row per claim, a column per data set, the verdict in words and colour; grey where
-    there were too few images for one."""
+    there were too few images for one, and nothing where an earlier protocol did not ask."""
     few = card.evidence.str.contains(TOO_FEW, regex=False)
     card = card.assign(said=card.verdict.where(~few, card.verdict + "\n" + TOO_FEW))
     table = card.pivot(index="claim", columns="data", values="said")
     table = table.loc[card.claim.unique(), card.data.unique()]
     statements = card.drop_duplicates("claim").statement.map(lambda text: textwrap.fill(plotting.plain(text), 52))
     fig, (axes,) = plotting.row(5 + 1.75 * len(table.columns), 0.55 * len(table) + 1.05)
-    for (i, j), verdict in np.ndenumerate(table.to_numpy()):
+    for (i, j), verdict in np.ndenumerate(table.fillna("").to_numpy()):
+        if not verdict:
+            axes.text(j, i, "not asked", ha="center", va="center", color="#767676", fontsize=9.5)
+            continue
         colour = VERDICTS["not tested" if TOO_FEW in verdict else verdict]
         axes.add_patch(mpl.patches.Rectangle((j - 0.46, i - 0.42), 0.92, 0.84, color=colour))
         axes.text(j, i, verdict, ha="center", va="center", color="white", fontsize=9.5, fontweight="bold")

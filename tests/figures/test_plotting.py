@@ -363,7 +363,7 @@ FIGURES = {
     "deletion and insertion": lambda study, table: saliency_figures.probability_curves(study, table("curves")),
     "forest": lambda study, table: claim_figures.forest(study, table("contrasts")),
     "verdicts": lambda study, table: claim_figures.verdicts(
-        study, verdicts.scorecard(study, load_claims(), table("contrasts"))
+        verdicts.scorecard(study, load_claims(), table("contrasts"))
     ),
     "agreement": lambda study, table: saliency_figures.agreement_bars(study, table("measures")),
     "faithfulness": lambda study, table: saliency_figures.map_measures(
@@ -654,7 +654,7 @@ def test_forest_has_a_row_per_test_and_a_panel_per_data_set(study, table):
 def test_verdicts_are_those_of_the_scorecard(study, table):
     card = verdicts.scorecard(study, load_claims(), table("contrasts"))
     card = pd.concat([card, card.assign(data="other data", verdict="supported")])
-    fig, alt = claim_figures.verdicts(study, card)
+    fig, alt = claim_figures.verdicts(card)
     (axes,) = fig.axes
     assert [label.get_text() for label in axes.get_xticklabels()] == ["Fashion-MNIST", "other data"]
     written = {text.get_position(): text.get_text() for text in axes.texts}
