@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from jsigr_lib.method.shapes import Float, Images
+from jsigr_lib.networks.models import Normalise
+
+MEAN, STD = 0.15, 0.25  # about those of MiniGrid's pictures, which are mostly dark
 
 Loss = Callable[[Tensor, torch.Generator], Float[Tensor, ""]]
 """(indices of a batch, generator) -> the loss of a training step."""
@@ -14,21 +17,22 @@ Loss = Callable[[Tensor, torch.Generator], Float[Tensor, ""]]
 
 class TileNet(nn.Module):
     """Logits of the actions, from images of side x side tiles: every tile is looked at alone, then beside the mission's
-    tile, the first; then all together. Piecewise affine. A plain convolutional network of its size learns the task half
-    as well: to compare two places, far from each other, is what this one is built for."""
+    tile, the first; then all together. Piecewise affine. It is built to compare places that are far from each other,
+    which small convolutional networks learn slowly."""
 
     def __init__(self, side: int, tile: int, *, channels: int = 3, width: int = 32, actions: int = 4):
         super().__init__()
-        self.side, self.tile = side, tile
+        self.tile = tile
+        self.normalise = Normalise([MEAN] * channels, [STD] * channels)
         layers = (nn.Linear(channels * tile**2, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
         self.alone = nn.Sequential(*layers)
         self.own, self.mission = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width, bias=False)
         self.beside = nn.Sequential(nn.ReLU(), nn.Linear(2 * width, width // 2), nn.ReLU())
-        hidden = nn.Linear(side**2 * (width // 2), 4 * width)
-        self.together = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), nn.Linear(4 * width, actions))
+        hidden = nn.Linear(side**2 * (width // 2), 8 * width)
+        self.together = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), nn.Linear(8 * width, actions))
 
     def forward(self, x: Images) -> Float[Tensor, "batch actions"]:
-        features = self.alone(tiles_of(x, self.tile))
+        features = self.alone(tiles_of(self.normalise(x), self.tile))
         return self.together(self.beside(self.own(features) + self.mission(features[:, :1])))
 
 

@@ -128,11 +128,8 @@ class Clocked(OfPolicy):
         return sum(grid**2 for grid in self.grids) * sum(self.batches) * 5 * STEP / 3
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
-        model, (rooms, pictures), found = (
-            trained(self.policy, store),
-            fetch.rooms_of(self.policy.rooms, "test", store),
-            {},
-        )
+        model, found = trained(self.policy, store), {}
+        rooms, pictures = fetch.rooms_of(self.policy.rooms, "test", store)
         for batch in self.batches:
             x = fetch.render(rooms[:batch], pictures).to(device)
             y = model(x).argmax(1)
