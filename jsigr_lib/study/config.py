@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from jsigr_lib.data.data import DATASETS
 from jsigr_lib.measure.attributions import CONTROLS, MAPS
-from jsigr_lib.method import attacks, defences
+from jsigr_lib.method import attacks, defences, norm_regularisation
 from jsigr_lib.method.errors import InputError, file_name, one_of, shown
 from jsigr_lib.method.saliency import Selection
 from jsigr_lib.networks import models
@@ -77,6 +77,9 @@ MapNames = Annotated[
 OtherProfile = Annotated[str, among("profile in replications", PROFILE_NAMES)]
 ProfileName = Annotated[str, AfterValidator(partial(file_name, "name"))]
 DefenceName = Annotated[str, AfterValidator(partial(file_name, "name of a defence"))]
+QualityObjective = Annotated[
+    str, among("objective in tried", [name for name in norm_regularisation.OBJECTIVES if name != "plain"])
+]
 Defended = Annotated[Several[str], only(lambda names: "standard" not in names, "defences besides 'standard'")]
 
 
@@ -121,6 +124,34 @@ class Penalty(Table):
     @property
     def selection(self) -> Selection:
         return Selection(**{name: getattr(self, name) for name in Selection.__dataclass_fields__})
+
+
+class Quality(Table):
+    """Sizes of the notebook about image quality; see `study.quality`."""
+
+    train_sources: int = Field(28, ge=1, le=1000)  # photographs, all of whose variants are learnt from
+    validation_sources: int = Field(5, ge=1, le=1000)  # those that choose the strengths
+    test_sources: int = Field(10, ge=2, le=1000)  # those that report; intervals draw them
+    crops: int = Field(4, ge=1, le=24)  # of a picture, 64 x 64
+    epochs: Count = 16  # of the plain network
+    further_epochs: Count = 3  # of every objective, from where that one ends
+    batch_size: Count = 64
+    learning_rate: float = Field(0.003, gt=0, le=10)
+    # budgets of the attacks, of 255 levels; PGD and the choice of strengths take the largest
+    levels: Annotated[list[Annotated[float, Field(gt=0, le=255)]], Field(min_length=1), Different] = [1.0, 2.0, 4.0]
+    pgd_steps: Count = 10
+    tried: dict[QualityObjective, OneOrMore[Annotated[float, Field(gt=0, le=1e6)]]] = {
+        "nt": [0.0003, 0.001, 0.003],
+        "jacobian": [0.03, 0.1, 0.3],
+        "input-gradient": [3.0, 10.0, 30.0],
+        "jsigr": [0.03, 0.1, 0.3],
+        "attacked": [1.0, 2.0, 4.0],  # levels
+    }  # strengths among which the validation pictures choose
+
+    @field_validator("levels")
+    @classmethod
+    def _ascending(cls, levels: list[float]) -> list[float]:
+        return sorted(levels)
 
 
 class Profile(Table):
@@ -182,6 +213,7 @@ class Profile(Table):
     truth_seeds: Count = 1
     truth_defences: Several[str] = []  # [] is the featured ones
     truth_options: dict[DefenceName, dict[str, float]] = {}  # weights of their own for it
+    quality: Quality = Quality()  # the notebook about image quality, which has data and networks of its own
     # other data: profiles by whose published runs the claims are judged as well, each by itself
     replications: Several[OtherProfile] = []
 

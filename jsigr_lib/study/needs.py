@@ -11,6 +11,7 @@ from jsigr_lib.study import (
     known_truth,
     linearised_tables,
     map_tables,
+    quality,
     robustness,
     sources,
     transport,
@@ -39,6 +40,6 @@ NEEDS: dict[str, dict[str, Callable[[Study], list[Spec]]]] = {
         "04_saliency": lambda study: [*map_tables.specs(study), *known_truth.specs(study)],
         "05_claims": verdicts.specs,
     },
-    "neighbours": {"07_bounds": bounds.specs, "08_transport": transport.specs},
+    "neighbours": {"07_bounds": bounds.specs, "08_transport": transport.specs, "09_quality": quality.specs},
 }
 """Group -> its notebooks, each with its artefacts, of a study."""
