@@ -60,6 +60,7 @@ def test_each_extra_has_what_the_one_before_it_has():
         "study": ["jsigr[measure]"],
         "companion": ["jsigr[study]"],
         "dev": ["jsigr[companion]"],
+        "neighbours": ["jsigr[companion]"],
         "bench": ["jsigr[companion]"],
     }
 

@@ -69,6 +69,15 @@ def _located(**sizes: int) -> Photographs:
     return Photographs.locate(**sizes)
 
 
+def footer(study: Study) -> str:
+    """What the figures say of their origin."""
+    p, q = study.profile, study.profile.quality
+    seeds = f"{len(p.seeds)} seed{'s' * (len(p.seeds) > 1)}"
+    sources = f"{q.train_sources} training, {q.validation_sources} validation and {q.test_sources} test photographs"
+    epochs = f"{q.epochs} + {q.further_epochs} epochs"
+    return f"{p.name} profile: {sources}, {len(VARIANTS)} pictures of each, {epochs}, {seeds}"
+
+
 def _quality(study: Study, objective: str, seed: int, *, strength: float = 0.0, start: Quality | None = None):
     """A network from nothing, or one that goes on from another, with a fifth of the learning rate."""
     q = study.profile.quality
@@ -83,7 +92,7 @@ def choices(study: Study) -> dict[str, Choice]:
     base = _quality(study, "plain", seed)
     plain = _quality(study, "plain", seed, start=base)
     found = {}
-    for name in q.tried:
+    for name in (one for one in LABELS if one in q.tried):
         tried = tuple(_quality(study, name, seed, strength=strength, start=base) for strength in q.tried[name])
         found[name] = Choice(plain=plain, candidates=tried, level=q.levels[-1])
     return found
@@ -124,6 +133,13 @@ def values(study: Study, what: str) -> dict[str, np.ndarray]:
         name: np.stack([study.get(one).tensors[what].double().numpy() for one in found]).reshape(shape)
         for name, found in every.items()
     }
+
+
+def moves(study: Study) -> dict[str, dict[str, np.ndarray]]:
+    """The `values` "clean", "slope", and "fgsm" and "pgd" at the largest level."""
+    top = study.profile.quality.levels[-1]
+    names = {"clean": "clean", "slope": "slope", "fgsm": f"fgsm-{top:g}", "pgd": f"pgd-{top:g}"}
+    return {name: values(study, what) for name, what in names.items()}
 
 
 def threats(study: Study) -> dict[str, tuple[str, float]]:
@@ -179,10 +195,8 @@ def gains_table(study: Study) -> pd.DataFrame:
 def slopes_table(study: Study) -> pd.DataFrame:
     """Per training the mean `slope` ||g||_1; what it says that the largest level moves a score by, `predicted`, beside
     what FGSM and PGD do; and `lost`, by how much PGD lowers HaarPSI itself."""
-    truth, levels = labels(study), study.profile.quality.levels
-    eps, rows = levels[-1] / 255, []
-    clean, slope, seen = (values(study, what) for what in ("clean", "slope", "seen"))
-    fgsm, pgd = (values(study, f"{attacked}-{levels[-1]:g}") for attacked in ("fgsm", "pgd"))
+    truth, eps, rows = labels(study), study.profile.quality.levels[-1] / 255, []
+    (clean, slope, fgsm, pgd), seen = moves(study).values(), values(study, "seen")
     for name, of in slope.items():
         row = {"training": LABELS[name], **_sizes(of), **_columns("slope", distance, of, np.zeros_like(of))}
         row |= {"predicted": eps * of.mean()} | _columns("fgsm", distance, fgsm[name], clean[name])
