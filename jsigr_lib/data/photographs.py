@@ -5,7 +5,6 @@ crops of 64 x 64 pixels. The label of a crop is its HaarPSI (Reisenhofer et al. 
 same crop of the source: 1 where nothing is seen of the distortion, towards 0 where everything is."""
 
 import importlib
-import importlib.metadata
 import io
 import re
 from dataclasses import dataclass
@@ -130,6 +129,10 @@ class Photographs(Spec):
         with needs_extra("HaarPSI", "neighbours"):
             release = f"piq {importlib.import_module('piq').__version__}"
         return cls(content=sha256(str(sorted(listed.items())).encode())[:16], measure=release, **sizes)
+
+    def pictures(self, part: str) -> int:
+        """How many pictures a split has: its sources in every variant."""
+        return getattr(self, part) * len(VARIANTS)
 
     def work(self) -> float:
         return 1e10

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from jsigr_lib.method.autograd import CheapDoubleBackward, differentiable_twice
 from jsigr_lib.method.checks import gradient_by
 from jsigr_lib.method.jacobian import squared_norm, vjp
+from jsigr_lib.method.registry import Registry
 from jsigr_lib.method.saliency import Selection, linearised_saliency, mask_of
 from jsigr_lib.method.shapes import Float, Images
 
@@ -86,11 +87,13 @@ def _with_gradient(model: nn.Module, x: Images) -> tuple[Scores, Images, Images]
         return q, vjp(q, x, torch.ones_like(q)), x
 
 
-OBJECTIVES: dict[str, Objective] = {
-    "plain": plain,
-    "nt": norm_regularised,
-    "jacobian": jacobian,
-    "input-gradient": input_gradient,
-    "jsigr": jsigr,
-    "attacked": attacked,
-}
+OBJECTIVES: dict[str, Objective] = Registry(
+    {
+        "plain": plain,
+        "nt": norm_regularised,
+        "jacobian": jacobian,
+        "input-gradient": input_gradient,
+        "jsigr": jsigr,
+        "attacked": attacked,
+    }
+)

@@ -18,6 +18,7 @@ from jsigr_lib.store.artefacts import Spec, Store
 
 WIDTHS = (32, 48, 64)
 BATCH = 256  # crops of a pass without training
+FLOPS = 5e7  # of one crop, forwards and backwards
 LOSS = 0.03  # of clean rank correlation on validation pictures, that a choice may have at most
 
 
@@ -75,7 +76,7 @@ class Quality(Spec):
 
     def work(self) -> float:
         passes = 1 if self.objective == "plain" else 3
-        return 4e8 * passes * self.epochs * self.data.train * self.data.crops
+        return FLOPS * passes * self.epochs * self.data.pictures("train") * self.data.crops
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model = untrained(self.seed).to(device)
@@ -135,6 +136,9 @@ class Choice(Spec):
 
     def needs(self) -> list[Spec]:
         return [self.plain.data, self.plain, *self.candidates]
+
+    def work(self) -> float:
+        return 2 * FLOPS * (1 + len(self.candidates)) * self.plain.data.pictures("validation") * self.plain.data.crops
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         found = [_judge(one, store, self.level) for one in (self.plain, *self.candidates)]

@@ -11,9 +11,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from jsigr_lib.data.photographs import DISTORTIONS, STRENGTHS, VARIANTS, Photographs, haarpsi, load
+from jsigr_lib.data.photographs import DISTORTIONS, VARIANTS, Photographs, haarpsi, load
 from jsigr_lib.measure.agreement import Statistic, distance, estimate, interval, kendall, pearson, rmse, spearman
-from jsigr_lib.networks.quality import Choice, Chosen, Quality, attack, middle, network_of, scores, slopes
+from jsigr_lib.networks.quality import FLOPS, Choice, Chosen, Quality, attack, middle, network_of, scores, slopes
 from jsigr_lib.records.tolerances import EXACT, RETOLD, TRAINED, declare
 from jsigr_lib.store.artefacts import Spec, Store
 from jsigr_lib.study.study import Study
@@ -44,7 +44,7 @@ class Judged(Spec):
         return [self.network, self.data]
 
     def work(self) -> float:
-        return 1.5e8 * self.data.test * self.data.crops * len(VARIANTS) * (self.steps + 2 * len(self.levels)) / 10
+        return FLOPS * self.data.pictures("test") * self.data.crops * (self.steps + 2 * len(self.levels) + 3)
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model, crops = network_of(self.network, store), load(self.data, store, "test")
@@ -228,8 +228,7 @@ def strengths_table(study: Study) -> pd.DataFrame:
                 row = {"training": LABELS[what], "strength": strength, "srcc": kept["correlation"][i].item()}
                 row |= {"moved": kept["moved"][i].item()}
                 rows.append({**row, "chosen": "yes" if what != "plain" and i == kept["chosen"] + 1 else ""})
-    pictures = study.profile.quality.validation_sources * (1 + STRENGTHS * len(DISTORTIONS))
-    table = pd.DataFrame(rows).assign(images=pictures, seeds=1)
+    table = pd.DataFrame(rows).assign(images=photographs(study).pictures("validation"), seeds=1)
     return declare(table, "training", "strength", strength=EXACT, srcc=TRAINED, moved=TRAINED, chosen=RETOLD)
 
 
