@@ -105,10 +105,10 @@ def looks(study: Study) -> dict[str, dict[str, str]]:
     }
 
 
-def save(study: Study, name: str, fig: Figure, alt: str) -> None:
+def save(study: Study, name: str, fig: Figure, alt: str, *, footer: str = "") -> None:
     """`write` the figure and show it in the notebook. The line beneath it names the choices of DEVIATIONS.md that
     shape it."""
-    png = write(study, name, fig, alt)
+    png = write(study, name, fig, alt, footer=footer)
     about = {"alt": alt, "width": round(fig.get_figwidth() * 100)}  # CSS pixels
     display({"image/png": png}, raw=True, metadata={"image/png": about})
     if choices := deviations.behind(name):
@@ -116,12 +116,12 @@ def save(study: Study, name: str, fig: Figure, alt: str) -> None:
         display({"text/markdown": line, "text/plain": line}, raw=True)
 
 
-def write(study: Study, name: str, fig: Figure, alt: str) -> bytes:
+def write(study: Study, name: str, fig: Figure, alt: str, *, footer: str = "") -> bytes:
     """Write <name>.png, <name>.svg and <name>.json (the alternative text, the choices, and all that made the figure).
-    Returns the bytes of the PNG."""
+    A figure of other data than the study's has a footer of its own. Returns the bytes of the PNG."""
     if not alt.strip():
         raise ValueError(f"figure {name!r} has an empty alt text; accepted: a sentence that says what it shows")
-    _add_footer(fig, study.footer)
+    _add_footer(fig, footer or study.footer)
     if study.profile.name == "smoke":
         fig.text(0.5, 0.5, "SMOKE", fontsize=60, color="#d55e00", alpha=0.16, ha="center", va="center", rotation=20)
     files = {}

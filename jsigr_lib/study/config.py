@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from jsigr_lib.data.data import DATASETS
 from jsigr_lib.measure.attributions import CONTROLS, MAPS
@@ -18,8 +18,9 @@ from jsigr_lib.networks import models
 from jsigr_lib.store import toml
 from jsigr_lib.store.paths import PROFILES
 from jsigr_lib.store.sources import take_in
-from jsigr_lib.study.fields import MOST, Count, Fraction, OneOrMore, Several, among, only, require
+from jsigr_lib.study.fields import MOST, Count, Fraction, OneOrMore, Several, Table, among, only, require
 from jsigr_lib.study.settings import applied
+from jsigr_lib.study.sizes import Distillation, Quality
 
 TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST", "svhn": "SVHN", "folder": "own images"}
 TITLES |= {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
@@ -58,12 +59,6 @@ def taken_in(modules: list[str]) -> list[str]:
     return modules
 
 
-class Table(BaseModel):
-    """A part of a file that people type. Numbers are finite, and no type is converted into another."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
 class Defence(Table):
     """An objective and its options; with `teacher`, a standard network guides it, by the selection of its perturbation
     maps or by its gradients, whichever the objective takes."""
@@ -93,28 +88,6 @@ class Penalty(Table):
     @property
     def selection(self) -> Selection:
         return Selection(**{name: getattr(self, name) for name in Selection.__dataclass_fields__})
-
-
-class Distillation(Table):
-    """Sizes of the notebook on policy distillation, whose data are rooms of MiniGrid and no images of a data set; by
-    default so small that a run says nothing. The seeds are the profile's."""
-
-    rooms: int = Field(60, ge=1, le=200_000)  # to learn from
-    poses: int = Field(4, ge=1, le=64)  # of the player in each of them
-    states: int = Field(120, ge=1, le=MOST)  # the first of these, with stored maps, for the students
-    width: int = Field(16, ge=2, le=1024, multiple_of=2)  # of every network
-    teacher_epochs: int = Field(2, ge=1, le=1000)
-    teacher_rate: float = Field(0.003, gt=0, le=1)  # the peak of its learning rate
-    student_epochs: int = Field(1, ge=1, le=1000)
-    student_rate: float = Field(0.0005, gt=0, le=1)
-    batch_size: int = Field(64, ge=1, le=100_000)
-    lambdas: OneOrMore[Annotated[float, Field(gt=0, le=1e6)]] = [0.003, 0.01]  # the weights lambda_s to compare
-    jacobian: float = Field(0.3, gt=0, le=1000)  # lambda_j of J-DIGR, in units of its lambda_s
-    share: Fraction = 0.2  # of the pixels, those that the selection leaves free
-    episodes: int = Field(8, ge=2, le=1_000_000)  # of each evaluation: validation and test
-    maps: int = Field(16, ge=2, le=1_000_000)  # test states whose maps are measured
-    levels: OneOrMore[Annotated[int, Field(ge=1, le=255)]] = [4]  # budgets, of 255; first the headline
-    within: float = Field(0.02, ge=0, le=1)  # return that a penalty may cost where students are compared
 
 
 class Profile(Table):
@@ -177,6 +150,7 @@ class Profile(Table):
     truth_defences: Several[str] = []  # [] is the featured ones
     truth_options: dict[DefenceName, dict[str, float]] = {}  # weights of their own for it
     distillation: Distillation = Distillation()
+    quality: Quality = Quality()  # the notebook about image quality, which has data and networks of its own
     # other data: profiles by whose published runs the claims are judged as well, each by itself
     replications: Several[OtherProfile] = []
 

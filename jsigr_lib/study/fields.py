@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
 
 from jsigr_lib.method.errors import InputError, one_of, shown
 
@@ -36,3 +36,9 @@ OneOrMore = Annotated[list[Item], Field(min_length=1), Different]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 MOST = 10_000_000
 Count = Annotated[int, Field(ge=1, le=MOST)]
+
+
+class Table(BaseModel):
+    """A part of a file that people type. Numbers are finite, and no type is converted into another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)

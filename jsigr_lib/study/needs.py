@@ -12,6 +12,7 @@ from jsigr_lib.study import (
     known_truth,
     linearised_tables,
     map_tables,
+    quality,
     robustness,
     sources,
     transport,
@@ -40,6 +41,11 @@ NEEDS: dict[str, dict[str, Callable[[Study], list[Spec]]]] = {
         "04_saliency": lambda study: [*map_tables.specs(study), *known_truth.specs(study)],
         "05_claims": verdicts.specs,
     },
-    "neighbours": {"06_distillation": distillation.specs, "07_bounds": bounds.specs, "08_transport": transport.specs},
+    "neighbours": {
+        "06_distillation": distillation.specs,
+        "07_bounds": bounds.specs,
+        "08_transport": transport.specs,
+        "09_quality": quality.specs,
+    },
 }
 """Group -> its notebooks, each with its artefacts, of a study."""
