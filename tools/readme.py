@@ -79,18 +79,28 @@ def works(runs: list[Run]) -> str:
 # should I use it
 
 
+def gains(run: Run) -> bool:
+    """Whether J-SIGR clearly gains under transferred attacks: by the paired verdict, or in a run of the first protocol
+    by intervals that lie apart."""
+    if run.first_protocol:
+        return above(transferred(run), "jsigr", "standard")
+    return run.verdict["transfer"] == "supported"
+
+
 def gain(runs: list[Run], cost: float) -> str:
     """Transferred attacks, beside no defence."""
     seen, blind = [run for run in runs if run.sees], [run for run in runs if not run.sees]
-    won = [run for run in seen if above(transferred(run), "jsigr", "standard")]
+    won = [run for run in seen if gains(run)]
     rest = [run for run in seen if run not in won]
     gained = [
-        f"{points(run.paid['jsigr'].transferred - run.paid['standard'].transferred)} more right under transferred "
-        f"attacks, for {_lost(run)} of clean accuracy, {on([run])}"
+        f"{points(run.paid['jsigr'].transferred - run.paid['standard'].transferred)} {on([run])}, for {_lost(run)} of "
+        "clean accuracy"
         for run in won
     ]
     said = [
-        f"For {number(cost)} standard steps it leaves {listed(gained)}." if won else "",
+        f"For {number(cost)} standard steps it leaves more right under transferred attacks: {'; '.join(gained)}."
+        if won
+        else "",
         f"It gains nothing that is clear {on(rest)}." if rest else "",
         f"{begin(on(blind))} this is not tested; it costs {listed(map(_lost, blind))}." if blind else "",
     ]

@@ -128,7 +128,8 @@ def protocol(found: list[Run]) -> str:
     if not blind:
         return said
     left = listed(
-        f"{100 * run.paid['standard'].transferred:.0f} of {percent(run.paid['standard'].clean)} on {run.short}"
+        f"{100 * run.paid['standard'].transferred:.0f} of {percent(run.paid['standard'].clean)}"
+        + (f" on {run.short}" if len(blind) > 1 else "")
         for run in blind
     )
     return (
