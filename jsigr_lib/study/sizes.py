@@ -43,16 +43,16 @@ class Quality(Table):
     crops: int = Field(4, ge=1, le=24)  # of a picture, 64 x 64
     epochs: Count = 16  # of the plain network
     further_epochs: Count = 3  # of every objective, from where that one ends
-    batch_size: Count = 64
+    batch_size: Count = 32
     learning_rate: float = Field(0.003, gt=0, le=10)
     # budgets of the attacks, of 255 levels; PGD and the choice of strengths take the largest
     levels: Annotated[list[Annotated[float, Field(gt=0, le=255)]], Field(min_length=1), Different] = [1.0, 2.0, 4.0]
     pgd_steps: Count = 10
     tried: dict[QualityObjective, OneOrMore[Annotated[float, Field(gt=0, le=1e6)]]] = {
-        "nt": [0.0003, 0.001, 0.003],
-        "jacobian": [0.03, 0.1, 0.3],
-        "input-gradient": [3.0, 10.0, 30.0],
-        "jsigr": [0.03, 0.1, 0.3],
+        "nt": [0.0001, 0.0003, 0.001],
+        "jacobian": [0.1, 0.3, 1.0],
+        "input-gradient": [10.0, 30.0, 100.0],
+        "jsigr": [0.1, 0.3, 1.0],
         "attacked": [1.0, 2.0, 4.0],  # levels
     }  # strengths among which the validation pictures choose
 
