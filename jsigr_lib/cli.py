@@ -229,7 +229,8 @@ def asked(profile: str | None, group: str | None, pairs: list[str]) -> dict:
     """The profile and its settings. A group alone brings its own profile; beside a profile it is one more setting."""
     settings = parse_settings(pairs)
     if group is None or profile is not None:
-        return {"profile": profile or "quick", "settings": settings | ({"group": group} if group else {})}
+        own = {} if group is None else {"group": group}
+        return {"profile": "quick" if profile is None else profile, "settings": {**settings, **own}}
     from jsigr_lib.study.config import GROUPS
 
     one_of("group", group, GROUPS)

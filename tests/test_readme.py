@@ -121,7 +121,7 @@ def test_a_run_sees_where_its_attacks_take_half():
 
 def test_the_first_protocol_says_what_it_could_not_see():
     assert "**On DATA, “not supported”" in results.protocol([run(0.7, standard=0.8), run(0.7, data="B")])
-    assert "80 of 90 % on DATA" in results.protocol([run(0.7, standard=0.8)])
+    assert "(80 of 90 %)" in results.protocol([run(0.7, standard=0.8)])
     seen = results.protocol([run(0.7)])
     assert "first protocol" in seen and "not tested" not in seen
     assert results.protocol([run(0.7, role=True), run(0.7, role=True, verdict="not tested")]) == ""
@@ -138,7 +138,11 @@ def test_a_result_is_of_transferred_attacks_where_they_are_tested():
 
 def test_a_gain_is_said_where_there_is_one():
     won = readme.gain([run(0.7)], 1.27)
-    assert "**Yes" in won and "For 1.27 standard steps it leaves 40 points more" in won and "4 points of clean" in won
+    assert (
+        "**Yes" in won
+        and "For 1.27 standard steps it leaves more right under transferred attacks: 40 points" in won
+        and "4 points of clean" in won
+    )
     lost = readme.gain([run(0.2)], 1.27)
     assert "**Not for" in lost and "nothing that is clear on DATA" in lost and "leaves" not in lost
     blind = readme.gain([run(0.7, standard=0.8)], 1.27)

@@ -29,6 +29,7 @@ SOURCES = (
     "DEVIATIONS.md",
 )
 """What results depend on, as git's pathspecs: a new figure does not make the tree a modified one."""
+OPTIONAL = ("dev", "bench", "cluster", "neighbours")  # extras whose packages no table of the study needs
 
 
 class Facts(BaseModel):
@@ -96,7 +97,7 @@ def _packages() -> dict[str, str]:
     try:
         lines = importlib.metadata.requires("jsigr") or []
         found = (re.match(r"""([\w.-]+)(?:.*extra == ['"](\w+))?""", line).groups() for line in lines)
-        names = {name for name, extra in found if extra not in ("dev", "bench") and name != "jsigr"}
+        names = {name for name, extra in found if extra not in OPTIONAL and name != "jsigr"}
         return {name: importlib.metadata.version(name) for name in sorted(names)}
     except importlib.metadata.PackageNotFoundError as error:
         raise InputError(

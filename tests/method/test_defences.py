@@ -464,7 +464,7 @@ def test_build_passes_every_option_on():
         ("scaleable-input-gradient", ScaleableInputGradient, {"lambda_s": 2.0, "norm": "l1", "h": 0.1}),
         ("interpretation", InterpretationRegularisation, {"lambda_cs": 2.0, "lambda_gm": 0.3}),
         ("trades", TRADES, {**ATTACK, "beta": 2.0}),
-        ("otjr", OTJR, {**ATTACK, "transport": 2.0, "jacobian": 3.0, "slices": 4}),
+        ("otjr", OTJR, {**ATTACK, "transport": 2.0, "jacobian": 3.0, "slices": 4, "align": "kl", "along": "pairs"}),
     ]:
         assert own.keys() == signature(kind).parameters.keys()
         built = build(name, **own)

@@ -400,8 +400,9 @@ def test_published_index_says_what_the_scorecard_says(full_site):
     rows = [[cell.get_text(" ", strip=True) for cell in row(["th", "td"])] for row in soup.main.table.tbody("tr")]
     claims = [group for _, group in card.groupby("claim", sort=False)]
     for (claim, *cells), group in zip(rows, claims, strict=True):
-        assert claim == group.statement.iloc[0] and len(cells) == len(group)
-        for cell, row in zip(cells, group.itertuples(), strict=True):
+        asked = [cell for cell in cells if cell]  # an earlier protocol did not ask everything
+        assert claim == group.statement.iloc[0] and len(cells) == card["data"].nunique()
+        for cell, row in zip(asked, group.itertuples(), strict=True):
             assert cell.startswith(row.verdict) and row.n in cell and row.caveat in cell
             assert all(test in cell for test in row.evidence.split("; "))
 
@@ -425,7 +426,7 @@ def test_other_data_is_as_its_own_run_found_it(tmp_path):
         rows.to_csv(tmp_path / name / summary.SCORECARD, index=False)
     both = summary.scorecard(tmp_path / "full").set_index(["claim", "data"])
     was = card.set_index(["claim", "data"])
-    assert list(both.index) == list(was.index) and both.columns.tolist() == was.columns.tolist()
+    assert set(both.index) == set(was.index) and both.columns.tolist() == was.columns.tolist()
     for one in (claim, second):
         assert both.loc[(one, "MNIST"), ["verdict", "n"]].tolist() == ["supported", "9 images, 3 seeds"]
     for data in ("Fashion-MNIST", "CIFAR-10 (JPEG copy)"):

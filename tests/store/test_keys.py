@@ -219,7 +219,11 @@ def test_edits_of_the_library_make_stale_what_they_decide(tmp_path):
     same = {"network": NETWORK.digest, "attacked": ATTACKED.digest}
     same["outcomes"] = Outcomes(target=NETWORK, attacked=ATTACKED).digest
     cases = {
-        "defence": ("method/defences.py", "class TRADES(", "class New(Adversarial):\n    pass\n\n\nclass TRADES("),
+        "defence": (
+            "method/adversarial_training.py",
+            "class TRADES(",
+            "class New(Adversarial):\n    pass\n\n\nclass TRADES(",
+        ),
         "loop": ("networks/training.py", "learning_rate *", "0.1 * learning_rate *"),
         "outcomes": ("study/attacked.py", "right = predict", "right = 1 * predict"),
     }

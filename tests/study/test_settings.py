@@ -66,7 +66,7 @@ def test_a_table_comes_before_what_is_in_it():
             {"defences.jsigr.optoins": {}},
             "unknown field 'defences.jsigr.optoins'; accepted: label, objective, options,",
         ),
-        ({"penalti.share": 0.3}, "unknown field 'penalti'; accepted: name, imports, dataset"),
+        ({"penalti.share": 0.3}, "unknown field 'penalti'; accepted: name, imports, group, dataset"),
         ({"penalty.share": 2}, "penalty.share = 2: input should be less than or equal to 1"),
         ({"eps.x": 1}, "unknown field 'eps.x'; accepted: 'eps' alone, which is no table"),
         ({"defences.jsigr.tried": 3, "defences.jsigr.options.lambda_j": 0.02}, "defences.jsigr.tried = 3"),
