@@ -126,8 +126,8 @@ def test_no_code_is_unsafe():
 
 
 def test_what_starts_other_programs_is_known():
-    """git, which says what is published and what made a figure; Python, which asks a cluster; in benchmarks/ also peers,
-    browsers and ourselves."""
+    """git, which says what is published and what made a figure; Python, which asks a cluster; in benchmarks/ also
+    peers, browsers and ourselves."""
     users = {where for where, code in sources().items() if re.search(r"\bexec_module|\bsubprocess\b|\bPopen\b", code)}
     assert {where for where in users if not where.startswith("benchmarks/")} == {
         *("jsigr_lib/records/running.py", "jsigr_lib/records/results.py", "jsigr_lib/store/ray_engine.py")
