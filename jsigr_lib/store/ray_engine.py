@@ -31,7 +31,7 @@ from jsigr_lib.store.paths import PACKAGE
 from jsigr_lib.store.tensor_files import Artefact, read
 
 HELD = 2**31  # bytes of artefacts that stay in Ray's memory here, for the next task that needs them
-PATIENCE = 15  # seconds that a cluster has to answer
+PATIENCE = 22  # seconds that a cluster has to answer
 ASK = """
 import json, logging, sys, ray
 try:
@@ -50,6 +50,7 @@ class RayEngine:
     def __init__(self, address: str, *, gpus: float = 0.0, retries: int = 3):
         between("gpus-per-task", gpus, 0, 1)
         between("retries", retries, 0, 1000)
+        os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # or it prints a paragraph for each process that died
         with needs_extra("--engine ray", "cluster"):
             import ray
         self.address, self._gpus, self._retries, self._ray = address, gpus, retries, ray

@@ -208,14 +208,16 @@ def cluster():
 
 @pytest.fixture
 def driver(cluster, tmp_path):
-    """driver(function, *arguments): a process that makes what a function of the toys returns, in tmp_path/runs."""
-    for name, text in (("toys", TOYS), ("altered", TOYS), ("driver", DRIVER)):
-        (tmp_path / f"{name}.py").write_text(text)
+    """driver(function, *arguments): a process that makes what a function of the toys returns, in tmp_path/runs. Ray
+    would let nodes on this machine import from the script's folder and the current one: the toys are in neither."""
+    for folder, name, text in (("mine", "toys", TOYS), ("mine", "altered", TOYS), ("script", "driver", DRIVER)):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.py").write_text(text)
     (tmp_path / "data").write_bytes(b"1 2 3")
-    environment = cluster.environment(PYTHONPATH=os.pathsep.join([str(tmp_path), str(ROOT)]))
+    environment = cluster.environment(PYTHONPATH=os.pathsep.join([str(tmp_path / "mine"), str(ROOT)]))
 
     def call(*asked: object, runs="runs", address=cluster.address, retries=3, module="toys") -> subprocess.Popen:
-        command = [sys.executable, "driver.py", runs, address, str(retries), module, *map(str, asked)]
+        command = [sys.executable, "script/driver.py", runs, address, str(retries), module, *map(str, asked)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=tmp_path, env=environment, **pipes)
 
