@@ -53,13 +53,11 @@ def number(kind: type, help: str):
     return typer.Option(help=help, parser=parse, metavar=f"<{kind.__name__}>")
 
 
-Profile = Annotated[str, typer.Option(help="smoke, quick, full or paper, or a TOML file like theirs")]
-Notebooks = Annotated[list[str] | None, typer.Option(help="01 to 05; all by default; repeatable")]
-GROUP = "study, or neighbours: the notebooks of related work, by default with the profile of that name"
-Group = Annotated[str | None, typer.Option(help=GROUP)]
-ProfileOrGroup = Annotated[
-    str | None, typer.Option(help="smoke, quick (the default), full or paper, or a TOML file like theirs")
-]
+PROFILES = "smoke, quick, full or paper, or a TOML file like theirs"
+Profile = Annotated[str, typer.Option(help=PROFILES)]
+ProfileOrGroup = Annotated[str | None, typer.Option(help=f"{PROFILES}; by default quick, or the group's own")]
+Notebooks = Annotated[list[str] | None, typer.Option(help="01 to 05, 06 to 09 of the neighbours; all by default")]
+Group = Annotated[str | None, typer.Option(help="study, or neighbours: the notebooks of related work")]
 PARAMETER = typer.Option(
     "--set", metavar="KEY=VALUE", help="a key of the profile, such as eps=0.05 or penalty.share=0.3; repeatable"
 )
@@ -228,11 +226,11 @@ def path_of(option: str, path: str | None) -> Path | None:
 def asked(profile: str | None, group: str | None, pairs: list[str]) -> dict:
     """The profile and its settings. A group alone brings its own profile; beside a profile it is one more setting."""
     settings = parse_settings(pairs)
-    if group is None or profile is not None:
-        own = {} if group is None else {"group": group}
-        return {"profile": "quick" if profile is None else profile, "settings": {**settings, **own}}
+    if profile is not None:
+        return {"profile": profile, "settings": settings if group is None else {**settings, "group": group}}
     from jsigr_lib.study.config import GROUPS
 
+    group = "study" if group is None else group
     one_of("group", group, GROUPS)
     return {"profile": GROUPS[group], "settings": settings}
 
