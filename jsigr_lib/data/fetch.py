@@ -24,7 +24,7 @@ from jsigr_lib.store.artefacts import Spec, Store
 TASK = "MiniGrid-Fetch-6x6-N2-v0"  # two objects in a room of 4 x 4 tiles, with walls around
 SIDE = 6  # tiles
 TILE = 8  # pixels; objects can be told apart, and a blur of 3 pixels removes them
-LONGEST = 40  # steps of an episode; whoever takes longer walks in circles
+LONGEST = 24  # steps of an episode; whoever takes longer walks in circles
 ACTIONS = ("turn left", "turn right", "go forward", "pick up")
 LEFT, RIGHT, FORWARD, PICK = range(4)
 EMPTY, WALL, OBJECT, PLAYER = 0, 1, 2, 14  # the first codes of each kind
@@ -128,8 +128,8 @@ def seen(rooms: Rooms) -> Tensor:
 
 def render(rooms: Rooms, tiles: Tensor) -> Images:
     """Observations [n, 3, H * TILE, W * TILE] in [0, 1]; `tiles` are those of `tile_images`."""
-    pictures = tiles[seen(rooms).long()]  # [n, H, W, 3, TILE, TILE]
-    return pictures.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3).float() / 255
+    pictures = (tiles.float() / 255)[seen(rooms).long()]  # [n, H, W, 3, TILE, TILE]
+    return pictures.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
 
 
 def deciding(rooms: Rooms) -> Tensor:

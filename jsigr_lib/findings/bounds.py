@@ -20,16 +20,19 @@ def training_title(table: pd.DataFrame, labels: Labels) -> str:
     return f"Under PGD {name(best, labels)} keeps most: {percent(found[best].accuracy)}"
 
 
-def training(table: pd.DataFrame, labels: Labels) -> Text:
-    """Of `accuracy_table`: the two finite-difference penalties under PGD beside no defence and beside J-SIGR."""
+def training(table: pd.DataFrame, differences: pd.DataFrame, labels: Labels) -> Text:
+    """Of `accuracy_table` and `gains_table`: the two finite-difference penalties under PGD beside no defence and beside
+    J-SIGR."""
     under, clean = _under(table, "white-box"), _under(table, "clean")
     own = [one for one in SCALEABLE if one in under]
     if not own or not {"standard", "jsigr"} <= under.keys():
         return paragraph()
     said = [f"{name(one, labels)} {share(under[one])} (clean {percent(clean[one].accuracy)})" for one in own]
-    gains = [one for one in own if under[one].low > under["standard"].high]
-    ahead = [one for one in own if under[one].low > under["jsigr"].high]
-    behind = [one for one in own if under[one].high < under["jsigr"].low]
+    over = words.keyed(words.rows(differences, b="standard"), "a")
+    jsigr = words.keyed(words.rows(differences, a="jsigr"), "b")
+    gains = [one for one in own if one in over and words.sign(over[one]) > 0]
+    ahead = [one for one in own if one in jsigr and words.sign(jsigr[one]) < 0]
+    behind = [one for one in own if one in jsigr and words.sign(jsigr[one]) > 0]
     compared = [
         f"clearly more than J-SIGR: {names(ahead, labels)}" if ahead else "",
         f"clearly less: {names(behind, labels)}" if behind else "",

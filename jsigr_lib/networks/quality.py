@@ -99,22 +99,21 @@ def fit(
     learning_rate: float,
     seed: int,
 ) -> list[float]:
-    """Train `model` in place with AdamW and one cycle of the learning rate, each crop mirrored with chance 1/2, which
-    changes no label. Returns the mean loss of each epoch."""
+    """Train `model` in place with AdamW and one cycle of the learning rate, each crop `turned` at random. Returns the
+    mean loss of each epoch."""
     device = next(model.parameters()).device
     images, labels = crops.images.flatten(0, 2), crops.labels.flatten()
     generator = torch.Generator().manual_seed(seed)
     steps = epochs * -(-len(labels) // batch_size)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 1, pct_start=0.1)
     model.train()
     losses = []
     for _ in range(epochs):
         total = 0.0
         for index in torch.randperm(len(labels), generator=generator).split(batch_size):
-            x = images[index].to(device).float() / 255
-            mirror = (torch.rand(len(x), generator=generator) < 0.5).to(device)[:, None, None, None]
-            loss = objective(model, torch.where(mirror, x.flip(3), x), labels[index].to(device), strength)
+            x = turned(images[index].to(device).float() / 255, generator)
+            loss = objective(model, x, labels[index].to(device), strength)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             optimizer.step()
@@ -122,6 +121,14 @@ def fit(
             total += loss.item() * len(index)
         losses.append(total / len(labels))
     return losses
+
+
+def turned(x: Images, generator: torch.Generator) -> Images:
+    """Each crop in one of the eight ways to lay a square, at random: HaarPSI knows no left, top or diagonal."""
+    for other in (lambda x: x.flip(3), lambda x: x.flip(2), lambda x: x.transpose(2, 3)):
+        coins = (torch.rand(len(x), generator=generator) < 0.5).to(x.device)[:, None, None, None]
+        x = torch.where(coins, other(x), x)
+    return x
 
 
 class Choice(Spec):

@@ -162,14 +162,15 @@ def _counted(architecture: str, width: int, objective: str, options: Options, si
         for _ in range(2):  # the first step also makes what is kept for the next ones, such as masks
             generator = torch.Generator().manual_seed(0)
             x, y = torch.rand(images, channels, size, size, generator=generator), torch.arange(images) % 10
-            with _Flops() as counter:
+            with Operations() as counter:
                 kind(model, x, y, x if kind.guide == "gradient" else None, generator=generator).backward()
         total += how_often * counter.total / images
     return total
 
 
-class _Flops(TorchDispatchMode):
-    """Adds up torch's own flop formulas. (torch's FlopCounterMode also tracks modules, which fails in grad by x.)"""
+class Operations(TorchDispatchMode):
+    """How many there are in its context, `total`, by torch's own flop formulas. (torch's FlopCounterMode also tracks
+    modules, which fails in grad by x.)"""
 
     total = 0
 

@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from jsigr_lib.data.fetch import Episodes
+from jsigr_lib.data.fetch import SIDE, TILE, Episodes
 from jsigr_lib.measure import statistics
+from jsigr_lib.method.distillation import Distillation
+from jsigr_lib.networks import tiles
 from jsigr_lib.networks.distilled import Bank, PolicyNet, Student, Teacher
+from jsigr_lib.networks.zoo import Operations
 from jsigr_lib.records.tolerances import EXACT, RETOLD, declare
 from jsigr_lib.store.artefacts import Spec
 from jsigr_lib.study.distilled import THREATS, Clocked, Looks, Results
@@ -162,17 +165,30 @@ def returns_table(study: Study) -> pd.DataFrame:
     return declare(pd.DataFrame(rows), "student", "lambda_s", "threat", "level", n=EXACT, matched=RETOLD)
 
 
+def costs(study: Study) -> dict[str, float]:
+    """Student -> the counted operations of a step of its training, KL alone = 1. The teacher's part is made once."""
+    states = torch.rand(8, 3, SIDE * TILE, SIDE * TILE, generator=study.generator())
+    network, found = tiles.built(0, SIDE, TILE, width=study.profile.distillation.width), {}
+    for name, kind in STUDENTS.items():
+        with Operations() as counter:
+            Distillation(float(name != "kl"), float(kind.jacobian))(
+                network, states, torch.eye(4)[:1].expand(8, 4)
+            ).backward()
+        found[name] = counter.total
+    return {name: total / found["kl"] for name, total in found.items()}
+
+
 def matched_table(study: Study) -> pd.DataFrame:
     """The students that are compared: their weights, and their return in validation episodes, by which these were
-    chosen; `kept` says whether it is within the margin of KL alone."""
+    chosen; `kept` says whether it is within the margin of KL alone, `cost` what a step takes (see `costs`)."""
     study.make(specs(study))
-    floor, rows = None, []
+    floor, rows, cost = None, [], costs(study)
     for name, entry in matched(study).items():
         value = returns(study, entry, "validation", 0)
         floor = value.mean() - study.profile.distillation.within if floor is None else floor
         row = {"student": name, "lambda_s": entry[1], "kept": value.mean() >= floor, **_row("validation", value)}
-        rows.append(row)
-    return declare(pd.DataFrame(rows), "student", lambda_s=RETOLD, kept=RETOLD, n=EXACT)
+        rows.append({**row, "cost": cost[name]})
+    return declare(pd.DataFrame(rows), "student", lambda_s=RETOLD, kept=RETOLD, n=EXACT, cost=EXACT)
 
 
 def maps_table(study: Study) -> pd.DataFrame:

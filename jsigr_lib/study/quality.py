@@ -11,9 +11,22 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from jsigr_lib.data.photographs import DISTORTIONS, VARIANTS, Photographs, haarpsi, load
+from jsigr_lib.data.photographs import CROP, DISTORTIONS, VARIANTS, Photographs, haarpsi, load
 from jsigr_lib.measure.agreement import Statistic, distance, estimate, interval, kendall, pearson, rmse, spearman
-from jsigr_lib.networks.quality import FLOPS, Choice, Chosen, Quality, attack, middle, network_of, scores, slopes
+from jsigr_lib.method.norm_regularisation import OBJECTIVES
+from jsigr_lib.networks.quality import (
+    FLOPS,
+    Choice,
+    Chosen,
+    Quality,
+    attack,
+    middle,
+    network_of,
+    scores,
+    slopes,
+    untrained,
+)
+from jsigr_lib.networks.zoo import Operations
 from jsigr_lib.records.tolerances import EXACT, RETOLD, TRAINED, declare
 from jsigr_lib.store.artefacts import Spec, Store
 from jsigr_lib.study.study import Study
@@ -216,9 +229,20 @@ def distortions_table(study: Study) -> pd.DataFrame:
     return declare(pd.DataFrame(rows), "training", "distortion")
 
 
+def costs() -> dict[str, float]:
+    """Objective -> the counted operations of a training step, plain = 1."""
+    x, found = torch.rand(4, 3, CROP, CROP, generator=torch.Generator().manual_seed(0)), {}
+    for name, objective in OBJECTIVES.items():
+        with Operations() as counter:
+            objective(untrained(seed=0), x, torch.zeros(4), 1.0).backward()
+        found[name] = counter.total
+    return {name: total / found["plain"] for name, total in found.items()}
+
+
 def strengths_table(study: Study) -> pd.DataFrame:
-    """The search on the validation pictures, first seed: clean SRCC, how far FGSM moves a score, what was chosen."""
-    found, rows = choices(study), []
+    """The search on the validation pictures, first seed: clean SRCC, how far FGSM moves a score, what was chosen; and
+    what a step takes (see `costs`)."""
+    found, rows, cost = choices(study), [], costs()
     study.make([*found.values()])
     for name, choice in found.items():
         kept = study.get(choice).tensors
@@ -226,10 +250,12 @@ def strengths_table(study: Study) -> pd.DataFrame:
         for i, (what, strength) in enumerate(tried):
             if what != "plain" or not rows:
                 row = {"training": LABELS[what], "strength": strength, "srcc": kept["correlation"][i].item()}
-                row |= {"moved": kept["moved"][i].item()}
+                row |= {"moved": kept["moved"][i].item(), "cost": cost[what]}
                 rows.append({**row, "chosen": "yes" if what != "plain" and i == kept["chosen"] + 1 else ""})
     table = pd.DataFrame(rows).assign(images=photographs(study).pictures("validation"), seeds=1)
-    return declare(table, "training", "strength", strength=EXACT, srcc=TRAINED, moved=TRAINED, chosen=RETOLD)
+    return declare(
+        table, "training", "strength", strength=EXACT, srcc=TRAINED, moved=TRAINED, cost=EXACT, chosen=RETOLD
+    )
 
 
 def examples(study: Study) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

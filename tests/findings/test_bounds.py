@@ -23,7 +23,10 @@ def accuracy(**under: float) -> pd.DataFrame:
     ],
 )
 def test_training(own, said):
-    text = bounds.training(accuracy(standard=0.2, scaleable_l2=own, jsigr=0.5), LABELS)
+    apart = [("scaleable-l2", "standard", own - 0.2), ("jsigr", "scaleable-l2", 0.5 - own)]
+    gains = pd.DataFrame(apart, columns=["a", "b", "difference"]).assign(low=lambda t: t.difference - 0.02)
+    gains = gains.assign(high=gains.difference + 0.02)
+    text = bounds.training(accuracy(standard=0.2, scaleable_l2=own, jsigr=0.5), gains, LABELS)
     assert all(one.lower() in text.lower() for one in said), text
 
 
@@ -61,5 +64,6 @@ def test_promised(share, said):
 
 
 def test_nothing_to_say():
-    for told in (bounds.training, bounds.bounds, bounds.constants, bounds.tightness):
+    assert "too little to say" in bounds.training(pd.DataFrame(), pd.DataFrame(), LABELS)
+    for told in (bounds.bounds, bounds.constants, bounds.tightness):
         assert "too little to say" in told(pd.DataFrame({"images": [], "defence": []}), LABELS)

@@ -87,3 +87,9 @@ def test_choice(monkeypatch, found, chosen):
     spec = SimpleNamespace(plain=None, candidates=(1, 2, 3), level=4.0)
     tensors, _ = Choice.compute(spec, None, torch.device("cpu"))
     assert tensors["chosen"] == chosen and tensors["correlation"].tolist() == [one for one, _ in found]
+
+
+def test_a_crop_is_turned_in_eight_ways():
+    x = torch.arange(9.0).view(1, 1, 3, 3).expand(400, 1, 3, 3)
+    seen = {tuple(one.flatten().tolist()) for one in quality.turned(x, torch.Generator().manual_seed(0))}
+    assert len(seen) == 8 and all(one[4] == 4 and {one[0], one[8]} in ({0, 8}, {2, 6}) for one in seen)

@@ -7,6 +7,7 @@ from torch.testing import assert_close
 
 from jsigr_lib.measure.bounds import confidence_gap, distance_bounds
 from jsigr_lib.study import bounds
+from jsigr_lib.study.attacked import correct_of, white_box
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,3 +60,21 @@ def test_tightness_is_paired(study):
     row = table.loc["standard", "gradient"]
     assert row.difference == pytest.approx((ours - theirs).mean()) and row.images == len(ours)
     assert "jsigr" not in table.index.get_level_values(0)
+
+
+def test_gains_are_paired(study):
+    table = bounds.gains_table(study).set_index(["a", "b"])
+    right = {
+        name: correct_of(study, [white_box(study, study.training(name), study.profile.eps)])
+        for name in ("jsigr", "standard")
+    }
+    row = table.loc["jsigr", "standard"]
+    assert row.difference == pytest.approx(right["jsigr"].mean() - right["standard"].mean())
+    assert set(table.index.get_level_values("b")) == {"standard"} | {
+        name for name in study.labels if name not in ("jsigr", "standard")
+    }
+
+
+def test_costs_are_told(study):
+    cost = bounds.accuracy_table(study).drop_duplicates("defence").set_index("defence").cost
+    assert cost["standard"] == 1 and (cost[cost.index != "standard"] > 1).all()

@@ -137,6 +137,7 @@ def test_the_strongest_weight_that_costs_little_is_compared(few, monkeypatch):
     assert chosen["j-digr"] == ("j-digr", 0.01)  # none is near enough
     table = distillation.matched_table(few).set_index("student")
     assert table.kept.to_dict() == {**dict.fromkeys(distillation.STUDENTS, True), "j-digr": False}
+    assert table.cost["kl"] == 1 < table.cost["digr"] == table.cost["input-gradient"] < table.cost["j-digr"]
 
 
 def test_tables(few):

@@ -70,6 +70,7 @@ def test_tables(small):
     assert len(quality.distortions_table(small)) == 3 * 4
     tried = quality.strengths_table(small)
     assert list(tried.training) == ["no defence", "NT", "NT", "Jacobian"] and (tried.chosen == "yes").sum() == 2
+    assert tried.cost[0] == 1 and tried.cost[1] == tried.cost[2] > 2  # two passes more than without NT
 
 
 def test_tables_can_be_saved_and_say_their_footer(small):

@@ -1,0 +1,153 @@
+"""Related work, rerun: J-SIGR's four neighbours side by side, each by what its own notebook measured. Every number is
+from the tables of one run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from jsigr_lib.findings import words
+from jsigr_lib.study.distillation import MEASURES
+
+Tables = Callable[[str], pd.DataFrame]
+"""Name of a table -> the table, empty if the run has none."""
+AGREE, PGD, MOVED = MEASURES["agreement|gradient|greydanus"], "return under PGD", "moved by PGD"
+ENDS = (("difference_low", "difference_high"), ("low", "high"))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing minus another, a row of a table that has intervals: what is measured, and in words what is subtracted;
+    `flip` for b minus a."""
+
+    table: str
+    what: str
+    minus: str
+    row: dict[str, str]
+    flip: bool = False
+
+    def __call__(self, of: Tables) -> str:
+        found = words.rows(of(self.table), **self.row)
+        for low, high in (ends for ends in ENDS if set(ends) <= set(found)):
+            for row in found[["difference", low, high]].astype(float).to_numpy()[:1]:
+                value, *ends = -row[[0, 2, 1]] if self.flip else row
+                sign = "+" if value > 0 else ""
+                shown = ", ".join(words.number(end) for end in ends)
+                return f"{self.what}, {self.minus}: {sign}{words.number(value)} [{shown}]"
+        return ""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A method: whose it is, its notebook, what it is about, what it adds to a loss; where its cost stands; and what
+    the notebook found of it and of J-SIGR in its place."""
+
+    work: str
+    notebook: str
+    task: str
+    adds: str
+    cost: tuple[str, dict[str, str]]
+    buys: tuple[Difference, ...]
+    ours: tuple[Difference, ...]
+
+
+def _distilled(a: str, b: str, minus: str) -> tuple[Difference, ...]:
+    said = {AGREE: "gradient map's agreement with the perturbation map", PGD: PGD}
+    return tuple(
+        Difference("distillation_gains", what, minus, {"a": a, "b": b, "measure": one}) for one, what in said.items()
+    )
+
+
+NEIGHBOURS = (
+    Neighbour(
+        work="DIGR (Xing et al. 2022)",
+        notebook="06_distillation",
+        task="policies of MiniGrid's Fetch",
+        adds="the input gradient of the action's logit, outside what a perturbation map selects",
+        cost=("distillation_matched", {"student": "digr"}),
+        buys=_distilled("digr", "kl", "minus distillation alone"),
+        ours=_distilled("j-digr", "digr", "with the Jacobian norm minus without"),
+    ),
+    Neighbour(
+        work="Scaleable input gradient (Finlay & Oberman 2019)",
+        notebook="07_bounds",
+        task="Fashion-MNIST",
+        adds="the loss's input gradient, by finite differences",
+        cost=("bounds_training", {"defence": "scaleable-l2"}),
+        buys=(
+            Difference(
+                "bounds_gains", "accuracy under PGD", "minus no defence", {"a": "scaleable-l2", "b": "standard"}
+            ),
+        ),
+        ours=(
+            Difference("bounds_gains", "accuracy under PGD", "J-SIGR minus it", {"a": "jsigr", "b": "scaleable-l2"}),
+            Difference(
+                "bounds_tightness",
+                "share of the distance that the curvature bound promises",
+                "J-SIGR minus it",
+                {"a": "jsigr", "b": "scaleable-l2", "bound": "curvature"},
+            ),
+        ),
+    ),
+    Neighbour(
+        work="OTJR (Le, Tariq & Woo 2024)",
+        notebook="08_transport",
+        task="Fashion-MNIST",
+        adds="attacked images, transport from their logits to the clean ones, the Jacobian along it",
+        cost=("transport", {"training": "OTJR-7"}),
+        buys=(
+            Difference("transport_differences", "accuracy under PGD", "minus no defence", {"b": "standard"}),
+            Difference("transport_differences", "accuracy under PGD", "minus PGD training", {"b": "PGD-7 training"}),
+        ),
+        ours=(
+            Difference("transport_differences", "accuracy under PGD", "J-SIGR minus it", {"b": "J-SIGR"}, flip=True),
+        ),
+    ),
+    Neighbour(
+        work="NT (Liu et al. 2024)",
+        notebook="09_quality",
+        task="how good a photograph looks",
+        adds="the L1 norm of the score's input gradient, by finite differences",
+        cost=("quality_strengths", {"training": "NT"}),
+        buys=(
+            Difference(
+                "quality_gains",
+                "how far PGD moves a score",
+                "minus no defence",
+                {"quantity": MOVED, "a": "NT", "b": "no defence"},
+            ),
+        ),
+        ours=(
+            Difference(
+                "quality_gains",
+                "how far PGD moves a score",
+                "J-SIGR minus NT",
+                {"quantity": MOVED, "a": "J-SIGR", "b": "NT"},
+            ),
+        ),
+    ),
+)
+
+
+def table(of: Tables, link: Callable[[str], str] = "{}".format) -> pd.DataFrame:
+    """One row per neighbour: what it adds to the loss, what a step costs in counted operations without it = 1, what it
+    buys, what J-SIGR has in its place; differences with 95 % intervals. `link` makes a notebook's name a link."""
+    rows = []
+    for one in NEIGHBOURS:
+        name, key = one.cost
+        cost = words.rows(of(name), **key)
+        rows.append(
+            {
+                "method, notebook": f"{one.work}, {link(one.notebook)}",
+                "task": one.task,
+                "adds to the loss": one.adds,
+                "a step costs": words.number(float(cost.cost.iloc[0]), 1) if "cost" in cost and len(cost) else "",
+                "what it buys": _lines(said(of) for said in one.buys),
+                "J-SIGR beside it": _lines(said(of) for said in one.ours),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _lines(said) -> str:
+    return "; ".join(filter(None, said))
