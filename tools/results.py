@@ -9,7 +9,7 @@ import pandas as pd
 
 from jsigr_lib.figures import claims as figures
 from jsigr_lib.figures import plotting
-from jsigr_lib.findings import claims, known_truth, saliency, theory, training, transfer, words
+from jsigr_lib.findings import claims, known_truth, related, saliency, theory, training, transfer, words
 from jsigr_lib.findings.words import NOTHING, Labels, Text, listed, percent, span
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.records.markdown import plain
@@ -255,6 +255,19 @@ def section(run: Run) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def neighbours() -> str:
+    """Related work, rerun; nothing if that run is not published."""
+    folder = FIGURES / related.RUN
+
+    def table(name: str) -> pd.DataFrame:
+        path = folder / f"{name}.csv"
+        return pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame()
+
+    if not folder.is_dir():
+        return ""
+    return f"## Related work, rerun\n\n{related.markdown(table, f'notebooks/executed/{related.RUN}/')}"
+
+
 def page() -> str:
     """The whole of RESULTS.md."""
     found = runs()
@@ -271,5 +284,6 @@ def page() -> str:
         f"![The verdict on each claim, by data set]({PICTURE})",
         scorecard(),
         *map(section, found),
+        neighbours(),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

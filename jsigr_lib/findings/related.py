@@ -9,9 +9,14 @@ import pandas as pd
 from jsigr_lib.findings import words
 from jsigr_lib.study.distillation import MEASURES
 
+RUN = "neighbours"  # the profile whose run this is
 Tables = Callable[[str], pd.DataFrame]
 """Name of a table -> the table, empty if the run has none."""
 AGREE, PGD, MOVED = MEASURES["agreement|gradient|greydanus"], "return under PGD", "moved by PGD"
+ABOUT = (
+    "Four methods that share J-SIGR's ideas, each reimplemented and run on a task of its own. A step's cost is in "
+    "counted operations, without the method = 1. Differences have 95 % intervals, over seeds too; none is the authors'."
+)
 ENDS = (("difference_low", "difference_high"), ("low", "high"))
 
 
@@ -129,25 +134,30 @@ NEIGHBOURS = (
 )
 
 
-def table(of: Tables, link: Callable[[str], str] = "{}".format) -> pd.DataFrame:
-    """One row per neighbour: what it adds to the loss, what a step costs in counted operations without it = 1, what it
-    buys, what J-SIGR has in its place; differences with 95 % intervals. `link` makes a notebook's name a link."""
+def table(of: Tables) -> pd.DataFrame:
+    """One row per neighbour: what it adds to the loss, what a step costs in counted operations, without it = 1, what it
+    buys, and what J-SIGR has beside it."""
     rows = []
     for one in NEIGHBOURS:
         name, key = one.cost
         cost = words.rows(of(name), **key)
         rows.append(
             {
-                "method, notebook": f"{one.work}, {link(one.notebook)}",
+                "method": one.work,
                 "task": one.task,
                 "adds to the loss": one.adds,
                 "a step costs": words.number(float(cost.cost.iloc[0]), 1) if "cost" in cost and len(cost) else "",
-                "what it buys": _lines(said(of) for said in one.buys),
-                "J-SIGR beside it": _lines(said(of) for said in one.ours),
+                "what it buys": "; ".join(filter(None, (said(of) for said in one.buys))),
+                "J-SIGR beside it": "; ".join(filter(None, (said(of) for said in one.ours))),
             }
         )
     return pd.DataFrame(rows)
 
 
-def _lines(said) -> str:
-    return "; ".join(filter(None, said))
+def markdown(of: Tables, folder: str = "") -> str:
+    """The table, each method with a link to its notebook in a folder, below what its columns mean."""
+    found = table(of)
+    found["method"] = [f"[{one.work}]({folder}{one.notebook}.ipynb)" for one in NEIGHBOURS]
+    rows = [list(found), ["---"] * found.shape[1], *found.to_numpy().tolist()]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return f"{ABOUT}\n\n{lines}"

@@ -5,7 +5,7 @@ embedded with the alternative text that `plotting.save` gave them. A reader cann
 or a picture without words: either is an error, and then there is no site.
 
     index.html           what this is, which claims hold, whether and how to use it, each notebook's finding
-    01_theory.html ...   the notebooks
+    01_theory.html ...   the notebooks, and after them those of related work
     files/               their figures as SVG, their tables as CSV, and as JSON what made each of them
     summary.pdf          the scorecard and the headline figure on one sheet of paper
     .jsigr-site          the hash of each of these files: what the next site may replace
@@ -37,6 +37,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 from traitlets.config import Config
 
 from jsigr_lib.explorer import snapshot
+from jsigr_lib.findings import related
 from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.records.markdown import plain
 from jsigr_lib.records.publishing import replacing, settle, writable
@@ -55,9 +56,11 @@ SUFFIXES = ("svg", "csv", "json")
 
 @dataclass(frozen=True)
 class Files:
-    """What a run published beside its notebooks: the files of each figure or table."""
+    """What a run published beside its notebooks: the files of each figure or table; `place` is where the site has
+    them."""
 
     folder: Path
+    place: str = FILES
 
     @property
     def whole(self) -> bool:
@@ -72,15 +75,21 @@ class Files:
     def line(self, name: str, suffixes: Iterable[str] = SUFFIXES) -> str:
         """Links to the files of a figure or table; "" if it has none."""
         names = [f"{name}.{suffix}" for suffix in suffixes if (self.folder / f"{name}.{suffix}").is_file()]
-        return " · ".join(f'<a href="{FILES}/{escape(file)}">{escape(file)}</a>' for file in names)
+        return " · ".join(f'<a href="{self.place}/{escape(file)}">{escape(file)}</a>' for file in names)
+
+    def table(self, name: str) -> pd.DataFrame:
+        """Empty if there is none."""
+        path = self.folder / f"{name}.csv"
+        return pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame()
 
 
 @dataclass(frozen=True)
 class Page:
-    """A notebook with its first heading and the first sentence of its question."""
+    """A notebook with its first heading and the first sentence of its question, and the files of its run."""
 
     name: str
     notebook: nbformat.NotebookNode
+    files: Files
 
     @property
     def title(self) -> str:
@@ -117,19 +126,23 @@ def build(profile: str = "full", *, out: Path = Path("site"), source: Path = ROO
         raise InputError(f"no executed notebooks of profile {profile!r} in {executed}; accepted: {accepted}")
     replaceable(out)
     writable(out.parent)
-    paths = sorted((executed / profile).glob("*.ipynb"))
-    pages, files = [Page(path.stem, executed_notebook(path)) for path in paths], Files(source / "figures" / profile)
-    pages.insert(0, front(pages, files))
+    runs = [Files(source / "figures" / profile)]
+    if profile != related.RUN and related.RUN in made:
+        runs.append(Files(source / "figures" / related.RUN, f"{FILES}/{related.RUN}"))
+    paths = [(path, files) for files in runs for path in sorted((executed / files.folder.name).glob("*.ipynb"))]
+    pages = [Page(path.stem, executed_notebook(path), files) for path, files in paths]
+    pages.insert(0, front(pages, runs))
     exporter = Exporter(template_name="base", template_file="page.html.j2", extra_template_paths=[str(FRONT)])
-    texts = {page.name: exporter.page(pages, here, profile, files) for here, page in enumerate(pages)}
+    texts = {page.name: exporter.page(pages, here) for here, page in enumerate(pages)}
     with replacing(out) as (staged,):
         for name, text in texts.items():
             (staged / f"{name}.html").write_text(text, encoding="utf-8")
-        (staged / FILES).mkdir()
-        for path in sorted(path for suffix in SUFFIXES for path in files.folder.glob(f"*.{suffix}")):
-            shutil.copyfile(path, staged / FILES / path.name)
-        if files.whole:
-            summary.write(files.folder, staged / SUMMARY)
+        for files in runs:
+            (staged / files.place).mkdir()
+            for path in sorted(path for suffix in SUFFIXES for path in files.folder.glob(f"*.{suffix}")):
+                shutil.copyfile(path, staged / files.place / path.name)
+        if runs[0].whole:
+            summary.write(runs[0].folder, staged / SUMMARY)
         made = "\n".join(f"{_hash(path)}  {path.relative_to(staged).as_posix()}" for path in sorted(staged.rglob("*")))
         (staged / MARKER).write_text(made, encoding="utf-8", errors="surrogateescape")
         replaceable(out)  # it may have changed meanwhile
@@ -164,9 +177,10 @@ def executed_notebook(path: Path) -> nbformat.NotebookNode:
         raise InputError(f"{path} is no notebook ({reason}); accepted: what `jsigr run` has executed") from None
 
 
-def front(pages: list[Page], files: Files) -> Page:
+def front(pages: list[Page], runs: list[Files]) -> Page:
     """The index as a notebook like the others: what this is, beside one image to try it on; which claims hold; whether
-    and how to use it; each notebook with its finding."""
+    and how to use it; each notebook with its finding; the related work."""
+    files = runs[0]
     texts = (FRONT / "index.md").read_text(encoding="utf-8").split("\n\n\n")
     what, gain, use = (Template(text).safe_substitute(summary.price(files.folder)) for text in texts)
     cells = [new_markdown_cell(what), *_glance(pages), new_markdown_cell(gain)]
@@ -176,7 +190,10 @@ def front(pages: list[Page], files: Files) -> Page:
         cells += [new_markdown_cell(f"## Which claims hold\n\n{plain(summary.headline(card))}")]
         cells += [new_code_cell(outputs=[table])]
     entries = "\n\n".join(f"## [{page.title}]({page.name}.ipynb)\n\n{page.finding}" for page in pages)
-    return Page("index", new_notebook(cells=[*cells, new_markdown_cell(use), new_markdown_cell(entries)]))
+    cells += [new_markdown_cell(use), new_markdown_cell(entries)]
+    for others in (one for one in runs if one.folder.name == related.RUN):
+        cells += [new_markdown_cell(f"## Related work, rerun\n\n{related.markdown(others.table)}")]
+    return Page("index", new_notebook(cells=cells), files)
 
 
 def _glance(pages: list[Page]) -> list[nbformat.NotebookNode]:
@@ -208,8 +225,9 @@ class Exporter(TemplateExporter):
         yield from {"markdown": markdown, "fragment": fragment, "picture": picture, "tables": tables}.items()
         yield "highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=self)
 
-    def page(self, pages: list[Page], here: int, profile: str, files: Files) -> str:
-        site = {"pages": pages, "here": here, "profile": profile, "files": files}
+    def page(self, pages: list[Page], here: int) -> str:
+        files = pages[here].files
+        site = {"pages": pages, "here": here, "profile": files.folder.name, "files": files}
         resources = {"site": site, "sections": [], "tables": 0, "scripts": []}
         return self.from_notebook_node(pages[here].notebook, resources)[0]
 

@@ -54,6 +54,26 @@ def page(tmp_path):
     return made
 
 
+def test_related_work_has_pages_and_a_table(page, tmp_path):
+    related, figures = tmp_path / "notebooks" / "executed" / "neighbours", tmp_path / "figures" / "neighbours"
+    for folder in (related, figures):
+        folder.mkdir(parents=True)
+    cells = [v4.new_markdown_cell("# Transport"), v4.new_code_cell('study.save_table(found, "transport")')]
+    nbformat.write(v4.new_notebook(cells=cells), related / "08_transport.ipynb")
+    (figures / "transport.csv").write_text("training,attack,cost\nOTJR-7,pgd,7.99\n")
+    page("# It")
+    front, own = (
+        BeautifulSoup((tmp_path / "site" / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+        for name in ("index", "08_transport")
+    )
+    row = front.find("td", string="8.0").find_parent("tr")
+    assert row.a["href"] == "08_transport.html" and row.a.get_text().startswith("OTJR")
+    assert own.header.span.get_text() == "neighbours profile"
+    assert (tmp_path / "site" / own.select_one(".files a")["href"]).read_bytes() == (
+        figures / "transport.csv"
+    ).read_bytes()
+
+
 def test_equations_are_mathml(page):
     soup = page("# It\n\nWith $x < \\|J\\|_F$:\n\n$$L = \\tfrac12 \\sum_i a_i, \\qquad b \\iff \\mathrm{low}$$")
     inline, *block = soup.main("math")
