@@ -5,6 +5,7 @@ import pandas as pd
 
 from jsigr_lib.findings import words
 from jsigr_lib.findings.words import Text, interval, listed, number, paragraph
+from jsigr_lib.networks.quality import LOSS
 
 PLAIN, NT, OURS = "no defence", "NT", ("Jacobian", "J-SIGR")
 MOVED, CLEAN, PUSHED = "moved by PGD", "clean SRCC", "SRCC under PGD"
@@ -119,19 +120,19 @@ def slopes(table: pd.DataFrame) -> Text:
 
 
 def strengths(table: pd.DataFrame) -> Text:
-    """Of `strengths_table`: what was chosen, and where the choice is at the end of what was tried."""
+    """Of `strengths_table`: what was chosen, and where something stronger might fit, too, or nothing that was tried
+    does."""
     found = words.known(table, "strength", "srcc", "moved")
     chosen = words.keyed(words.rows(found, chosen="yes"), "training")
     if not chosen:
         return paragraph()
-    ends = [
-        name
-        for name, row in chosen.items()
-        if len(tried := found[found.training == name].strength) > 1 and row.strength in (tried.min(), tried.max())
-    ]
+    strongest, floor = found.groupby("training").strength.max(), found.srcc[found.training == PLAIN].max() - LOSS
+    ends = [name for name, row in chosen.items() if row.strength == strongest[name] and row.srcc >= floor]
+    lost = [name for name, row in chosen.items() if row.srcc < floor]
     return paragraph(
         f"Chosen: {listed(f'{name} {row.strength:g}' for name, row in chosen.items())}.",
-        f"At the end of what was tried: {listed(ends)}; another search might find better." if ends else "",
+        f"The strongest that was tried: {listed(ends)}; another search might find better." if ends else "",
+        f"Nothing that was tried costs so little: {listed(lost)}." if lost else "",
         lead="Strengths.",
     )
 

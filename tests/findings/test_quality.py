@@ -84,11 +84,14 @@ def test_slopes(pgd, lost, said):
     assert quality.slopes_title(slopes()) == "One FGSM step moves scores by 0.50 to 1.00 times the prediction ε‖g‖₁"
 
 
-@pytest.mark.parametrize(("chosen", "end"), [(1, False), (2, True)])
-def test_strengths(chosen, end):
-    found = pd.DataFrame({"training": "NT", "strength": [0.1, 0.3, 1.0], "srcc": 0.8, "moved": 0.1})
-    text = quality.strengths(found.assign(chosen=["yes" if i == chosen else "" for i in range(3)]))
-    assert f"NT {found.strength[chosen]:g}" in text and ("At the end of what was tried: NT" in text) == end
+@pytest.mark.parametrize(("chosen", "srcc", "stronger", "lost"), [(1, 0.8, 0, 0), (3, 0.8, 1, 0), (1, 0.7, 0, 1)])
+def test_strengths(chosen, srcc, stronger, lost):
+    names, strengths = ["no defence", "NT", "NT", "NT"], [0.0, 0.1, 0.3, 1.0]
+    found = pd.DataFrame({"training": names, "strength": strengths, "srcc": [0.8, *[srcc] * 3], "moved": 0.1})
+    text = quality.strengths(found.assign(chosen=["yes" if i == chosen else "" for i in range(4)]))
+    assert f"Chosen: NT {strengths[chosen]:g}" in text
+    assert ("The strongest that was tried: NT" in text) == stronger
+    assert ("Nothing that was tried costs so little: NT" in text) == lost
 
 
 @pytest.mark.parametrize(
