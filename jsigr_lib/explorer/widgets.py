@@ -17,6 +17,7 @@ from jsigr_lib.method.errors import InputError, one_of
 from jsigr_lib.records.running import running_cell
 from jsigr_lib.store.artefacts import Progress, Spec
 from jsigr_lib.store.paths import FRONT, ROOT
+from jsigr_lib.store.queue import makespan
 from jsigr_lib.study.needs import NEEDS
 from jsigr_lib.study.provenance import check_folder
 from jsigr_lib.study.speed import Speed, read_headers
@@ -80,8 +81,10 @@ def _duration(study: Study) -> str:
         return ""
     store, speed = study.store, Speed.of(study.store, read_headers(study.store.root)[0], study.profile.name)
     waves = store.missing(specs(study, cell.notebook))
-    starts = time.process_time() * any(map(store.in_parallel, waves))  # of the processes that make what is missing
-    minutes = (starts + speed.makespan(waves, store) + speed.notebook(cell.notebook)) / 60
+    processes = store.processes(waves)
+    starts = time.process_time() * (processes > 1)  # of the processes that make what is missing
+    seconds = makespan([spec for wave in waves for spec in wave], speed.seconds, processes)
+    minutes = (starts + seconds + speed.notebook(cell.notebook)) / 60
     what = f"about {minutes:.0f} minutes" if minutes >= 1.5 else "about a minute or less"
     return f"Run All takes {what} on this machine: {sum(map(len, waves))} artefacts are missing. "
 

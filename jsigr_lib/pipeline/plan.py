@@ -1,4 +1,4 @@
-"""What a run would find, what it would make and why, and how long that takes: from headers alone, computing nothing.
+"""What a run would find, what it would make and why, and how long that takes, here or on a cluster: from headers alone.
 
 An artefact was never made, or what it is made from has changed since. The nearest artefact of its kind that nothing
 asks for any more tells which: the one with the fewest fields that differ, the latest of several."""
@@ -14,9 +14,11 @@ import numpy as np
 
 from jsigr_lib.pipeline import pipeline
 from jsigr_lib.store.artefacts import Spec, Store, within
+from jsigr_lib.store.queue import makespan
 from jsigr_lib.study.speed import Headers, Speed, read_headers
 
 SHOWN = 4  # reasons of each kind in a summary
+SLOTS = (1, 4, 16, 64)  # tasks at a time for which a plan is made besides
 FEW = 3  # with so many changes it is the same artefact, to be made anew; with more it is another one
 
 
@@ -37,7 +39,9 @@ class Entry:
 @dataclass(frozen=True)
 class Plan:
     """Everything that a run would use and make, and where it would publish. `strangers` are files in the store that are
-    no artefacts, or damaged ones; `notes` say what of the profile gives way to a small folder."""
+    no artefacts, or damaged ones; `notes` say what of the profile gives way to a small folder. `slot_minutes` are those
+    of the artefacts by tasks at a time, each on a `slot` like the device here; no number of them beats `chain_minutes`.
+    """
 
     profile: str
     store: str
@@ -45,6 +49,9 @@ class Plan:
     artefacts: list[Entry]
     strangers: list[str]
     artefact_minutes: float
+    slot_minutes: dict[int, float]
+    chain_minutes: float
+    slot: str
     notebook_minutes: dict[str, float]
     basis: str
     notes: list[str]
@@ -68,8 +75,24 @@ class Plan:
             lines += one_by_one if each else [f"  {kind:<10}  {_summary(entries)}"]
         lines += [f"  no artefact: {path}" for path in self.strangers]
         parts = f"{self.artefact_minutes:.1f} for artefacts, {sum(self.notebook_minutes.values()):.1f} for notebooks"
+        lines += self._schedule() if made else []
         lines.append(f"figures and notebooks would go to {self.out}")
         return [*lines, f"about {self.minutes:.1f} minutes with {self.jobs} processes: {parts} ({self.basis})"]
+
+    def _schedule(self) -> list[str]:
+        work, *others = (f"{duration(minutes)} on {slots}" for slots, minutes in self.slot_minutes.items())
+        return [
+            f"work: {work} {self.slot}",
+            f"with more of them, here or in a cluster: {', '.join(others)}",
+            f"longest chain, each needing the one before it: {duration(self.chain_minutes)}, on any number",
+        ]
+
+
+def duration(minutes: float) -> str:
+    """In the unit that suits it: 50 minutes, 7.5 hours, 3.2 days."""
+    amount, unit = (minutes, "minutes") if minutes < 90 else (minutes / 60, "hours")
+    amount, unit = (amount, unit) if minutes < 48 * 60 else (minutes / (24 * 60), "days")
+    return f"{amount:.1f} {unit}"
 
 
 def _summary(entries: list[Entry]) -> str:
@@ -104,14 +127,21 @@ def plan(
     speed = Speed.of(store, headers, study.profile.name)
     entries = {entry.digest: entry for entry in _missing(made, used, headers, store, speed)}
     waves = [*store.missing(wanted), [spec for spec in made if spec in store]]  # a damaged one is made after all
-    starts = start * (1 + any(map(store.in_parallel, waves)))
+    processes = store.processes(waves)
+
+    def minutes(slots: int) -> float:
+        return makespan(made, lambda spec: entries[spec.digest].seconds, slots) / 60
+
     return Plan(
         profile=study.profile.name,
         store=str(store.root),
         jobs=store.jobs,
         artefacts=[entries.get(digest, Entry(spec.kind, digest, "cached")) for digest, spec in used.items()],
         strangers=[str(path) for path in strangers],
-        artefact_minutes=(starts + speed.makespan(waves, store)) / 60,
+        artefact_minutes=minutes(processes) + start * (1 + (processes > 1)) / 60,
+        slot_minutes={slots: minutes(slots) for slots in SLOTS},
+        chain_minutes=minutes(max(1, len(made))),
+        slot="GPU" if store.device.type == "cuda" else "core",
         notebook_minutes={name: speed.notebook(name) / 60 for name in chosen},
         basis=speed.basis,
         notes=study.notes,

@@ -189,7 +189,8 @@ class Store:
         `cost`, the work by default. The engine, by default processes of this machine, is closed at the end."""
         waves, cost = self.missing(specs), cost or (lambda spec: spec.work())
         total, done = sum(cost(spec) for wave in waves for spec in wave), 0.0
-        engine = engine or (Local(self.jobs) if any(map(self.in_parallel, waves)) else Here())
+        processes = self.processes(waves)
+        engine = engine or (Local(processes) if processes > 1 else Here())
         try:
             for spec, (tensors, facts) in self._made(Queue(spec for wave in waves for spec in wave), engine):
                 self.save(spec, tensors, facts)
@@ -199,9 +200,9 @@ class Store:
         finally:
             engine.close()
 
-    def in_parallel(self, wave: list[Spec]) -> bool:
-        """Whether a wave is computed by worker processes."""
-        return self.jobs > 1 and len(wave) > 1 and self.device.type == "cpu"
+    def processes(self, waves: list[list[Spec]]) -> int:
+        """How many make these waves at a time."""
+        return self.jobs if self.device.type == "cpu" and any(len(wave) > 1 for wave in waves) else 1
 
     def _made(self, queue: Queue, engine: Engine) -> Iterator[tuple[Spec, Made]]:
         """What is in the queue, in the order in which it ends. Each has to be kept before the next is asked for."""

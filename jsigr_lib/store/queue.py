@@ -2,7 +2,7 @@
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Protocol, Self
 
@@ -59,3 +59,16 @@ class Queue:
             rest = max(map(self._work_until_the_end, self._users[digest]), default=0.0)
             self._chain[digest] = self._jobs[digest].work() + rest
         return self._chain[digest]
+
+
+def makespan(jobs: Iterable[Job], seconds: Callable[[Job], float], slots: int) -> float:
+    """Seconds from the first job to the end of the last, if whichever slot is free takes the next from the queue. With
+    a slot for each job it is the longest chain, below which no number of slots comes."""
+    queue, running, now = Queue(jobs), [], 0.0
+    while queue or running:
+        while queue and len(running) < slots:
+            job = queue.pop()
+            heapq.heappush(running, (now + seconds(job), job.digest, job))
+        now, _, ended = heapq.heappop(running)
+        queue.done(ended)
+    return now

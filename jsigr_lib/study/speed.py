@@ -112,16 +112,6 @@ class Speed:
         nearest = min(rows, key=unlike, default=Timed(family, 1, GUESS, here=False))
         return work * nearest.seconds / nearest.work * (1 if nearest.here else self.unit)
 
-    def makespan(self, waves: list[list[Spec]], store: Store) -> float:
-        """Seconds from the first artefact to the last: within a wave, whichever process is free takes the next."""
-        total = 0.0
-        for wave in waves:
-            busy = [0.0] * (store.jobs if store.in_parallel(wave) else 1)
-            for spec in wave:
-                busy[busy.index(min(busy))] += self.seconds(spec)
-            total += max(busy)
-        return total
-
 
 def calibrate(device: torch.device) -> float:
     """Seconds of a fixed calculation, the least of several tries: steps of a small convolutional network."""

@@ -59,6 +59,7 @@ def test_everything_is_there(planned, made, tmp_path):
     found = planned()
     assert statuses(found) == {"model": ["cached", "cached"]}  # nobody needs to load the data
     assert found.artefact_minutes == 0
+    assert not any(line.startswith("work: ") for line in found.lines())
     assert files(tmp_path) == before
 
 
@@ -109,6 +110,30 @@ def test_headers_of_older_versions(planned, made):
         write(path, artefact.tensors, facts)
     assert statuses(planned()) == {"model": ["cached", "cached"]}
     assert statuses(planned(epochs=2))["model"] == ["stale: epochs 1 -> 2"] * 2
+
+
+def test_a_schedule_for_any_number_of_slots(planned, monkeypatch):
+    """The data, then two networks that both need them."""
+    monkeypatch.setattr(plan.Speed, "seconds", lambda self, spec: 4 * 3600 if spec.kind == "model" else 1800)
+    found = planned()
+    assert found.slot_minutes == {1: 510, 4: 270, 16: 270, 64: 270}
+    assert found.chain_minutes == 270
+    lines = found.lines()[-5:-2]
+    assert lines == [
+        "work: 8.5 hours on 1 core",
+        "with more of them, here or in a cluster: 4.5 hours on 4, 4.5 hours on 16, 4.5 hours on 64",
+        "longest chain, each needing the one before it: 4.5 hours, on any number",
+    ]
+
+
+def test_durations_have_the_unit_that_suits_them():
+    assert [plan.duration(minutes) for minutes in (0.5, 89, 90, 2879, 2880)] == [
+        "0.5 minutes",
+        "89.0 minutes",
+        "1.5 hours",
+        "48.0 hours",
+        "2.0 days",
+    ]
 
 
 def test_a_process_starts_before_it_works(planned, tiny, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ import torch
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store.artefacts import Spec, Store, Task
 from jsigr_lib.store.keys import Code
+from jsigr_lib.store.queue import makespan
 from jsigr_lib.store.ray_engine import RayEngine, Received
 
 
@@ -102,6 +103,31 @@ def test_nothing_waits_for_what_it_does_not_need(store):
     store.make(specs.values(), engine=engine)
     assert engine.seen == ["ba", "ac", "ad", "ae", "a", "f"]
     assert store.get(specs["e"]).tensors["x"].tolist() == [3, 3]
+
+
+@pytest.mark.parametrize(
+    ("slots", "work", "seconds"),
+    [
+        (1, {}, 6.7),
+        (2, {}, 3.5),  # b and a, c, d, f, e
+        (3, {}, 3),  # b d e is the longest chain
+        (99, {}, 3),
+        (2, {"e": 9}, 11),
+        (2, {"b": 4}, 6),
+        (1, {"f": 9}, 14.7),
+    ],
+)
+def test_the_makespan_is_worked_out_as_it_would_go(slots, work, seconds):
+    assert makespan(graph(**work).values(), Step.work, slots) == pytest.approx(seconds)
+
+
+def test_the_makespan_has_the_order_of_a_run():
+    """Chains of work come first, whatever they take. By chains of seconds it would begin with a and c, and take 6."""
+    assert makespan(graph(c=0.5).values(), lambda one: 5 if one.name == "f" else 1, 2) == 7
+
+
+def test_nothing_takes_no_time():
+    assert makespan([], Step.work, 1) == 0
 
 
 def test_an_engine_may_grow(store):

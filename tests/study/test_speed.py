@@ -1,4 +1,4 @@
-"""Predictions come from the nearest of what was timed; the scheduler's arithmetic is checked by hand."""
+"""Predictions come from the nearest of what was timed."""
 
 import json
 import math
@@ -74,23 +74,6 @@ def test_other_kinds_and_other_machines_say_nothing(tmp_path):
         "job": {"1": {**facts, "machine": "a far faster one"}, "2": {"spec": {"name": "a"}, "machine": machine(CPU)}},
     }
     assert [row.family for row in Speed.of(store, headers, "smoke").rows if row.here] == [("other", "a")]
-
-
-@pytest.mark.parametrize(
-    ("jobs", "sizes", "seconds"),
-    [
-        (1, [[5, 3, 2]], 10),
-        (2, [[5, 3, 2]], 5),
-        (2, [[6, 3, 2]], 6),
-        (3, [[5, 3, 2]], 5),
-        (2, [[4, 4, 4]], 8),
-        (2, [[3], [2, 2], [1]], 6),  # waves wait for each other
-        (2, [], 0),
-    ],
-)
-def test_schedule(tmp_path, jobs, sizes, seconds):
-    waves = [[Job(size=size) for size in wave] for wave in sizes]
-    assert of([("a", 1, 1)]).makespan(waves, Store(tmp_path, jobs=jobs)) == pytest.approx(seconds)
 
 
 def test_seconds_are_the_processors_where_the_clock_counted_more():
