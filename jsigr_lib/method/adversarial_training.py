@@ -26,12 +26,12 @@ class Adversarial(Objective):
     start, a large budget keeps a small network at chance for good (eps .15 on MNIST).
     """
 
-    warm_up: float = 0.0
-
-    def __init__(self, eps: float, steps: int, step_size: float | None):
+    def __init__(self, eps: float, steps: int, step_size: float | None, warm_up: float):
         if step_size is None:
             step_size = number_of("eps", eps) * (1.25 if steps == 1 else 0.25)
+        between("warm_up", warm_up, 0, 1)
         self.attack = Settings(eps=eps, steps=steps, step_size=step_size, random_start=True)
+        self.warm_up = warm_up
 
     def attacked(
         self, model: nn.Module, x: Images, y: Tensor, generator: torch.Generator | None, loss: Loss = cross_entropy
@@ -55,9 +55,7 @@ class AdversarialTraining(Adversarial):
         warm_up: float = 0.0,
         objective: JSIGR | None = None,
     ):
-        super().__init__(eps, steps, step_size)
-        between("warm_up", warm_up, 0, 1)
-        self.warm_up = warm_up
+        super().__init__(eps, steps, step_size, warm_up)
         self.objective = objective or JSIGR(0.0, 0.0)
 
     @property
@@ -102,8 +100,10 @@ class TRADES(Adversarial):
     The attack starts at a random point of the ball, as in PGD training; theirs starts beside the image.
     """
 
-    def __init__(self, eps: float, *, beta: float = 6.0, steps: int = 7, step_size: float | None = None):
-        super().__init__(eps, steps, step_size)
+    def __init__(
+        self, eps: float, *, beta: float = 6.0, steps: int = 7, step_size: float | None = None, warm_up: float = 0.0
+    ):
+        super().__init__(eps, steps, step_size, warm_up)
         between("beta", beta, 0, 1e6)
         self.beta = beta
 
@@ -151,8 +151,9 @@ class OTJR(Adversarial):
         along: str = "transport",
         steps: int = 7,
         step_size: float | None = None,
+        warm_up: float = 0.0,
     ):
-        super().__init__(eps, steps, step_size)
+        super().__init__(eps, steps, step_size, warm_up)
         between("transport", transport, 0, 1e6)
         between("jacobian", jacobian, 0, 1e6)
         check_count("slices", slices)

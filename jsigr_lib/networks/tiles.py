@@ -10,6 +10,7 @@ from jsigr_lib.method.shapes import Float, Images
 from jsigr_lib.networks.models import Normalise
 
 MEAN, STD = 0.15, 0.25  # about those of MiniGrid's pictures, which are mostly dark
+SLOPE = 0.1  # of units below 0: with none, of three seeds one learned nothing and one could not tell all objects apart
 
 Loss = Callable[[Tensor, torch.Generator], Float[Tensor, ""]]
 """(indices of a batch, generator) -> the loss of a training step."""
@@ -24,12 +25,12 @@ class TileNet(nn.Module):
         super().__init__()
         self.tile = tile
         self.normalise = Normalise([MEAN] * channels, [STD] * channels)
-        layers = (nn.Linear(channels * tile**2, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU())
-        self.alone = nn.Sequential(*layers)
+        layers = (nn.Linear(channels * tile**2, width), nn.LeakyReLU(SLOPE), nn.Linear(width, width))
+        self.alone = nn.Sequential(*layers, nn.LeakyReLU(SLOPE))
         self.own, self.mission = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width, bias=False)
-        self.beside = nn.Sequential(nn.ReLU(), nn.Linear(2 * width, width // 2), nn.ReLU())
+        self.beside = nn.Sequential(nn.LeakyReLU(SLOPE), nn.Linear(2 * width, width // 2), nn.LeakyReLU(SLOPE))
         hidden = nn.Linear(side**2 * (width // 2), 8 * width)
-        self.together = nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), nn.Linear(8 * width, actions))
+        self.together = nn.Sequential(nn.Flatten(), hidden, nn.LeakyReLU(SLOPE), nn.Linear(8 * width, actions))
 
     def forward(self, x: Images) -> Float[Tensor, "batch actions"]:
         features = self.alone(tiles_of(self.normalise(x), self.tile))

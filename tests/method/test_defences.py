@@ -208,6 +208,13 @@ def test_adversarial_training_is_the_cross_entropy_of_attacked_images(net, x, y,
     assert loss > F.cross_entropy(net(x), y)
 
 
+@pytest.mark.parametrize("defence", [AdversarialTraining, TRADES, OTJR])
+def test_every_training_on_attacks_has_a_warm_up(net, x, y, seeded, defence):
+    objective, clean = defence(**ATTACK, warm_up=0.5), defence(eps=0.0, steps=STEPS, step_size=STEP)
+    objective.progress = 0.0
+    assert_close(*(one(net, x, y, generator=seeded()) for one in (objective, clean)))
+
+
 @pytest.mark.parametrize(("progress", "share"), [(0, 0), (0.1, 0.25), (0.3, 0.75), (0.4, 1), (0.9, 1), (None, 1)])
 def test_a_warm_up_lets_the_budget_grow(net, x, y, seeded, progress, share):
     objective = AdversarialTraining(**ATTACK, warm_up=0.4)
@@ -303,12 +310,12 @@ KNOBS = [
         {"eps": EPS, "steps": 2},
         {"eps": 0.2, "steps": 3, "step_size": 0.07, "warm_up": 0.6, "objective": JSIGR(1.0, 0.0, fraction=1.0)},
     ),
-    (TRADES, {"eps": EPS, "steps": 2}, {"eps": 0.2, "beta": 1.0, "steps": 3, "step_size": 0.07}),
+    (TRADES, {"eps": EPS, "steps": 2}, {"eps": 0.2, "beta": 1.0, "steps": 3, "step_size": 0.07, "warm_up": 0.6}),
     (
         OTJR,
         {"eps": EPS, "steps": 2},
         {"eps": 0.2, "transport": 1.0, "jacobian": 1.0, "slices": 33, "steps": 3, "step_size": 0.07}
-        | {"align": "kl", "along": "random"},
+        | {"warm_up": 0.6, "align": "kl", "along": "random"},
     ),
 ]
 
@@ -463,8 +470,13 @@ def test_build_passes_every_option_on():
     for name, kind, own in [
         ("scaleable-input-gradient", ScaleableInputGradient, {"lambda_s": 2.0, "norm": "l1", "h": 0.1}),
         ("interpretation", InterpretationRegularisation, {"lambda_cs": 2.0, "lambda_gm": 0.3}),
-        ("trades", TRADES, {**ATTACK, "beta": 2.0}),
-        ("otjr", OTJR, {**ATTACK, "transport": 2.0, "jacobian": 3.0, "slices": 4, "align": "kl", "along": "pairs"}),
+        ("trades", TRADES, {**ATTACK, "warm_up": 0.6, "beta": 2.0}),
+        (
+            "otjr",
+            OTJR,
+            {**ATTACK, "warm_up": 0.6}
+            | {"transport": 2.0, "jacobian": 3.0, "slices": 4, "align": "kl", "along": "pairs"},
+        ),
     ]:
         assert own.keys() == signature(kind).parameters.keys()
         built = build(name, **own)
@@ -524,6 +536,7 @@ NAN = float("nan")
         ("adversarial", {"eps": 0.1, "lambda_j": 1.0, "lambda_s": -3.0}, "lambda_s = -3.0 is out"),
         ("trades", {}, "objective 'trades': .*eps"),
         ("trades", {"eps": -0.1}, "eps = -0.1 is out"),
+        ("trades", {"eps": 0.1, "warm_up": -0.1}, "warm_up = -0.1 is out"),
         ("trades", {"eps": 0.1, "beta": -6.0}, "beta = -6.0 is out of range; accepted: 0 to"),
         ("trades", {"eps": 0.1, "steps": 1.5}, "steps = 1.5; accepted: a whole number from 1"),
         ("trades", {"eps": 0.1, "lambda_j": 1.0}, "objective 'trades': .*lambda_j"),
