@@ -20,10 +20,10 @@ ALONE = exec 9<>Makefile; lock() { "$$py" -c "import fcntl; fcntl.flock(9, fcntl
 	lock fcntl.LOCK_NB || { echo 'make: waiting for another set-up of .venv to end'; lock 0; }
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test torture lint coverage mutants bench site readme lab voila lock audit clean
+.PHONY: help reproduce test test-gpu torture lint coverage mutants bench site readme lab voila lock audit clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 reproduce: $(STAMP) ## every figure and table anew (PROFILE=smoke, quick, full or paper; default quick)
 	@$(BIN)/jsigr run --profile $(PROFILE)
@@ -33,6 +33,9 @@ PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist works
 
 test: lint ## lint, then the test suite: 12 minutes on two idle cores (ARGS="-k words")
 	@$(PYTEST) $(ARGS)
+
+test-gpu: $(STAMP) ## the tests of tests/gpu on a CUDA device; make test has them on a device made of software
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
 
 torture: lint ## the whole test suite: every kill and interrupt, every notebook again, every server
 	@$(PYTEST) --torture $(ARGS)

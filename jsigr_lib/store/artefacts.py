@@ -123,10 +123,13 @@ Progress = Callable[[Spec, float, float], None]
 
 class Store:
     """A folder of artefacts, which are computed on `device`. `get` loads or makes one, `make` many, in `jobs` processes
-    at a time. On the CPU each process has one thread, so that their number changes no result."""
+    at a time. On the CPU each process has one thread, so that their number changes no result; for a CUDA device, see
+    `equal_bytes`."""
 
     def __init__(self, root: Path, device: torch.device | str = "cpu", jobs: int = 1):
         self.root, self.device, self.jobs = Path(root), torch.device(device), jobs
+        if self.device.type == "cuda":
+            equal_bytes()
         self.reads: dict[str, str] = {}  # digest -> kind of what was asked for, not of what making it took
 
     def path(self, spec: Spec) -> Path:
@@ -290,6 +293,15 @@ def one_thread():
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def equal_bytes() -> None:
+    """From here on, this process computes the same bytes at each time on one CUDA device: sums in one order, and single
+    precision that is not cut to TF32. torch warns of an operation that it has in no such form."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product of matrices
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def machine(device: torch.device) -> str:

@@ -132,6 +132,23 @@ def test_get_computes_once_and_says_how(store):
     assert str(os.cpu_count()) in first.facts["machine"]
 
 
+def test_on_a_cuda_device_sums_have_one_order(tmp_path, monkeypatch):
+    """And TF32 is off, from the moment that a store is opened for it; for the CPU, nothing is set."""
+    matmul, cudnn, name = torch.backends.cuda.matmul, torch.backends.cudnn, "CUBLAS_WORKSPACE_CONFIG"
+    monkeypatch.setenv(name, "")
+    monkeypatch.delenv(name)
+    for place, flag in ((matmul, "allow_tf32"), (cudnn, "allow_tf32"), (cudnn, "benchmark")):
+        monkeypatch.setattr(place, flag, True)
+    try:
+        Store(tmp_path)
+        assert matmul.allow_tf32 and name not in os.environ and not torch.are_deterministic_algorithms_enabled()
+        Store(tmp_path, "cuda")
+        assert not (matmul.allow_tf32 or cudnn.allow_tf32 or cudnn.benchmark)
+        assert os.environ[name] == ":4096:8" and torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_path_is_kind_and_digest(store):
     spec = Other(name="a")
     assert store.path(spec) == store.root / "other" / f"{spec.digest}.safetensors"

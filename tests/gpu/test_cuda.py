@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from jsigr_lib import JSIGR, attributions, jacobian_norm
+from jsigr_lib.pipeline import pipeline
 from jsigr_lib.study.cells import robustness_cells
 from jsigr_lib.study.robustness import accuracy_table
 from jsigr_lib.study.study import Study
@@ -21,6 +22,13 @@ def test_smoke_study_agrees_with_the_cpu(tmp_path):
         cells = [cell for cell in robustness_cells(study) if cell.row["defence"] in ("standard", "jsigr")]
         tables[device] = accuracy_table(study, cells)
     assert (tables["cpu"].accuracy - tables["cuda"].accuracy).abs().max() <= 0.05
+
+
+@pytest.mark.slow
+def test_smoke_pipeline(tmp_path):
+    """All five notebooks."""
+    made = pipeline.run(profile="smoke", out=tmp_path, device="cuda", jobs=1)
+    assert torch.cuda.get_device_name() in made.machine
 
 
 def trained(device, around, wrapped=lambda model: model, **options):
