@@ -137,15 +137,19 @@ def test_on_a_cuda_device_sums_have_one_order(tmp_path, monkeypatch):
     matmul, cudnn, name = torch.backends.cuda.matmul, torch.backends.cudnn, "CUBLAS_WORKSPACE_CONFIG"
     monkeypatch.setenv(name, "")
     monkeypatch.delenv(name)
-    for place, flag in ((matmul, "allow_tf32"), (cudnn, "allow_tf32"), (cudnn, "benchmark")):
-        monkeypatch.setattr(place, flag, True)
+    flags = ((matmul, "allow_tf32"), (cudnn, "allow_tf32"), (cudnn, "benchmark"))
+    before = [getattr(*one) for one in flags]
     try:
+        for one in flags:
+            setattr(*one, True)
         Store(tmp_path)
         assert matmul.allow_tf32 and name not in os.environ and not torch.are_deterministic_algorithms_enabled()
         Store(tmp_path, "cuda")
         assert not (matmul.allow_tf32 or cudnn.allow_tf32 or cudnn.benchmark)
         assert os.environ[name] == ":4096:8" and torch.are_deterministic_algorithms_enabled()
     finally:
+        for one, value in zip(flags, before, strict=True):
+            setattr(*one, value)
         torch.use_deterministic_algorithms(False)
 
 
