@@ -69,30 +69,27 @@ class Local:
     def __init__(self, jobs: int):
         self.jobs = jobs
         self._pool = ProcessPoolExecutor(jobs, initializer=_end_with_parent, env=THREADS)
-        self._running: set[Future] = set()
 
     def slots(self) -> int:
         return AHEAD * self.jobs
 
     def submit(self, task: Callable[[Any], Made], store: Any) -> Future:
         with _out_of_hearing():
-            begun = self._pool.submit(task, store)
-        self._running.add(begun)
-        return begun
+            return self._pool.submit(task, store)
 
     def wait(self, running: Collection[Future]) -> Collection[Future]:
         return wait_for(running, return_when=FIRST_COMPLETED).done
 
     def result(self, ended: Future) -> Made:
-        self._running.discard(ended)
         try:
             return ended.result()
         except TerminatedWorkerError:
             raise RuntimeError(WORKER_KILLED) from None
 
     def close(self) -> None:
-        """Idle processes would keep their memory for minutes, and busy ones compute for a run that has failed."""
-        self._pool.shutdown(kill_workers=bool(self._running))
+        """Idle processes would keep their memory for minutes, and busy ones compute for a run that has failed. They are
+        killed, as what they made is here: one that was asked to end has been seen to wait for another for good."""
+        self._pool.shutdown(kill_workers=True)
 
 
 @contextmanager
