@@ -14,6 +14,7 @@ from jsigr_lib.findings.words import NOTHING, Labels, Text, listed, percent, spa
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.records.markdown import plain
 from jsigr_lib.site import summary
+from jsigr_lib.site.site import Files
 from jsigr_lib.store.paths import FIGURES
 from jsigr_lib.study.config import load_profile
 
@@ -257,15 +258,10 @@ def section(run: Run) -> str:
 
 def neighbours() -> str:
     """Related work, rerun; nothing if that run is not published."""
-    folder = FIGURES / related.RUN
-
-    def table(name: str) -> pd.DataFrame:
-        path = folder / f"{name}.csv"
-        return pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame()
-
-    if not folder.is_dir():
+    files = Files(FIGURES / related.RUN)
+    if not files.folder.is_dir():
         return ""
-    return f"## Related work, rerun\n\n{related.markdown(table, f'notebooks/executed/{related.RUN}/')}"
+    return f"## Related work, rerun\n\n{related.markdown(files.table, f'notebooks/executed/{related.RUN}/')}"
 
 
 def page() -> str:

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 import pandas as pd
 
 from jsigr_lib.findings import words
+from jsigr_lib.findings.quality import MOVED
 from jsigr_lib.study.distillation import MEASURES
 
 RUN = "neighbours"  # the profile whose run this is
 Tables = Callable[[str], pd.DataFrame]
 """Name of a table -> the table, empty if the run has none."""
-AGREE, PGD, MOVED = MEASURES["agreement|gradient|greydanus"], "return under PGD", "moved by PGD"
+AGREE, PGD = MEASURES["agreement|gradient|greydanus"], "return under PGD"
 ABOUT = (
     "Four methods that share J-SIGR's ideas, each reimplemented and run on a task of its own. A step's cost is in "
     "counted operations, without the method = 1. Differences have 95 % intervals, over seeds too; none is the authors'."
 )
-ENDS = (("difference_low", "difference_high"), ("low", "high"))
+COLUMNS = ["difference", "low", "high"]
+ENDS = {"difference_low": "low", "difference_high": "high"}  # in some tables
 
 
 @dataclass(frozen=True)
@@ -32,13 +34,11 @@ class Difference:
     flip: bool = False
 
     def __call__(self, of: Tables) -> str:
-        found = words.rows(of(self.table), **self.row)
-        for low, high in (ends for ends in ENDS if set(ends) <= set(found)):
-            for row in found[["difference", low, high]].astype(float).to_numpy()[:1]:
-                value, *ends = -row[[0, 2, 1]] if self.flip else row
-                sign = "+" if value > 0 else ""
-                shown = ", ".join(words.number(end) for end in ends)
-                return f"{self.what}, {self.minus}: {sign}{words.number(value)} [{shown}]"
+        found = words.rows(of(self.table), **self.row).rename(columns=ENDS)
+        for row in words.known(found, *COLUMNS).reindex(columns=COLUMNS).to_numpy()[:1]:
+            value, low, high = -row[[0, 2, 1]] if self.flip else row
+            shown = words.interval({"difference": value, "low": low, "high": high})
+            return f"{self.what}, {self.minus}: {'+' if value > 0 else ''}{shown}"
         return ""
 
 
