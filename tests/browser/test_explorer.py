@@ -705,7 +705,7 @@ def test_voila_shows_the_explorer_alone(browser, served):
     url, _, token = served("voila")
     context = browser.new_context()
     seen = Seen(context, inside="(http|ws)://127\\.0\\.0\\.1:")
-    seen.page.goto(f"{url}?token={token}")
+    seen.page.goto(f"{url}?token={token}", timeout=120_000)  # Voila answers when the notebook has run
     seen.page.wait_for_selector(USABLE, timeout=60_000)
     before = seen.state()
     seen.set("eps", 40)
