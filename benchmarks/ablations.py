@@ -21,7 +21,7 @@ from jsigr_lib.method.jsigr import JSIGR, residual
 from jsigr_lib.method.saliency import Selection, linearised_saliency, perturbation_saliency, selection_mask
 from jsigr_lib.method.shapes import Images
 from jsigr_lib.networks.zoo import Bank, Training
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.attacked import Outcomes, correct_of, transferred, white_box
 from jsigr_lib.study.sources import sources_of
 from jsigr_lib.study.study import Study

@@ -15,7 +15,7 @@ from jsigr_lib.figures.plotting import LOOKS, figure, panels
 from jsigr_lib.measure import statistics
 from jsigr_lib.method.saliency import selection_mask
 from jsigr_lib.networks.zoo import Training
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study import map_tables
 from jsigr_lib.study.attacked import Outcomes, correct_of, transferred, white_box
 from jsigr_lib.study.sources import sources_of

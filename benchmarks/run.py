@@ -13,7 +13,8 @@ from benchmarks import ablations, attacks, explorer, fidelity, frontier, kills, 
 from benchmarks.peers import Peers, find
 from jsigr_lib.figures import plotting
 from jsigr_lib.method.errors import InputError, between, one_of
-from jsigr_lib.store.artefacts import Progress, machine
+from jsigr_lib.store.artefacts import Progress
+from jsigr_lib.store.hardware import machine
 from jsigr_lib.study.config import resolve_device
 from jsigr_lib.study.study import Study
 

@@ -8,7 +8,7 @@ import pandas as pd
 import torch
 
 from benchmarks import tables
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.study import Study
 
 SCALE = {"train_images": 4000, "epochs": 2, "seeds": [0, 1, 2]}  # enough networks that the last one leaves few idle

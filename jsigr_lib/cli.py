@@ -21,8 +21,9 @@ from jsigr_lib.method.errors import InputError, one_line, one_of, printable, sho
 from jsigr_lib.store.paths import PRETRAINED, ROOT
 
 if TYPE_CHECKING:
-    from jsigr_lib.store.artefacts import Progress, Spec
+    from jsigr_lib.store.artefacts import Progress
     from jsigr_lib.store.engines import Engine
+    from jsigr_lib.store.specs import Spec
 
 BENCHMARKS = "steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer, kills"
 JACOBIAN_REGULARIZER = "github.com/facebookresearch/jacobian_regularizer"

@@ -25,7 +25,7 @@ from jsigr_lib.measure import boundary as distances
 from jsigr_lib.pipeline import pipeline
 from jsigr_lib.records import record
 from jsigr_lib.site import site
-from jsigr_lib.store import artefacts, keys
+from jsigr_lib.store import keys, specs
 from jsigr_lib.store.files import sha256
 from jsigr_lib.study import (
     estimators,
@@ -193,7 +193,7 @@ def seeded():
 @pytest.fixture
 def edited(monkeypatch):
     """edited("training", ...): from here on, the code of these files is another one."""
-    code = artefacts._code
+    code = specs._code
 
     def edit(*files: str) -> None:
         def changed(*things) -> keys.Code:
@@ -201,7 +201,7 @@ def edited(monkeypatch):
             now = {name: "another" if name in files else value for name, value in found.files.items()}
             return found if now == found.files else found._replace(digest=f"another {found.digest}", files=now)
 
-        monkeypatch.setattr(artefacts, "_code", changed)
+        monkeypatch.setattr(specs, "_code", changed)
 
     return edit
 

@@ -10,7 +10,8 @@ import pytest
 from safetensors import safe_open
 
 from jsigr_lib.pipeline import pipeline
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.study import Study
 
 LAST_DIGIT = 1e-4  # tables are rounded to four

@@ -14,7 +14,7 @@ from jsigr_lib.findings.words import NOTHING, Labels, Text, listed, percent, spa
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.records.markdown import plain
 from jsigr_lib.site import summary
-from jsigr_lib.site.site import Files
+from jsigr_lib.site.page import Files
 from jsigr_lib.store.paths import FIGURES
 from jsigr_lib.study.config import load_profile
 

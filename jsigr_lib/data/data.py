@@ -16,7 +16,9 @@ from jsigr_lib.data import sources
 from jsigr_lib.data.pictures import with_every_class
 from jsigr_lib.data.sources import DATASETS
 from jsigr_lib.method.errors import InputError, between, one_of
-from jsigr_lib.store.artefacts import Spec, Store, read
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
+from jsigr_lib.store.tensor_files import read
 
 SPLIT_SEED = 20220713
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from jsigr_lib.method.errors import needs_extra
 from jsigr_lib.method.shapes import Images
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 
 TASK = "MiniGrid-Fetch-6x6-N2-v0"  # two objects in a room of 4 x 4 tiles, with walls around
 SIDE = 6  # tiles

@@ -19,9 +19,10 @@ from torch.nn import functional as F
 from jsigr_lib.data.data import SPLIT_SEED
 from jsigr_lib.method.errors import InputError, between, needs_extra
 from jsigr_lib.method.saliency import blur
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.files import contents, sha256
 from jsigr_lib.store.paths import DATA
+from jsigr_lib.store.specs import Spec
 
 PHOTOGRAPHS = DATA / "photographs"
 DISTORTIONS = {

@@ -18,7 +18,7 @@ from jsigr_lib.measure.measures import area, gini, probability_curve, ssim
 from jsigr_lib.method import attacks
 from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.saliency import Selection
-from jsigr_lib.store.artefacts import one_thread
+from jsigr_lib.store.hardware import one_thread
 from jsigr_lib.study.map_tables import MEASURES
 from jsigr_lib.study.maps import REFERENCE, pixels
 from jsigr_lib.study.sources import sources_of

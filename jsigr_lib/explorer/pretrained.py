@@ -25,8 +25,9 @@ from jsigr_lib.networks.training import predict
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records import markdown
 from jsigr_lib.records.publishing import finish, replacing
-from jsigr_lib.store.artefacts import Store, one_thread
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.files import contents, sha256
+from jsigr_lib.store.hardware import one_thread
 from jsigr_lib.store.paths import FRONT, PRETRAINED, RUNS
 from jsigr_lib.store.tensor_files import read, write
 from jsigr_lib.study.attacked import ATTACK_BATCH, Attacked, attacked_split

@@ -22,8 +22,9 @@ from jsigr_lib.explorer.explorer import Explorer, Parcel
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.method.saliency import Selection
 from jsigr_lib.networks.zoo import Training, trained
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.paths import FRONT
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.needs import NEEDS
 from jsigr_lib.study.sources import sources_of
 from jsigr_lib.study.study import Study

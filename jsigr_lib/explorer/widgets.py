@@ -15,9 +15,10 @@ from jsigr_lib.explorer.explorer import IMAGES, Explorer, of_pretrained, of_stud
 from jsigr_lib.explorer.snapshot import specs
 from jsigr_lib.method.errors import InputError, one_of
 from jsigr_lib.records.running import running_cell
-from jsigr_lib.store.artefacts import Progress, Spec
+from jsigr_lib.store.artefacts import Progress
 from jsigr_lib.store.paths import FRONT, ROOT
 from jsigr_lib.store.queue import makespan
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.needs import NEEDS
 from jsigr_lib.study.provenance import check_folder
 from jsigr_lib.study.speed import Speed, read_headers

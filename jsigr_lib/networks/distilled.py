@@ -13,7 +13,8 @@ from jsigr_lib.method.distillation import Distillation
 from jsigr_lib.method.saliency import mask_of, upsample
 from jsigr_lib.method.shapes import Images
 from jsigr_lib.networks import tiles
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 
 PERTURBATION = {"grid": fetch.SIDE, "mask_sigma": 3.0, "blur_sigma": 3.0}  # a bump on every tile
 STEP = 3e6  # operations of a training step of the network, per state

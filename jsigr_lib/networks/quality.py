@@ -14,7 +14,8 @@ from jsigr_lib.measure.statistics import rank_correlation
 from jsigr_lib.method import norm_regularisation
 from jsigr_lib.method.attack_loop import Settings, ascend
 from jsigr_lib.method.shapes import Float, Images
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 
 WIDTHS = (32, 48, 64)
 BATCH = 256  # crops of a pass without training

@@ -13,7 +13,7 @@ from jsigr_lib.data.data import Split
 from jsigr_lib.method import attacks
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.jacobian import evaluation_mode, jacobian_norm
-from jsigr_lib.store.artefacts import read, write
+from jsigr_lib.store.tensor_files import read, write
 
 MONITOR_IMAGES = 256  # validation images on which the Jacobian norm is followed, exactly
 ATTACKED_IMAGES, ATTACK_STEPS = 100, 5  # of the white-box check after each epoch

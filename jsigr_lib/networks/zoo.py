@@ -16,7 +16,8 @@ from jsigr_lib.method.defences import target_gradient
 from jsigr_lib.method.jacobian import logit_gradient
 from jsigr_lib.method.saliency import Selection, perturbation_saliency, selection_mask
 from jsigr_lib.networks import models, training
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 
 Options = tuple[tuple[str, float | int | str | bool], ...]
 PLAIN: Options = (("lambda_j", 0.0), ("lambda_s", 0.0))  # of the J-SIGR objective: standard training

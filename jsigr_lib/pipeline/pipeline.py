@@ -24,8 +24,9 @@ from jsigr_lib.records.comparison import against_published
 from jsigr_lib.records.publishing import places, replacing, sole_run, writable
 from jsigr_lib.records.record import now, write_manifest
 from jsigr_lib.records.running import environment
-from jsigr_lib.store.artefacts import Progress, machine
+from jsigr_lib.store.artefacts import Progress
 from jsigr_lib.store.engines import Engine
+from jsigr_lib.store.hardware import machine
 from jsigr_lib.store.paths import ROOT, RUNS
 from jsigr_lib.study.needs import NEEDS
 from jsigr_lib.study.provenance import check_folder

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from jsigr_lib.pipeline import pipeline
-from jsigr_lib.store.artefacts import Spec, Store, within
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.queue import makespan
+from jsigr_lib.store.specs import Spec, within
 from jsigr_lib.study.speed import Headers, Speed, read_headers
 
 SHOWN = 4  # reasons of each kind in a summary

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field
 import jsigr_lib
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store import sources
-from jsigr_lib.store.artefacts import machine
 from jsigr_lib.store.files import sha256
+from jsigr_lib.store.hardware import machine
 from jsigr_lib.store.paths import NOTEBOOKS, ROOT
 
 SOURCES = (

@@ -14,27 +14,14 @@ Labels, data names and whatever else comes from a profile or a folder are text: 
 shows HTML as it is written, and a page's policy lets no script run but those of HTML outputs, each by its hash.
 """
 
-import re
 import shutil
-from base64 import b64decode, b64encode
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any
 
 import nbformat
 import pandas as pd
-from bs4 import BeautifulSoup
-from jinja2 import Environment, pass_context
-from jinja2.runtime import Context
-from nbconvert.exporters import TemplateExporter
-from nbconvert.filters import Highlight2HTML
-from nbconvert.filters.markdown_mistune import MarkdownWithMath
+from jinja2 import Environment
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from traitlets.config import Config
 
 from jsigr_lib.explorer import snapshot
 from jsigr_lib.findings import related
@@ -42,74 +29,12 @@ from jsigr_lib.method.errors import InputError, shown
 from jsigr_lib.records.markdown import plain
 from jsigr_lib.records.publishing import replacing, settle, writable
 from jsigr_lib.site import summary
-from jsigr_lib.site.prose import Renderer
+from jsigr_lib.site.exporter import Exporter
+from jsigr_lib.site.page import FILES, SUFFIXES, Files, Page
 from jsigr_lib.store.files import sha256
 from jsigr_lib.store.paths import FRONT, ROOT
 
-SHOWN = ["text/html", "text/markdown", "image/png", "text/plain"]
-NUMBER = re.compile(r"[-+−\d.,e%×\[\] ]+|nan", re.IGNORECASE)
-LONG = 45  # characters: a table's column with a longer cell may break its lines
-RESULT = r"^\*\*What it shows[^*]*\*\*\s+(.+?[.?!])(?=\s|\Z)"  # the first sentence of a result's paragraph
-FILES, SUMMARY, MARKER = "files", "summary.pdf", ".jsigr-site"
-SUFFIXES = ("svg", "csv", "json")
-
-
-@dataclass(frozen=True)
-class Files:
-    """What a run published beside its notebooks: the files of each figure or table; `place` is where the site has
-    them."""
-
-    folder: Path
-    place: str = FILES
-
-    @property
-    def whole(self) -> bool:
-        """Whether there are a scorecard and the headline figures. A run of single notebooks leaves none."""
-        return all((self.folder / name).is_file() for name in (summary.SCORECARD, *summary.FIGURES))
-
-    @cached_property
-    def pictures(self) -> dict[str, str]:
-        """Hash of a PNG -> the name of its figure."""
-        return {sha256(path.read_bytes()): path.stem for path in sorted(self.folder.glob("*.png"))}
-
-    def line(self, name: str, suffixes: Iterable[str] = SUFFIXES) -> str:
-        """Links to the files of a figure or table; "" if it has none."""
-        names = [f"{name}.{suffix}" for suffix in suffixes if (self.folder / f"{name}.{suffix}").is_file()]
-        return " · ".join(f'<a href="{self.place}/{escape(file)}">{escape(file)}</a>' for file in names)
-
-    def table(self, name: str) -> pd.DataFrame:
-        """Empty if there is none."""
-        path = self.folder / f"{name}.csv"
-        return pd.read_csv(path, keep_default_na=False) if path.is_file() else pd.DataFrame()
-
-
-@dataclass(frozen=True)
-class Page:
-    """A notebook with its first heading and the first sentence of its question, and the files of its run."""
-
-    name: str
-    notebook: nbformat.NotebookNode
-    files: Files
-
-    @property
-    def title(self) -> str:
-        return self._said(r"^# +([^\n]+)") or self.name
-
-    @property
-    def finding(self) -> str:
-        """The question, and what the first result that answers it says."""
-        shown = [output.get("data", {}) for cell in self.notebook.cells for output in cell.get("outputs", ())]
-        results = "\n\n".join(data.get("text/markdown", "") for data in shown)
-        question = self._said(r"\*\*Question\.\*\*\s+(.+?[.?!])(?=\s|\Z)")
-        return f"{question} {_first(RESULT, results)}".strip()
-
-    def _said(self, pattern: str) -> str:
-        return _first(pattern, "\n\n".join(cell.source for cell in self.notebook.cells if cell.cell_type == "markdown"))
-
-
-def _first(pattern: str, text: str) -> str:
-    found = re.search(pattern, text, re.MULTILINE | re.DOTALL)
-    return found[1] if found else ""
+SUMMARY, MARKER = "summary.pdf", ".jsigr-site"
 
 
 def build(profile: str = "full", *, out: Path = Path("site"), source: Path = ROOT) -> Path:
@@ -211,98 +136,3 @@ def scorecard_table(card: pd.DataFrame, files: Files) -> str:
     template = Environment(autoescape=True).from_string((FRONT / "scorecard.html.j2").read_text(encoding="utf-8"))
     claims = [rows.to_dict("records") for _, rows in card.groupby("claim", sort=False)]
     return template.render(claims=claims, names=list(card["data"].unique()), files=files, summary=SUMMARY)
-
-
-class Exporter(TemplateExporter):
-    """nbconvert with front/page.html.j2 and the filters that it needs."""
-
-    @property
-    def default_config(self) -> Config:
-        return Config({"NbConvertBase": {"display_data_priority": SHOWN}})
-
-    def default_filters(self) -> Iterator[tuple[str, Any]]:
-        yield from super().default_filters()
-        yield from {"markdown": markdown, "fragment": fragment, "picture": picture, "tables": tables}.items()
-        yield "highlight_code", Highlight2HTML(pygments_lexer="ipython3", parent=self)
-
-    def page(self, pages: list[Page], here: int) -> str:
-        files = pages[here].files
-        site = {"pages": pages, "here": here, "profile": files.folder.name, "files": files}
-        resources = {"site": site, "sections": [], "tables": 0, "scripts": []}
-        return self.from_notebook_node(pages[here].notebook, resources)[0]
-
-
-@pass_context
-def markdown(context: Context, source: str) -> str:
-    """Markdown with equations as HTML; its sections are noted in `resources.sections`."""
-    resources = context["resources"]
-    renderer = Renderer(_where(context), [page.name for page in resources["site"]["pages"]])
-    code = MarkdownWithMath(renderer=renderer).render(source)
-    resources["sections"] += renderer.sections
-    return fragment(context, code)
-
-
-@pass_context
-def fragment(context: Context, code: str) -> str:
-    """HTML as it is, its pictures checked, the hashes of its scripts noted in `resources.scripts`; its tables made such
-    that they scroll and can be read aloud, unless it has a script."""
-    resources = context["resources"]
-    soup = BeautifulSoup(code, "html.parser")
-    digests = [sha256(script.get_text().encode()) for script in soup("script")]
-    resources["scripts"] += [b64encode(bytes.fromhex(digest)).decode() for digest in digests]
-    for image in soup("img"):
-        if not (image.get("alt", "").strip() and image.get("src", "").startswith("data:")):
-            raise InputError(f"{_where(context)}: picture {str(image)[:80]}; accepted: embedded, with an alt text")
-    if digests or not soup("table"):
-        return code
-    for style in soup("style"):
-        style.decompose()  # pandas' own
-    for head in soup("thead"):
-        if not head.get_text(strip=True):
-            head.decompose()  # empty: Markdown has no table without a head
-    for table in soup("table"):
-        for header in table("th"):
-            header["scope"] = "col" if header.find_parent("thead") else "row"
-            if not header.get_text(strip=True):
-                header.name, header.attrs = "td", {}  # a corner
-        for column in zip(*(row(["th", "td"])[::-1] for row in table("tr")), strict=False):  # the first may span rows
-            words = [cell.get_text(strip=True) for cell in column if cell.name == "td" and cell.get_text(strip=True)]
-            number, long = all(map(NUMBER.fullmatch, words)), any(len(word) > LONG for word in words)
-            for cell in column if words else ():
-                cell["class"] = "number" if number else "long" if long else "short"
-        resources["tables"] += 1
-        label = f"Table {resources['tables']}"
-        table.wrap(soup.new_tag("div", attrs={"class": "scroll", "role": "region", "aria-label": label, "tabindex": 0}))
-    return str(soup)
-
-
-@pass_context
-def picture(context: Context, output: nbformat.NotebookNode) -> str:
-    """An embedded PNG with the alternative text and the width that its metadata hold, and its files."""
-    about = output.metadata.get("image/png", {})
-    if not about.get("alt", "").strip():
-        raise InputError(f"{_where(context)}: a picture without alt in its metadata; accepted: one of plotting.save")
-    width = f' width="{escape(str(about["width"]))}"' if "width" in about else ""
-    data, files = "".join(output.data["image/png"].split()), context["resources"]["site"]["files"]
-    name = files.pictures.get(sha256(b64decode(data)), "")
-    caption = f"<figcaption>{line}</figcaption>" if (line := files.line(name)) else ""
-    return f'<figure><img alt="{escape(about["alt"])}"{width} src="data:image/png;base64,{data}">{caption}</figure>'
-
-
-@pass_context
-def tables(context: Context, source: str) -> str:
-    """Links to the files of the tables that a cell saves."""
-    files = context["resources"]["site"]["files"]
-    lines = [line for name in saved(source) if (line := files.line(name, ["csv", "json"]))]
-    return "".join(f'<p class="files">{line}</p>' for line in lines)
-
-
-def saved(source: str) -> list[str]:
-    """The names in calls like study.save_table(table(study), "name")."""
-    return re.findall(r'\.save_table\((?:[^()]|\([^()]*\))*,\s*"(\w+)"\s*\)', source)
-
-
-def _where(context: Context) -> str:
-    site, cells = context["resources"]["site"], context["nb"].cells
-    index = next(i for i, cell in enumerate(cells) if cell is context["cell"])
-    return f"{site['pages'][site['here']].name}, cell {index}"

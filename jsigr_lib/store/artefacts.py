@@ -6,116 +6,26 @@ The digest covers the spec's fields, the artefacts it needs, and the code that m
 only when it is complete, so a second run is the resume. A damaged one is set aside as <digest>.damaged.
 """
 
-import hashlib
-import json
-import os
 import platform
 import re
-import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from functools import cache, cached_property
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import psutil
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store import sources
 from jsigr_lib.store.engines import Engine, Here, Local, Made
 from jsigr_lib.store.files import alone, opened
-from jsigr_lib.store.keys import Code, Keyed, code_of, methods_of
+from jsigr_lib.store.hardware import equal_bytes
 from jsigr_lib.store.queue import Queue
-from jsigr_lib.store.tensor_files import Artefact, read, set_aside, write
-
-
-class Spec(Keyed, BaseModel):
-    """What an artefact is made from. Subclasses add fields and define `compute`, `needs` and `uses`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    kind: ClassVar[str]
-    finite: ClassVar[bool] = False  # whether no value of its tensors may be infinite or NaN
-    here: ClassVar[bool] = False  # whether it reads files of this machine, and is made by no other one
-
-    def needs(self) -> list["Spec"]:
-        """Artefacts that `compute` loads."""
-        return []
-
-    def uses(self) -> list[Any]:
-        """Entries of registries that `compute` calls by their names."""
-        return []
-
-    def work(self) -> float:
-        """Rough size of the computation (any unit, the same for all kinds), for progress and order."""
-        return 1.0
-
-    def compute(self, store: "Store", device: torch.device) -> tuple[dict[str, Tensor], dict]:
-        """The artefact: its tensors (on the CPU) and facts about it for the header."""
-        raise NotImplementedError
-
-    def confirm(self) -> None:
-        """Called after `compute`. Raises InputError if what it read from outside is not what the spec names."""
-
-    def __getstate__(self) -> dict[Any, Any]:
-        """Without what was worked out: another process has to find its own code and key."""
-        state = super().__getstate__()
-        return state | {"__dict__": {name: state["__dict__"][name] for name in type(self).model_fields}}
-
-    @cached_property
-    def code(self) -> Code:
-        """The code that decides the result, without that of the artefacts which it needs."""
-        return _code(type(self), *self.uses())
-
-    @cached_property
-    def digest(self) -> str:
-        kept = (name for name, field in type(self).model_fields.items() if not field.exclude)
-        fields = {name: _plain(getattr(self, name)) for name in kept}
-        content = {"kind": self.kind, "fields": fields, "needs": [need.digest for need in self.needs()]}
-        content |= {"code": self.code.digest, "libraries": self.code.libraries}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-    @cached_property
-    def parts(self) -> dict[str, "Spec"]:
-        """This spec, the specs among its fields and what they need, each by its path ("sources.0.teacher")."""
-        found = within(self)
-        for path, one in list(found.items()):
-            for i, need in enumerate(one.needs()):
-                if need not in found.values():
-                    found[f"{path}.needs.{i}".removeprefix(".")] = need
-        return found
-
-    @property
-    def made_from(self) -> dict[str, Any]:
-        """All that the digest covers, spelt out for whoever asks why it is another one, and how much work it is."""
-        code = {path: part.code.files for path, part in self.parts.items()}
-        libraries = {name: version for part in self.parts.values() for name, version in part.code.libraries.items()}
-        return {"spec": json.loads(self.model_dump_json()), "code": code, "libraries": libraries, "work": self.work()}
-
-
-@cache
-def _code(kind: type[Spec], *uses: Any) -> Code:
-    return code_of(*methods_of(kind, "compute"), *uses)
-
-
-def within(value: Any, path: str = "") -> dict[str, Spec]:
-    """A spec, the specs among its fields, those among theirs and so on, each by its path."""
-    found = {path: value} if isinstance(value, Spec) else {}
-    parts = value if isinstance(value, Spec) else enumerate(value) if isinstance(value, (list, tuple)) else ()
-    for name, part in parts:
-        found |= within(part, f"{path}.{name}" if path else str(name))
-    return found
-
-
-def _plain(value: Any) -> Any:
-    """A field as JSON: a spec inside a spec counts by its own digest."""
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    return value.digest if isinstance(value, Spec) else value
-
+from jsigr_lib.store.specs import Spec
+from jsigr_lib.store.tasks import Task, compute
+from jsigr_lib.store.tensor_files import Artefact, finite, read, set_aside, write
 
 Progress = Callable[[Spec, float, float], None]
 """Called after each artefact with its spec, the cost of what is done and of all."""
@@ -157,7 +67,7 @@ class Store:
             self.save(spec, *compute(spec, self))
         self.reads[spec.digest] = spec.kind
         found = read(self.path(spec))
-        if spec.finite and not _finite(found.tensors):
+        if spec.finite and not finite(found.tensors):
             raise InputError(f"{self.path(spec)} has values that are not finite; {set_aside(self.path(spec))}")
         return found
 
@@ -222,90 +132,3 @@ class Store:
                 spec = running.pop(ended)
                 yield spec, engine.result(ended)
                 queue.done(spec)
-
-
-@dataclass(frozen=True)
-class Task:
-    """An artefact that another process makes, the key that it has in this one, the code of all its parts by which that
-    process can say what differs, and modules to import first."""
-
-    spec: Spec
-    digest: str
-    code: dict[str, Code]
-    own: tuple[str, ...]
-
-    @classmethod
-    def of(cls, spec: Spec) -> "Task":
-        return cls(spec, spec.digest, {path: part.code for path, part in spec.parts.items()}, tuple(sources.OWN))
-
-    def __call__(self, store: Store) -> Made:
-        """Compute it. Raises InputError if this process has another key for it, by other code or libraries."""
-        for module in self.own:
-            sources.take_in(module)
-        if self.spec.digest != self.digest:
-            raise InputError(
-                f"a worker has other code than the run, in {', '.join(self._others()) or 'its parts'}; accepted: files "
-                "that stay as they are, and in the profile, as `imports`, the modules that register something"
-            )
-        return compute(self.spec, store)
-
-    def _others(self) -> dict[str, None]:
-        """Files, and libraries with their releases, that are other ones here."""
-        here, named = {path: part.code for path, part in self.spec.parts.items()}, {}
-        for path, theirs in self.code.items():
-            ours = here.get(path, theirs)
-            named |= dict.fromkeys(sorted(name for name, _ in theirs.files.items() ^ ours.files.items()))
-            changed = sorted(ours.libraries.items() - theirs.libraries.items())
-            named |= dict.fromkeys(f"{name} {ours} (the run: {theirs.libraries.get(name)})" for name, ours in changed)
-        return named
-
-
-def compute(spec: Spec, store: Store) -> Made:
-    """The artefact, and how it was made. Raises InputError if it cannot be made as it is asked for."""
-    start, busy = time.perf_counter(), time.process_time()
-    try:
-        with one_thread():
-            tensors, facts = spec.compute(type(store)(store.root, store.device, store.jobs), store.device)
-        spec.confirm()
-    except InputError:
-        if spec not in store:
-            raise
-        made = read(store.path(spec))  # by another run, just before this one would have read its checkpoint
-        return made.tensors, made.facts
-    if spec.finite and not _finite(tensors):
-        store.checkpoint(spec).unlink(missing_ok=True)  # or the next run would go on from there
-        raise InputError(f"{spec.kind}/{spec.digest} is no longer finite; accepted: a lower learning_rate, for one")
-    facts = {**facts, "seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - busy}
-    facts |= {"torch": torch.__version__, "machine": machine(store.device)}
-    return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}, facts
-
-
-def _finite(tensors: dict[str, Tensor]) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in tensors.values())
-
-
-@contextmanager
-def one_thread():
-    """One CPU thread: faster than sharing where processes run side by side, and the same bytes for any of them."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def equal_bytes() -> None:
-    """From here on, this process computes the same bytes at each time on one CUDA device: sums in one order, and single
-    precision that is not cut to TF32. torch warns of an operation that it has in no such form."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product of matrices
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def machine(device: torch.device) -> str:
-    """The hardware, in words, with the instruction set: on another one, sums round differently."""
-    cores = f"{os.cpu_count()} CPU cores ({platform.machine()})"
-    what = torch.cuda.get_device_name(device) if device.type == "cuda" else cores
-    return f"{what}, {torch.backends.cpu.get_cpu_capability()}"

@@ -19,7 +19,7 @@ from torch import Tensor
 WORKER_KILLED = "a worker process was killed, perhaps for want of memory, of which --jobs 1 needs least"
 AHEAD = 2  # tasks that an engine takes per process, so that none waits for the next one
 THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR")}
-"""What tells the libraries below numpy and scipy to have one thread; torch is told by `artefacts.one_thread`."""
+"""What tells the libraries below numpy and scipy to have one thread; torch is told by `hardware.one_thread`."""
 
 Made = tuple[dict[str, Tensor], dict[str, Any]]
 """An artefact's tensors, and the facts about it."""

@@ -24,10 +24,12 @@ from safetensors.torch import load, save
 
 from jsigr_lib.method.errors import InputError, between, needs_extra, one_line, shown
 from jsigr_lib.store import sources
-from jsigr_lib.store.artefacts import Spec, Store, Task
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.engines import AHEAD, Made
 from jsigr_lib.store.files import opened, replace
 from jsigr_lib.store.paths import PACKAGE
+from jsigr_lib.store.specs import Spec
+from jsigr_lib.store.tasks import Task
 from jsigr_lib.store.tensor_files import Artefact, read
 
 HELD = 2**31  # bytes of artefacts that stay in Ray's memory here, for the next task that needs them

@@ -119,3 +119,8 @@ def _checksum(tensors: dict[str, Tensor]) -> str:
         total.update(name.encode())
         total.update(tensors[name].contiguous().view(-1).view(torch.uint8).numpy().data)
     return total.hexdigest()
+
+
+def finite(tensors: dict[str, Tensor]) -> bool:
+    """Whether no value of them is infinite or NaN."""
+    return all(bool(tensor.isfinite().all()) for tensor in tensors.values())

@@ -14,7 +14,8 @@ from jsigr_lib.method.balls import distance, quantise
 from jsigr_lib.networks.models import Ensemble
 from jsigr_lib.networks.training import predict
 from jsigr_lib.networks.zoo import OfNetwork, Training, trained
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.config import Profile
 from jsigr_lib.study.study import Study
 

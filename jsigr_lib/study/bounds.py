@@ -14,7 +14,8 @@ from jsigr_lib.measure.boundary import correlation
 from jsigr_lib.measure.bounds import confidence_gap, distance_bounds
 from jsigr_lib.networks.zoo import OfNetwork, Training, trained
 from jsigr_lib.records.tolerances import COUNT, EXACT, MEAN, SHARE, TRAINED, declare
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study import robustness
 from jsigr_lib.study.attacked import Outcomes, correct_of, white_box
 from jsigr_lib.study.boundary import boundary_specs, distance_spec

@@ -17,7 +17,7 @@ from jsigr_lib.networks import tiles
 from jsigr_lib.networks.distilled import Bank, PolicyNet, Student, Teacher
 from jsigr_lib.networks.zoo import Operations
 from jsigr_lib.records.tolerances import EXACT, RETOLD, declare
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.distilled import THREATS, Clocked, Looks, Results
 from jsigr_lib.study.study import Study, Subject
 

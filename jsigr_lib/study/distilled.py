@@ -17,7 +17,8 @@ from jsigr_lib.method.jacobian import logit_gradient
 from jsigr_lib.method.saliency import perturbation_saliency
 from jsigr_lib.method.shapes import Images
 from jsigr_lib.networks.distilled import BATCH, PERTURBATION, STEP, PolicyNet, Teacher, trained
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 
 PGD_STEPS = 10
 ATTACKS = {"FGSM": attacks.fgsm, "PGD": partial(attacks.pgd, steps=PGD_STEPS)}

@@ -15,7 +15,8 @@ from jsigr_lib.measure.attributions import CONTROLS
 from jsigr_lib.measure.measures import points_at, share_on
 from jsigr_lib.networks.zoo import Training, trained
 from jsigr_lib.records.tolerances import SHARE, declare
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.attacked import Attacked, Outcomes, attacked_split, correct_of, transfer_settings
 from jsigr_lib.study.map_tables import INPUTS, PAIR
 from jsigr_lib.study.maps import BATCH, KEPT, DrawnMaps, Values

@@ -11,7 +11,7 @@ from jsigr_lib.measure import statistics
 from jsigr_lib.measure.attributions import CONTROLS
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import RETOLD, Tolerance, declare
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.linearised_tables import linearised_spec, linearised_values
 from jsigr_lib.study.maps import ENERGY, REFERENCE, Explained, Sanity
 from jsigr_lib.study.sources import headline_attack

@@ -3,7 +3,7 @@ needs to know nothing of the science in them. A profile runs one group of notebo
 
 from collections.abc import Callable
 
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study import (
     boundary,
     bounds,

@@ -28,7 +28,8 @@ from jsigr_lib.networks.quality import (
 )
 from jsigr_lib.networks.zoo import Operations
 from jsigr_lib.records.tolerances import EXACT, RETOLD, TRAINED, declare
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.study import Study
 
 LABELS = {

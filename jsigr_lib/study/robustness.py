@@ -7,7 +7,7 @@ import pandas as pd
 from jsigr_lib.measure import flags, statistics
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import COUNT, EXACT, RETOLD, SHARE, TRAINED, Tolerance, declare
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.attacked import Outcomes, Probe, correct_of
 from jsigr_lib.study.cells import Cell, headline_cells
 from jsigr_lib.study.sources import attack_sources, sources_of

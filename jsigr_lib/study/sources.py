@@ -8,7 +8,7 @@ import pandas as pd
 from jsigr_lib.measure import statistics
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import EXACT, SHARE, declare
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.attacked import Attacked, Outcomes, correct_of, transfer_settings, transferred
 from jsigr_lib.study.study import Study
 

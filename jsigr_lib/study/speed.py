@@ -17,9 +17,11 @@ from typing import Any, NamedTuple
 import torch
 
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.store.artefacts import Spec, Store, machine, one_thread
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.files import contents, replace
+from jsigr_lib.store.hardware import machine, one_thread
 from jsigr_lib.store.paths import PROFILES
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.store.tensor_files import read_facts
 
 CLOSE = math.log(4)  # work that differs by a larger factor says less: small computations are mostly overhead

@@ -19,9 +19,11 @@ from jsigr_lib.method.judges import FEWEST_CLASSES
 from jsigr_lib.networks.zoo import Training, trained
 from jsigr_lib.records import deviations, markdown, record, results
 from jsigr_lib.records.tolerances import declared
-from jsigr_lib.store.artefacts import Artefact, Progress, Spec, Store
+from jsigr_lib.store.artefacts import Progress, Store
 from jsigr_lib.store.files import sha256
 from jsigr_lib.store.paths import FIGURES, RUNS
+from jsigr_lib.store.specs import Spec
+from jsigr_lib.store.tensor_files import Artefact
 from jsigr_lib.study import provenance
 from jsigr_lib.study.config import budget, load_profile, require, resolve_device, resolve_jobs
 from jsigr_lib.study.settings import fitted, named, said

@@ -15,7 +15,8 @@ from jsigr_lib.method.adversarial_training import moves
 from jsigr_lib.method.jacobian import sphere
 from jsigr_lib.networks.zoo import OfNetwork, Training, trained
 from jsigr_lib.records.tolerances import COUNT, EXACT, SHARE, declare
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study import robustness
 from jsigr_lib.study.attacked import Attacked, Outcomes, correct_of, white_box
 from jsigr_lib.study.cells import Cell

@@ -11,7 +11,7 @@ from jsigr_lib.measure import flags, statistics
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import COUNT, EXACT, RETOLD, declare
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study import cells, known_truth, linearised_tables, map_tables, matching, robustness, sources, weights
 from jsigr_lib.study.attacked import Outcomes, correct_of, white_box
 from jsigr_lib.study.claims import NOT_ENTERED, Claim, Difference, PaperValue, cited

@@ -8,7 +8,7 @@ import pandas as pd
 
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.records.tolerances import COUNT, EXACT, SHARE, declare
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.study import robustness, sources
 from jsigr_lib.study.attacked import Attacked, Outcomes, transferred, white_box
 from jsigr_lib.study.cells import Cell

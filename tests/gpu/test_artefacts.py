@@ -5,7 +5,8 @@ import json
 import pytest
 
 from jsigr_lib.pipeline import pipeline
-from jsigr_lib.store.artefacts import Store, compute
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.tasks import compute
 
 TIMED = {"seconds", "cpu_seconds", "machine"}
 KINDS = ("data", "model", "bank", "attacked", "outcomes", "probe", "linearised", "distance", "scatter")

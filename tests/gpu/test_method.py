@@ -13,7 +13,8 @@ from jsigr_lib.method.defences import ScaleableInputGradient
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.jsigr import JSIGR
 from jsigr_lib.networks import models, training
-from jsigr_lib.store.artefacts import Store, read, write
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.tensor_files import read, write
 from jsigr_lib.theory.specimen import Specimen
 from jsigr_lib.theory.statements import STATEMENTS
 

@@ -259,7 +259,7 @@ def test_input_error_in_a_notebook_stays_one(execute, tmp_path):
     path = tmp_path / "weights.safetensors"
     path.write_bytes(b"half")
     with pytest.raises(InputError, match=r"weights.safetensors is no complete artefact"):
-        execute(f"from pathlib import Path\nfrom jsigr_lib.store.artefacts import read\nread(Path({str(path)!r}))")
+        execute(f"from pathlib import Path\nfrom jsigr_lib.store.tensor_files import read\nread(Path({str(path)!r}))")
 
 
 def test_full_disk_for_the_failed_copy_hides_no_failure(execute, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jsigr_lib.pipeline.plan import explain
-from jsigr_lib.store import artefacts
+from jsigr_lib.store.specs import within
 from jsigr_lib.study.attacked import Outcomes
 from tests.specs import ATTACKED, DATA, NETWORK, changed
 
@@ -103,7 +103,7 @@ def test_many_at_once_find_their_own():
 
 
 def test_nested_specs_have_paths():
-    found = artefacts.within(Outcomes(target=NETWORK, attacked=ATTACKED))
+    found = within(Outcomes(target=NETWORK, attacked=ATTACKED))
     assert {path: part.kind for path, part in found.items()} == {
         "": "outcomes",
         "target": "model",

@@ -16,11 +16,13 @@ from joblib import Parallel, delayed
 
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.networks.zoo import Training
-from jsigr_lib.store import artefacts
-from jsigr_lib.store.artefacts import Spec, Store, one_thread
+from jsigr_lib.store import specs
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.files import alone
+from jsigr_lib.store.hardware import one_thread
 from jsigr_lib.store.keys import Code
 from jsigr_lib.store.paths import ROOT
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.store.tensor_files import read, write
 from tests.strangers import each_stranger, promptly
 
@@ -67,7 +69,7 @@ def store(tmp_path) -> Store:
 
 def test_digest_is_what_it_always_was(monkeypatch):
     """The same in every process, whatever Python's hash seed; a change here discards everything ever trained."""
-    monkeypatch.setattr(artefacts, "_code", lambda *_: Code("code", {}, {"torch": "2"}))
+    monkeypatch.setattr(specs, "_code", lambda *_: Code("code", {}, {"torch": "2"}))
     assert Toy(name="a", n=2, parents=(Toy(name="p"),)).digest == "5f5e9cea2d273897"
 
 
@@ -90,7 +92,7 @@ def test_digest_counts_kind_fields_nested_specs_and_order():
 
 def test_digest_counts_code_and_libraries(monkeypatch):
     def digest(code="a", torch="1"):
-        monkeypatch.setattr(artefacts, "_code", lambda *_: Code(code, {}, {"torch": torch}))
+        monkeypatch.setattr(specs, "_code", lambda *_: Code(code, {}, {"torch": torch}))
         return Toy(name="x").digest
 
     assert digest() == digest()
@@ -348,7 +350,8 @@ ENDLESS = """
 import sys, time
 from pathlib import Path
 from typing import ClassVar
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.specs import Spec
 
 class Endless(Spec):
     kind: ClassVar[str] = "endless"

@@ -12,10 +12,12 @@ import pytest
 import torch
 
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.store.artefacts import Spec, Store, Task
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.keys import Code
 from jsigr_lib.store.queue import makespan
 from jsigr_lib.store.ray_engine import RayEngine, Received
+from jsigr_lib.store.specs import Spec
+from jsigr_lib.store.tasks import Task
 
 
 class Step(Spec):

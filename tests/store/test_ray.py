@@ -27,7 +27,7 @@ from typing import ClassVar
 
 import torch
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 
 
 class Source(Spec):

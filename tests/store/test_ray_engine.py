@@ -12,9 +12,10 @@ import torch
 
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store import ray_engine
-from jsigr_lib.store.artefacts import Spec, Store
+from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.engines import AHEAD
 from jsigr_lib.store.ray_engine import RayEngine
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.store.tensor_files import read, write
 
 

@@ -20,7 +20,7 @@ from jsigr_lib.store.paths import PACKAGE
 MODULE = """
 from typing import ClassVar
 import torch
-from jsigr_lib.store.artefacts import Spec
+from jsigr_lib.store.specs import Spec
 
 
 class Mine(Spec):

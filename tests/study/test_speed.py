@@ -9,7 +9,9 @@ from typing import ClassVar
 import pytest
 import torch
 
-from jsigr_lib.store.artefacts import Spec, Store, machine
+from jsigr_lib.store.artefacts import Store
+from jsigr_lib.store.hardware import machine
+from jsigr_lib.store.specs import Spec
 from jsigr_lib.store.tensor_files import write
 from jsigr_lib.study import speed
 from jsigr_lib.study.speed import NOTEBOOK, Speed, Timed, calibrate, read_headers, record, stopwatch
