@@ -73,49 +73,43 @@ def _outline(axes: Axes, deciding: np.ndarray, size: int) -> None:
         axes.add_patch(Rectangle(corner, size, size, fill=False, color=OUTLINE, linewidth=1.4))
 
 
-def frontier(study: Study, table: pd.DataFrame) -> Described:
-    """Return without and with an attack: a line per objective through its weights; rings mark what is compared."""
-    fig, (axes,) = plotting.row(7.2, 4.6)
-    level = study.profile.distillation.levels[0]
-    clean = table[table.threat == "clean"].set_index(["student", "lambda_s"])
-    under = table[(table.threat == "PGD") & (table.level == level)].set_index(["student", "lambda_s"])
-    ends = []
-    for name in LABELS:
-        x, y = clean.loc[name], under.loc[name]
-        axes.plot(x["return"], y["return"], **_look(name), markersize=8, linewidth=1)
-        for weight in x.index:
-            a, b = x.loc[weight], y.loc[weight]
-            spans = [[[row["return"] - row["return_low"]], [row["return_high"] - row["return"]]] for row in (a, b)]
-            axes.errorbar(a["return"], b["return"], spans[1], spans[0], color=LOOKS[name][0], linewidth=0.7)
-            if a.matched:
-                axes.plot(a["return"], b["return"], "o", color="black", fillstyle="none", markersize=14)
-            at = f" at {weight:g}" if weight else ""
-            ends.append(f"{LABELS[name]}{at} {a['return']:.2f} and {b['return']:.2f}")
-    axes.set(xlabel="return", ylabel=f"return under PGD, {level}/255")
-    plotting.legend(fig, axes)
-    plotting.headline(fig, findings.frontier_title(table, LABELS, level))
-    return fig, (
-        "Return without an attack and under PGD, with 95 percent intervals, per objective and weight; rings mark the "
-        f"weights that are compared: {'; '.join(ends)}."
-    )
-
-
 def robustness(study: Study, table: pd.DataFrame) -> Described:
-    """Return against the budget, a panel per threat."""
+    """Mean return against the budget, a panel per threat. (Seeds differ by their teachers: `gains` has intervals.)"""
     fig, panels = plotting.row(10.4, 3.8, len(THREATS), sharey=True)
     shown, said = _compared(table), []
     for axes, threat in zip(panels, THREATS, strict=True):
         for name in LABELS:
             rows = shown[(shown.student == name) & shown.threat.isin(["clean", threat])].sort_values("level")
             axes.plot(rows.level, rows["return"], **_look(name))
-            axes.fill_between(rows.level, rows["return_low"], rows["return_high"], color=LOOKS[name][0], alpha=0.1)
             last = rows.iloc[-1]
             said.append(f"{LABELS[name]} under {threat} at {last.level:.0f}/255 {_said(last, 'return')}")
         axes.set(title=threat, xlabel="budget, levels of 255", xticks=[0, *sorted(study.profile.distillation.levels)])
     panels[0].set(ylabel="return", ylim=(0, 1))
     plotting.legend(fig, panels[0])
-    plotting.headline(fig, findings.robustness_title(table, LABELS, study.profile.distillation.levels[0]))
+    plotting.headline(fig, findings.robustness_title(table, LABELS, max(study.profile.distillation.levels)))
     return fig, f"Return against the budget of three threats, with 95 percent intervals: {'; '.join(said)}."
+
+
+def gains(study: Study, table: pd.DataFrame) -> Described:
+    """What every student that is compared has more than KL alone of the same seed: a panel per kind of return."""
+    measures = ["return", *(f"return under {threat}" for threat in THREATS)]
+    students = [name for name in STUDENTS if name != "kl"]
+    fig, panels = plotting.row(10.4, 2.8, len(measures), sharey=True)
+    said = []
+    for axes, measure in zip(panels, measures, strict=True):
+        rows = table[(table.b == "kl") & (table.measure == measure)].set_index("a")
+        axes.axvline(0, color="black", linewidth=0.8)
+        for i, name in enumerate(one for one in students if one in rows.index):
+            row, (colour, marker) = rows.loc[name], LOOKS[name]
+            axes.plot([row.difference_low, row.difference_high], [i, i], color=colour)
+            axes.plot(row.difference, i, marker, color=colour, markersize=8)
+            said.append(f"{measure}, {LABELS[name]}: {_said(row, 'difference')}")
+        level = rows.level.max()
+        axes.set_title(f"{measure}, {level}/255" if level else measure, fontsize=9)
+    panels[0].set_yticks(range(len(students)), [LABELS[name] for name in students])
+    panels[0].invert_yaxis()
+    plotting.headline(fig, findings.gains_title(table, LABELS))
+    return fig, f"Differences from KL alone, paired by seed, with 95 percent intervals. {'; '.join(said)}."
 
 
 def maps(study: Study, table: pd.DataFrame) -> Described:

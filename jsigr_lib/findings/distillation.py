@@ -77,14 +77,6 @@ def matched(table: pd.DataFrame, labels: Labels, within: float) -> Text:
 # under attack
 
 
-def frontier_title(table: pd.DataFrame, labels: Labels, level: int) -> str:
-    clean, under = _compared(table, threat="clean"), _compared(table, threat="PGD", level=level)
-    students = [one for one in under if one != "teacher"]
-    best = max(students, key=lambda one: under[one]["return"])
-    kept = f"{number(under[best]['return'])} of {number(clean[best]['return'])}"
-    return f"Of the students compared, PGD leaves {name(best, labels)} most return: {kept}"
-
-
 def robustness_title(table: pd.DataFrame, labels: Labels, level: int) -> str:
     """The threat that takes most from KL alone, and what it takes."""
     clean = _compared(table, threat="clean")["kl"]["return"]
@@ -94,27 +86,34 @@ def robustness_title(table: pd.DataFrame, labels: Labels, level: int) -> str:
     return f"{words.begin(worst)} at {level}/255 takes most from {name('kl', labels)}: {taken} of its return"
 
 
-def robustness(gains: pd.DataFrame, labels: Labels, level: int) -> Text:
-    """Of `gains_table`: who keeps clearly more return than KL alone under each threat."""
-    said = []
+def gains_title(gains: pd.DataFrame, labels: Labels) -> str:
+    """Who gains most over KL alone under PGD, if somebody clearly does."""
+    rows = words.keyed(words.rows(gains, b="kl", measure="return under PGD"), "a")
+    best = max(rows, key=lambda one: rows[one].difference)
+    if not _clearly(rows)[0]:
+        return f"Under PGD no student keeps clearly more return than {name('kl', labels)}"
+    gain = number(rows[best].difference)
+    return f"Under PGD {name(best, labels)} keeps most: {gain} of return more than {name('kl', labels)}"
+
+
+def robustness(gains: pd.DataFrame, returns: pd.DataFrame, labels: Labels) -> Text:
+    """Of `gains_table` and `returns_table`: who keeps clearly more return than KL alone under each threat."""
+    said, own = [], words.rows(returns, student="kl")
     for threat in THREATS:
         rows = words.keyed(words.rows(gains, b="kl", measure=f"return under {threat}"), "a")
         if not rows:
             continue
-        more, less = _clearly(rows)
+        level, more, less = int(next(iter(rows.values())).level), *_clearly(rows)
+        clean, left = (
+            words.rows(own, threat=one, level=at)["return"].mean() for one, at in (("clean", 0), (threat, level))
+        )
         best = max(rows, key=lambda one: rows[one].difference)
-        if more:
-            said.append(
-                f"Under {threat} at {level}/255 {names(more, labels)} {'keeps' if len(more) == 1 else 'keep'} clearly "
-                f"more return than {name('kl', labels)}, most {name(best, labels)}: {_difference(rows[best])}."
-            )
-        if less:
-            said.append(
-                f"Under {threat} {names(less, labels)} {'keeps' if len(less) == 1 else 'keep'} clearly less "
-                f"than {name('kl', labels)}."
-            )
-        if not more and not less:
-            said.append(f"Under {threat} at {level}/255 no student differs clearly from {name('kl', labels)}.")
+        gain = f"clearly more, most {name(best, labels)}: {_difference(rows[best])}"
+        parts = [f"{names(more, labels)} {gain}"] if more else []
+        parts += [f"{names(less, labels)} clearly less"] if less else []
+        kept = listed(parts or ["no student clearly more or less"])
+        what = f"{words.begin(threat)} at {level}/255 leaves {name('kl', labels)} {number(left)} of its {number(clean)}"
+        said.append(f"{what}{', so that little can be gained' if left > 0.9 * clean else ''}; {kept}.")
     return paragraph(*said)
 
 

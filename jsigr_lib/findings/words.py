@@ -69,7 +69,9 @@ def span(values: Iterable[float], shown=number) -> str:
 
 
 def interval(row, of: str = "difference", low: str = "low", high: str = "high", digits: int = 2) -> str:
-    """0.42 [0.36, 0.47], from the columns of a row."""
+    """0.42 [0.36, 0.47], from the columns of a row. An end that is clearly not 0 is not rounded to it."""
+    while digits < 4 and sign(row, low, high) and not all(round(float(row[end]), digits) for end in (low, high)):
+        digits += 1
     value, *ends = (number(float(row[name]), digits) for name in (of, low, high))
     return f"{value} [{', '.join(ends)}]"
 

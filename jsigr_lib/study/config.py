@@ -18,7 +18,7 @@ from jsigr_lib.networks import models
 from jsigr_lib.store import toml
 from jsigr_lib.store.paths import PROFILES
 from jsigr_lib.store.sources import take_in
-from jsigr_lib.study.fields import MOST, Count, Fraction, OneOrMore, Several, Table, among, only, require
+from jsigr_lib.study.fields import MOST, Count, Fraction, OneOrMore, Seed, Several, Table, among, only, require
 from jsigr_lib.study.settings import applied
 from jsigr_lib.study.sizes import Distillation, Quality
 
@@ -38,7 +38,6 @@ def budget(eps: float) -> str:
 Option = Annotated[
     float | int | str | bool, only(lambda one: isinstance(one, str) or abs(one) <= MOST, f"at most {MOST:,}")
 ]
-Seed = Annotated[int, Field(ge=0, le=2**62)]
 Width = Annotated[int, Field(ge=1, le=4096)]
 Text = Annotated[str, Field(max_length=64), only(str.isprintable, "printable characters")]
 Architecture = Annotated[str, among("architecture", models.ARCHITECTURES)]

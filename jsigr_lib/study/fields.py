@@ -35,6 +35,7 @@ Several = Annotated[list[Item], Different]
 OneOrMore = Annotated[list[Item], Field(min_length=1), Different]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 MOST = 10_000_000
+Seed = Annotated[int, Field(ge=0, le=2**62)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from jsigr_lib.method import norm_regularisation
-from jsigr_lib.study.fields import MOST, Count, Different, Fraction, OneOrMore, Table, among
+from jsigr_lib.study.fields import MOST, Count, Different, Fraction, OneOrMore, Seed, Several, Table, among
 
 QualityObjective = Annotated[
     str, among("objective in tried", [name for name in norm_regularisation.OBJECTIVES if name != "plain"])
@@ -14,8 +14,9 @@ QualityObjective = Annotated[
 
 class Distillation(Table):
     """Sizes of the notebook on policy distillation, whose data are rooms of MiniGrid and no images of a data set; by
-    default so small that a run says nothing. The seeds are the profile's."""
+    default so small that a run says nothing. The seeds are the profile's and `further_seeds`."""
 
+    further_seeds: Several[Seed] = []
     rooms: int = Field(60, ge=1, le=200_000)  # to learn from
     poses: int = Field(4, ge=1, le=64)  # of the player in each of them
     states: int = Field(120, ge=1, le=MOST)  # the first of these, with stored maps, for the students
@@ -30,7 +31,7 @@ class Distillation(Table):
     share: Fraction = 0.2  # of the pixels, those that the selection leaves free
     episodes: int = Field(8, ge=2, le=1_000_000)  # of each evaluation: validation and test
     maps: int = Field(16, ge=2, le=1_000_000)  # test states whose maps are measured
-    levels: OneOrMore[Annotated[int, Field(ge=1, le=255)]] = [4]  # budgets, of 255; first the headline
+    levels: OneOrMore[Annotated[int, Field(ge=1, le=255)]] = [4]  # budgets, of 255
     within: float = Field(0.02, ge=0, le=1)  # return that a penalty may cost where students are compared
 
 

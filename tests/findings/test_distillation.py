@@ -23,7 +23,7 @@ def returns(**under: float) -> pd.DataFrame:
 def gains(a: str, b: str, **differences: float) -> pd.DataFrame:
     """Each difference with an interval of .1 on either side."""
     rows = [{"a": a, "b": b, "measure": one.replace("_", " "), "difference": v} for one, v in differences.items()]
-    found = pd.DataFrame(rows)
+    found = pd.DataFrame(rows).assign(level=4)
     return found.assign(difference_low=found.difference - 0.1, difference_high=found.difference + 0.1)
 
 
@@ -32,18 +32,10 @@ def test_task():
     assert "99 % of 200 test episodes" in text and "0.95 [0.94, 0.96] over three seeds; KL alone has 0.95" in text
 
 
-@pytest.mark.parametrize("best", ["digr", "j-digr"])
-def test_frontier_title_names_the_best_student_and_never_the_teacher(best):
-    table = returns(**{best.replace("-", "_"): 0.8, "teacher": 0.9})
-    title = distillation.frontier_title(table, LABELS, 4)
-    assert title == f"Of the students compared, PGD leaves {LABELS[best]} most return: 0.80 of 0.95"
-
-
-def test_frontier_looks_at_what_is_compared_only():
-    table = returns(digr=0.8)
-    others = table[table.student == "j-digr"].assign(lambda_s=1.0, matched=False)
-    others["return"] = 0.94
-    assert "leaves DIGR most" in distillation.frontier_title(pd.concat([others, table]), LABELS, 4)
+def test_gains_title():
+    table = pd.concat([gains("digr", "kl", return_under_PGD=0.3), gains("j-digr", "kl", return_under_PGD=0.2)])
+    assert distillation.gains_title(table, LABELS) == "Under PGD DIGR keeps most: 0.30 of return more than KL alone"
+    assert "no student keeps clearly more" in distillation.gains_title(gains("digr", "kl", return_under_PGD=0), LABELS)
 
 
 def test_robustness_title():
@@ -54,15 +46,16 @@ def test_robustness_title():
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("step", "left", "said"),
     [
-        (0.3, "Under PGD at 4/255 DIGR keeps clearly more return than KL alone, most DIGR: 0.300 [0.200, 0.400]"),
-        (0.0, "Under PGD at 4/255 no student differs clearly from KL alone"),
-        (-0.3, "Under PGD DIGR keeps clearly less than KL alone"),
+        (0.3, 0.4, "leaves KL alone 0.40 of its 0.95; DIGR clearly more, most DIGR: 0.300 [0.200, 0.400]."),
+        (0.0, 0.4, "leaves KL alone 0.40 of its 0.95; no student clearly more or less."),
+        (-0.3, 0.4, "leaves KL alone 0.40 of its 0.95; DIGR clearly less."),
+        (0.0, 0.94, "0.94 of its 0.95, so that little can be gained; no student"),
     ],
 )
-def test_robustness(step, said):
-    assert said in distillation.robustness(gains("digr", "kl", return_under_PGD=step), LABELS, 4)
+def test_robustness(step, left, said):
+    assert said in distillation.robustness(gains("digr", "kl", return_under_PGD=step), returns(kl=left), LABELS)
 
 
 @pytest.mark.parametrize(("kept", "said"), [(True, ""), (False, "No weight of DIGR is that close")])
@@ -116,7 +109,7 @@ def test_jacobian(step, said):
 def test_nothing_to_say():
     empty = pd.DataFrame({"n": []})
     told = [distillation.task(empty, LABELS), distillation.matched(empty, LABELS, 0.02)]
-    told += [distillation.robustness(empty, LABELS, 4), distillation.maps(empty, empty, LABELS)]
+    told += [distillation.robustness(empty, empty, LABELS), distillation.maps(empty, empty, LABELS)]
     told += [distillation.sarfa(empty, LABELS), distillation.jacobian(empty, LABELS)]
     assert all("too little to say" in text for text in told)
 

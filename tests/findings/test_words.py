@@ -61,6 +61,8 @@ def test_a_difference_is_sure_only_if_its_whole_interval_is(low, high, expected)
 def test_intervals_of_rows():
     row = pd.Series({"difference": "-0.416", "low": -0.5, "high": -0.3})  # text, as in a table with blanks
     assert words.interval(row) == "−0.42 [−0.50, −0.30]"
+    assert words.interval(pd.Series({"difference": 0.1, "low": 0.001, "high": 0.2})) == "0.100 [0.001, 0.200]"
+    assert words.interval(pd.Series({"difference": 0.1, "low": -0.001, "high": 0.2})) == "0.10 [0.00, 0.20]"
     assert words.share(pd.Series({"accuracy": 0.714, "low": 0.69, "high": 0.731})) == "71 % [69, 73]"
 
 

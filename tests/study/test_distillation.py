@@ -140,6 +140,21 @@ def test_the_strongest_weight_that_costs_little_is_compared(few, monkeypatch):
     assert table.cost["kl"] == 1 < table.cost["digr"] == table.cost["input-gradient"] < table.cost["j-digr"]
 
 
+@pytest.mark.parametrize(("left", "level"), [((0.9, 0.4), 8), ((0.4, 0.3), 4), ((0.9, 0.8), 8)])
+def test_compared_where_the_attack_bites(few, tiny, monkeypatch, left, level):
+    values = {"clean": 0.9, 4: left[0], 8: left[1]}
+    study = tiny(few.store.root, distillation={**SIZES, "levels": [8, 4]})
+    monkeypatch.setattr(
+        distillation, "returns", lambda _, __, threat, at: np.array([values["clean" if threat == "clean" else at]])
+    )
+    assert distillation.headline(study) == level
+
+
+def test_further_seeds_come_after_those_of_the_profile(few, tiny):
+    study = tiny(few.store.root, distillation={**SIZES, "further_seeds": [1, 5]}, seeds=[0, 1])
+    assert all([one.seed for one in found] == [0, 1, 5] for found in distillation.policies(study).values())
+
+
 def test_tables(few):
     specs = distillation.specs(few)
     assert {spec.digest for spec in NEEDS["neighbours"]["06_distillation"](few)} == {spec.digest for spec in specs}
@@ -174,10 +189,12 @@ def test_scenes(few):
 def test_figures_say_in_words_what_they_show(few):
     returns, maps = distillation.returns_table(few), distillation.maps_table(few)
     cost = figures.cost(few, distillation.passes_table(few), distillation.milliseconds(few))
-    made = [figures.frontier(few, returns), figures.robustness(few, returns), figures.maps(few, maps), cost]
+    gains = figures.gains(few, distillation.gains_table(few))
+    made = [figures.robustness(few, returns), figures.maps(few, maps), gains, cost]
     _, task = figures.task(few, scenes.first_states(few))
     texts = [alt for _, alt in made]
-    assert all(label in text for text in texts[:3] for label in distillation.LABELS.values())
+    assert all(label in text for text in texts[:2] for label in distillation.LABELS.values())
+    assert "return under PGD, J-DIGR: " in texts[2]
     assert "4 states of Fetch" in task and "from 4 to 9 masks" in texts[3]
 
 
