@@ -107,7 +107,7 @@ def gains(study: Study, table: pd.DataFrame) -> Described:
         level = rows.level.max()
         axes.set_title(f"{measure}, {level}/255" if level else measure, fontsize=9)
     panels[0].set_yticks(range(len(students)), [LABELS[name] for name in students])
-    panels[0].invert_yaxis()
+    panels[0].set_ylim(len(students) - 0.5, -0.5)
     plotting.headline(fig, findings.gains_title(table, LABELS))
     return fig, f"Differences from KL alone, paired by seed, with 95 percent intervals. {'; '.join(said)}."
 

@@ -121,10 +121,9 @@ def robustness(gains: pd.DataFrame, returns: pd.DataFrame, labels: Labels) -> Te
 
 
 def maps_title(table: pd.DataFrame, labels: Labels) -> str:
-    rows = {one: row for one, row in _compared(table, measure=TRUTH).items() if one != "teacher"}
-    best = max(rows, key=lambda one: rows[one]["mean"])
-    share = percent(rows[best]["mean"])
-    return f"Of the students, {name(best, labels)} has most of its map on the tiles that decide: {share}"
+    rows = _compared(table, measure=TRUTH)
+    shares = [f"{percent(rows[one]['mean'])} ({name(one, labels)})" for one in ("kl", "input-gradient", "digr")]
+    return f"On the tiles that decide lie {listed(shares)} of the gradient map"
 
 
 def maps(gains: pd.DataFrame, table: pd.DataFrame, labels: Labels) -> Text:

@@ -132,7 +132,10 @@ def strengths(table: pd.DataFrame) -> Text:
     return paragraph(
         f"Chosen: {listed(f'{name} {row.strength:g}' for name, row in chosen.items())}.",
         f"The strongest that was tried: {listed(ends)}; another search might find better." if ends else "",
-        f"Nothing that was tried costs so little: {listed(lost)}." if lost else "",
+        f"No strength that was tried costs less than {number(LOSS)} of clean correlation, so that the weakest stands "
+        f"here: {listed(lost)}."
+        if lost
+        else "",
         lead="Strengths.",
     )
 

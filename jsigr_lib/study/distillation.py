@@ -37,7 +37,7 @@ STUDENTS = {
     "kl": Kind("KL alone"),
     "input-gradient": Kind("KL + input gradient"),
     "digr": Kind("DIGR", "greydanus"),
-    "digr-sarfa": Kind("DIGR, SARFA", "sarfa"),
+    "digr-sarfa": Kind("DIGR (SARFA)", "sarfa"),
     "j-digr": Kind("J-DIGR", "greydanus", jacobian=True),
 }
 LABELS = {"teacher": "teacher", **{name: kind.label for name, kind in STUDENTS.items()}}
@@ -65,11 +65,15 @@ def episodes(study: Study) -> Episodes:
     return Episodes.locate(train=d.rooms, poses=d.poses, validation=d.episodes, test=d.episodes, maps=d.maps)
 
 
+def seeds(study: Study) -> tuple[int, ...]:
+    return tuple(dict.fromkeys([*study.profile.seeds, *study.profile.distillation.further_seeds]))
+
+
 def on_fetch(study: Study) -> Study:
     """The study, about Fetch: what its footers and records say of the data."""
     d, data = study.profile.distillation, episodes(study)
     learnt = f"{d.rooms * d.poses:,} states for teachers, {d.states:,} for students"
-    return study.on(Subject(data.task, data.digest, learnt))
+    return study.on(Subject(data.task, data.digest, learnt, seeds(study)))
 
 
 def policies(study: Study) -> dict[Entry, list[PolicyNet]]:
@@ -77,8 +81,7 @@ def policies(study: Study) -> dict[Entry, list[PolicyNet]]:
     d, data = study.profile.distillation, episodes(study)
     settings = {"width": d.width, "epochs": d.teacher_epochs, "learning_rate": d.teacher_rate}
     settings |= {"batch_size": d.batch_size}
-    seeds = dict.fromkeys([*study.profile.seeds, *d.further_seeds])
-    teachers = [Teacher(episodes=data, **settings, seed=seed) for seed in seeds]
+    teachers = [Teacher(episodes=data, **settings, seed=seed) for seed in seeds(study)]
     found: dict[Entry, list[PolicyNet]] = {("teacher", 0.0): teachers}
     for name, kind in STUDENTS.items():
         for weight in [0.0] if name == "kl" else d.lambdas:

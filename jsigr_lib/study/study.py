@@ -35,11 +35,12 @@ SURROGATE_SEED = 1000  # surrogates are networks of their own: no seed of theirs
 @dataclass(frozen=True)
 class Subject:
     """Data that a notebook is about, in the place of the profile's: their name, the digest of the artefact that holds
-    them, and what a footer says of the networks that learnt from them."""
+    them, what a footer says of the networks that learnt from them, and their seeds, if they are not the profile's."""
 
     name: str
     content: str
     learnt: str
+    seeds: tuple[int, ...] = ()
 
 
 class Study:
@@ -246,7 +247,7 @@ class Study:
             device=self.store.device,
             profile=provenance.fields(self.profile),
             changed=provenance.changed(self.profile),
-            seeds={"networks": self.profile.seeds, "surrogates": SURROGATE_SEED, "split": SPLIT_SEED},
+            seeds={"networks": self.seeds, "surrogates": SURROGATE_SEED, "split": SPLIT_SEED},
             data=self._about,
             reads={**({} if self.subject else {self.data.digest: self.data.kind}), **self.store.reads},
             tables=self.read,
@@ -267,10 +268,15 @@ class Study:
         (self.out / f"{name}.json").write_text(json.dumps(values, indent=1) + "\n")
 
     @property
+    def seeds(self) -> list[int]:
+        """Those of the networks that figures and tables are about."""
+        return [*(self.subject.seeds if self.subject else ())] or self.profile.seeds
+
+    @property
     def footer(self) -> str:
         """What every figure says of its origin."""
         p = self.profile
-        seeds, epochs = (f"{n} {what}{'s' * (n > 1)}" for n, what in ((len(p.seeds), "seed"), (p.epochs, "epoch")))
+        seeds, epochs = (f"{n} {what}{'s' * (n > 1)}" for n, what in ((len(self.seeds), "seed"), (p.epochs, "epoch")))
         if self.subject:
             return f"{p.name} profile: {self.subject.name}, {self.subject.learnt}, {seeds}"
         return f"{p.name} profile: {p.data_title}, {p.train_images:,} training images, {epochs}, {seeds}"

@@ -91,7 +91,7 @@ def test_strengths(chosen, srcc, stronger, lost):
     text = quality.strengths(found.assign(chosen=["yes" if i == chosen else "" for i in range(4)]))
     assert f"Chosen: NT {strengths[chosen]:g}" in text
     assert ("The strongest that was tried: NT" in text) == stronger
-    assert ("Nothing that was tried costs so little: NT" in text) == lost
+    assert ("so that the weakest stands here: NT" in text) == lost
 
 
 @pytest.mark.parametrize(

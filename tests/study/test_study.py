@@ -252,14 +252,16 @@ def test_footer_says_where_a_figure_comes_from(tiny, study):
 def test_on_another_subject(tiny, study, tmp_path):
     """Figures and records of a notebook that is not about the profile's data say so; those of the study stay."""
     writer = tiny(study.store.root, out=tmp_path)
-    other = writer.on(Subject("rooms", "0123456789abcdef", "9 states"))
-    assert other.footer == "smoke profile: rooms, 9 states, 1 seed" and "Fashion-MNIST" in writer.footer
+    other = writer.on(Subject("rooms", "0123456789abcdef", "9 states", seeds=(4, 5)))
+    assert other.footer == "smoke profile: rooms, 9 states, 2 seeds" and "Fashion-MNIST" in writer.footer
+    assert writer.on(Subject("rooms", "0123456789abcdef", "9 states")).seeds == writer.seeds == [0]
     records = {}
     for name, one in {"mine": writer, "theirs": other}.items():
         one.save_files(name, {"csv": b""}, kind="table")
         records[name] = json.loads((tmp_path / f"{name}.json").read_text())["table"]
     assert records["theirs"]["data"] == {"name": "rooms", "content": "0123456789abcdef"}
     assert records["mine"]["data"]["name"] == "Fashion-MNIST"
+    assert [records[one]["seeds"]["networks"] for one in ("mine", "theirs")] == [[0], [4, 5]]
     assert study.data.digest in records["mine"]["artefacts"]["data"] and "data" not in records["theirs"]["artefacts"]
 
 
