@@ -21,7 +21,7 @@ from jsigr_lib.store.specs import Spec
 
 Options = tuple[tuple[str, float | int | str | bool], ...]
 PLAIN: Options = (("lambda_j", 0.0), ("lambda_s", 0.0))  # of the J-SIGR objective: standard training
-NARROW = (24, 32, 40)  # widths whose operations are counted for those of a wider network
+NARROW = (8, 24, 32)  # widths whose operations are counted for those of a wider network; not 16, that of WRN's stem
 
 
 class Training(Spec):
@@ -158,7 +158,7 @@ def _counted(architecture: str, width: int, objective: str, options: Options, si
     shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
     model = models.build(architecture, width=width, seed=0, **shape)
     kinds = defences.build(objective, **dict(options)).kinds_of_step()
-    images, total = 8, 0.0
+    images, total = 2, 0.0
     for how_often, kind in kinds:
         for _ in range(2):  # the first step also makes what is kept for the next ones, such as masks
             generator = torch.Generator().manual_seed(0)

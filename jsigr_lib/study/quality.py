@@ -250,7 +250,7 @@ def strengths_table(study: Study) -> pd.DataFrame:
         tried = [("plain", 0.0), *((name, one.strength) for one in choice.candidates)]
         for i, (what, strength) in enumerate(tried):
             if what != "plain" or not rows:
-                row = {"training": LABELS[what], "strength": strength, "srcc": kept["correlation"][i].item()}
+                row = {"training": LABELS[what], "strength": f"{strength:g}", "srcc": kept["correlation"][i].item()}
                 row |= {"moved": kept["moved"][i].item(), "cost": cost[what]}
                 rows.append({**row, "chosen": "yes" if what != "plain" and i == kept["chosen"] + 1 else ""})
     table = pd.DataFrame(rows).assign(images=photographs(study).pictures("validation"), seeds=1)
