@@ -13,7 +13,7 @@ from jsigr_lib.study.distillation import MEASURES
 RUN = "neighbours"  # the profile whose run this is
 Tables = Callable[[str], pd.DataFrame]
 """Name of a table -> the table, empty if the run has none."""
-AGREE, PGD = MEASURES["agreement|gradient|greydanus"], "return under PGD"
+AGREE, TRUTH = MEASURES["agreement|gradient|greydanus"], MEASURES["share|gradient"]
 ABOUT = (
     "Four methods that share J-SIGR's ideas, each reimplemented and run on a task of its own. A step's cost is in "
     "counted operations, without the method = 1. Differences have 95 % intervals, over seeds too; none is the authors'."
@@ -56,10 +56,11 @@ class Neighbour:
     ours: tuple[Difference, ...]
 
 
-def _distilled(a: str, b: str, minus: str) -> tuple[Difference, ...]:
-    said = {AGREE: "gradient map's agreement with the perturbation map", PGD: PGD}
+def _distilled(a: str, b: str, minus: str, *measures: str) -> tuple[Difference, ...]:
+    said = {AGREE: "gradient map's agreement with the perturbation map"}
     return tuple(
-        Difference("distillation_gains", what, minus, {"a": a, "b": b, "measure": one}) for one, what in said.items()
+        Difference("distillation_gains", said.get(one, one), minus, {"a": a, "b": b, "measure": one})
+        for one in measures
     )
 
 
@@ -70,8 +71,11 @@ NEIGHBOURS = (
         task="policies of MiniGrid's Fetch",
         adds="the input gradient of the action's logit, outside what a perturbation map selects",
         cost=("distillation_matched", {"student": "digr"}),
-        buys=_distilled("digr", "kl", "minus distillation alone"),
-        ours=_distilled("j-digr", "digr", "with the Jacobian norm minus without"),
+        buys=(
+            *_distilled("digr", "kl", "minus distillation alone", "return under PGD", AGREE),
+            *_distilled("digr", "input-gradient", "minus input-gradient regularisation", TRUTH),
+        ),
+        ours=_distilled("j-digr", "digr", "with the Jacobian norm minus without", "return under PGD", AGREE),
     ),
     Neighbour(
         work="Scaleable input gradient (Finlay & Oberman 2019)",
