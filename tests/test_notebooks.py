@@ -6,10 +6,12 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from papermill.exceptions import PapermillExecutionError
 
 from jsigr_lib.explorer.widgets import PARAMETERS
 from jsigr_lib.pipeline import notebooks, pipeline
+from jsigr_lib.site.prose import Renderer
 from jsigr_lib.store.paths import NOTEBOOKS, ROOT
 from jsigr_lib.study.config import GROUPS, Profile
 from jsigr_lib.study.needs import NEEDS
@@ -94,6 +96,12 @@ def test_every_figure_and_table_is_declared(path):
         assert f'"{name}"' in source
     assert source.count("plotting.save(") == len(declared["figures"])
     assert source.count("study.save_table(") == len(declared["tables"])
+
+
+@each_notebook
+def test_the_site_can_show_every_formula(path):
+    for cell in (one for one in read(path).cells if one.cell_type == "markdown"):
+        MarkdownWithMath(renderer=Renderer(path.stem, [])).render(cell.source)
 
 
 @each_notebook
