@@ -51,7 +51,8 @@ def task(table: pd.DataFrame, labels: Labels) -> Text:
     teacher, seeds = rows["teacher"], int(rows["teacher"].seeds)
     return paragraph(
         f"The teachers fetch the right object in {percent(teacher.success)} of {int(teacher.n):,} test episodes, with "
-        f"a return of {own['teacher']} over {words.count(seeds, 'seed')}; {name('kl', labels)} has {own['kl']}."
+        f"a return of {own['teacher']} over {words.count(seeds, 'seed')}; {name('kl', labels)} has {own['kl']}.",
+        lead="The task.",
     )
 
 
@@ -99,7 +100,7 @@ def gains_title(gains: pd.DataFrame, labels: Labels) -> str:
 def robustness(gains: pd.DataFrame, returns: pd.DataFrame, labels: Labels) -> Text:
     """Of `gains_table` and `returns_table`: who keeps clearly more return than KL alone under each threat."""
     said, own = [], words.rows(returns, student="kl")
-    for threat in THREATS:
+    for threat in reversed(THREATS):  # the strongest first
         rows = words.keyed(words.rows(gains, b="kl", measure=f"return under {threat}"), "a")
         if not rows:
             continue

@@ -37,6 +37,7 @@ def model(table: pd.DataFrame, distortions: pd.DataFrame) -> Text:
         f"over {clean.images:.0f} pictures of sources that it never saw (RMSE {number(clean.rmse, 3)}).",
         f"Within one distortion it is {listed(f'{number(row.srcc)} ({name})' for name, row in each.items())}.",
         f"It does not clearly see {listed(unseen)}: what is said below is of a model with that gap." if unseen else "",
+        lead="The model.",
     )
 
 

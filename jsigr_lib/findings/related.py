@@ -159,9 +159,9 @@ def table(of: Tables) -> pd.DataFrame:
 
 
 def markdown(of: Tables, folder: str = "") -> str:
-    """The table, each method with a link to its notebook in a folder, below what its columns mean."""
-    found = table(of)
-    found["method"] = [f"[{one.work}]({folder}{one.notebook}.ipynb)" for one in NEIGHBOURS]
+    """The table, each method with its task and a link to its notebook in a folder, below what its columns mean."""
+    found = table(of).drop(columns="task")
+    found["method"] = [f"[{one.work}]({folder}{one.notebook}.ipynb): {one.task}" for one in NEIGHBOURS]
     rows = [list(found), ["---"] * found.shape[1], *found.to_numpy().tolist()]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return f"{ABOUT}\n\n{lines}"

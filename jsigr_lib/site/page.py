@@ -13,7 +13,8 @@ import pandas as pd
 from jsigr_lib.site import summary
 from jsigr_lib.store.files import sha256
 
-RESULT = r"^\*\*What it shows[^*]*\*\*\s+(.+?[.?!])(?=\s|\Z)"  # the first sentence of a result's paragraph
+SENTENCE = r"(.+?(?<!\bgrad)(?<!\badv)[.?!])(?=\s|\Z)"  # the first; labels of defences have short forms
+RESULT = r"^\*\*What it shows[^*]*\*\*\s+" + SENTENCE
 FILES = "files"  # the folder of the site that holds them
 SUFFIXES = ("svg", "csv", "json")
 
@@ -64,7 +65,7 @@ class Page:
         """The question, and what the first result that answers it says."""
         shown = [output.get("data", {}) for cell in self.notebook.cells for output in cell.get("outputs", ())]
         results = "\n\n".join(data.get("text/markdown", "") for data in shown)
-        question = self._said(r"\*\*Question\.\*\*\s+(.+?[.?!])(?=\s|\Z)")
+        question = self._said(r"\*\*Question\.\*\*\s+" + SENTENCE)
         return f"{question} {_first(RESULT, results)}".strip()
 
     def _said(self, pattern: str) -> str:

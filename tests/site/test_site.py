@@ -19,11 +19,11 @@ from jsigr_lib import cli
 from jsigr_lib.figures.claims import VERDICTS
 from jsigr_lib.findings import titles
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.pipeline import pipeline
 from jsigr_lib.records import markdown
 from jsigr_lib.site import site, summary
 from jsigr_lib.site.prose import mathml
 from jsigr_lib.store.paths import ROOT
+from jsigr_lib.study.needs import NEEDS
 
 PNG = base64.b64encode((ROOT / "figures" / "full" / "teaser.png").read_bytes()).decode()
 SCRIPT = """<style>.e { color: red }</style><table><tr><td>no header</td></tr></table>
@@ -186,12 +186,14 @@ def test_links_between_notebooks_lead_to_pages_and_other_files_are_named_only(pa
 
 
 def test_index_lists_titles_questions_and_findings(page, tmp_path):
-    result = v4.new_output("display_data", {"text/markdown": "**What it shows.** It is 3.5 of 4. And more."})
+    result = v4.new_output(
+        "display_data", {"text/markdown": "**What it shows.** It is fast adv. training, 3.5 of 4. And more."}
+    )
     page("# 1. It: a *thing*\n\n**Question.** What\nis it? And why?", v4.new_code_cell(outputs=[result]))
     soup = BeautifulSoup((tmp_path / "site" / "index.html").read_text(encoding="utf-8"), "html.parser")
     assert soup("h2")[1].get_text() == "1. It: a thing" and soup("h2")[1].a["href"] == "01_it.html"
     head = soup.select_one("h2:has(a)")
-    assert " ".join(head.find_next("p").get_text().split()) == "What is it? It is 3.5 of 4."
+    assert " ".join(head.find_next("p").get_text().split()) == "What is it? It is fast adv. training, 3.5 of 4."
     assert "abstract" in soup.main.get_text() and "$" not in soup.main.get_text()
 
 
@@ -364,7 +366,7 @@ def test_no_executed_notebooks_at_all(tmp_path):
         site.build(source=tmp_path, out=tmp_path / "site")
 
 
-@pytest.fixture(params=["index", *pipeline.select(None)])
+@pytest.fixture(params=["index", *(name for group in NEEDS.values() for name in group)])
 def published_page(request, full_site) -> Path:
     return full_site / f"{request.param}.html"
 
@@ -411,7 +413,9 @@ def test_published_index_has_an_image_to_try_the_claims_and_every_notebook(full_
     paid = pd.read_csv(ROOT / "figures" / "full" / "trade_offs.csv")
     assert titles.trade_offs(paid) in soup.main("section")[1].get_text().replace("\n", " ")
     heads = [head.get_text() for head in soup.main("h2")]
-    assert heads[:2] == ["Which claims hold", "Should I use it?"] and len(heads) == 2 + len(pipeline.select(None))
+    notebooks = [name for group in NEEDS.values() for name in group]
+    assert heads[:2] == ["Which claims hold", "Should I use it?"] and heads[-1] == "Related work, rerun"
+    assert len(heads) == 2 + len(notebooks) + 1
 
 
 def test_published_index_says_what_the_scorecard_says(full_site):
