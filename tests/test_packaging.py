@@ -16,7 +16,7 @@ import jsigr_lib
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-LOCKED_EXTRAS = ("measure", "study", "companion", "dev")
+LOCKED_EXTRAS = ("measure", "study", "companion", "neighbours", "dev")
 DECLARED = PROJECT["dependencies"] + [line for extra in LOCKED_EXTRAS for line in EXTRAS[extra]]
 DEPENDENCIES = [Requirement(line) for line in DECLARED if not line.startswith("jsigr[")]
 LOCK = (ROOT / "requirements.lock").read_text(encoding="utf-8")
@@ -60,7 +60,7 @@ def test_each_extra_has_what_the_one_before_it_has():
         "study": ["jsigr[measure]"],
         "companion": ["jsigr[study]"],
         "cluster": ["jsigr[companion]"],
-        "dev": ["jsigr[companion]"],
+        "dev": ["jsigr[companion,neighbours]"],
         "neighbours": ["jsigr[companion]"],
         "bench": ["jsigr[companion]"],
     }

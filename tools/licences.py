@@ -17,6 +17,7 @@ SPDX = {
     "bsd 2-clause license": "BSD-2-Clause",
     "bsd 3-clause license": "BSD-3-Clause",
     "isc license": "ISC",
+    "lgpl v2.1": "LGPL-2.1",
     "isc license (iscl)": "ISC",
     "mit license": "MIT",
     "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
@@ -32,6 +33,8 @@ PERMISSIVE = {
 }
 REMARKS = {
     "MPL-2.0": "Weak copyleft, file by file: whoever changes its files shares those; it is used as it is.",
+    "LGPL-2.1": "Weak copyleft: whoever changes it shares that; it is used as it is. minigrid imports it to draw windows, "
+    "of which none is opened here.",
     "LicenseRef-NVIDIA-Proprietary": "NVIDIA's licence, for use with its GPUs: torch's wheels for Linux ask for it. "
     "It is not part of this repository, and nothing here needs it on a CPU.",
 }
