@@ -33,8 +33,8 @@ PERMISSIVE = {
 }
 REMARKS = {
     "MPL-2.0": "Weak copyleft, file by file: whoever changes its files shares those; it is used as it is.",
-    "LGPL-2.1": "Weak copyleft: whoever changes it shares that; it is used as it is. minigrid imports it to draw windows, "
-    "of which none is opened here.",
+    "LGPL-2.1": "Weak copyleft: whoever changes it shares that; it is used as it is. minigrid imports it to draw "
+    "windows, of which none is opened here.",
     "LicenseRef-NVIDIA-Proprietary": "NVIDIA's licence, for use with its GPUs: torch's wheels for Linux ask for it. "
     "It is not part of this repository, and nothing here needs it on a CPU.",
 }
