@@ -93,10 +93,12 @@ def constants(study: Study, table: pd.DataFrame) -> Described:
 
 def pages(study: Study, values: dict[str, dict[str, np.ndarray]]) -> list[tuple[bytes, str]]:
     """For a flip book: each image beside the bounds, the tangent's and the measured distance of some networks.
-    `values`: of `one_by_one`."""
+    `values`: of `one_by_one`. Images that one of them gets wrong come last, as those have no distance."""
     images, _ = study.batch("test", len(next(iter(values.values()))["measured"]))
     most = max(value[np.isfinite(value)].max() for one in values.values() for value in one.values())
-    return [_page(study, image.numpy(), i, values, most) for i, image in enumerate(images.cpu())]
+    wrong = [any(not one["measured"][i] for one in values.values()) for i in range(len(images))]
+    order = sorted(range(len(images)), key=wrong.__getitem__)
+    return [_page(study, images[i].cpu().numpy(), i, values, most) for i in order]
 
 
 def _page(study: Study, image: np.ndarray, i: int, values: dict[str, dict[str, np.ndarray]], most: float):

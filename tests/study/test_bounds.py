@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
+from jsigr_lib.figures import bounds as figures
 from jsigr_lib.measure.bounds import confidence_gap, distance_bounds
 from jsigr_lib.study import bounds
 from jsigr_lib.study.attacked import correct_of, white_box
@@ -78,3 +79,12 @@ def test_gains_are_paired(study):
 def test_costs_are_told(study):
     cost = bounds.accuracy_table(study).drop_duplicates("defence").set_index("defence").cost
     assert cost["standard"] == 1 and (cost[cost.index != "standard"] > 1).all()
+
+
+def test_pages_begin_with_images_that_have_distances(study):
+    values = bounds.one_by_one(study, ["standard", "jsigr"], images=4)
+    for one in values.values():
+        one["measured"] = np.array([0.0, 0.5, 0.4, 0.3])
+    said = [text for _, text in figures.pages(study, values)]
+    assert [text.split(".")[0] for text in said] == [f"Test image {i}" for i in (1, 2, 3, 0)]
+    assert "wrong" in said[-1] and not any("wrong" in text for text in said[:-1])
