@@ -160,7 +160,9 @@ def test_interrupted(warm, number, code, target):
 def test_terminal(warm, number, code):
     """Ctrl-C and the end of a terminal reach workers as well, and an impatient user presses five times."""
     warm.forget(some())
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # where tests run under nohup, what they start ignores it
     run = warm.start(*NOTEBOOK, start_new_session=True)
+    signal.signal(signal.SIGHUP, before)
     assert wait(lambda: warm.processes()["worker"], 300)
     for _ in range(5):
         with suppress(ProcessLookupError):
