@@ -68,7 +68,8 @@ class Local:
 
     def __init__(self, jobs: int):
         self.jobs = jobs
-        self._pool = ProcessPoolExecutor(jobs, initializer=_end_with_parent, env=THREADS)
+        with _out_of_hearing():  # its locks start a process of their own
+            self._pool = ProcessPoolExecutor(jobs, initializer=_end_with_parent, env=THREADS)
 
     def slots(self) -> int:
         return AHEAD * self.jobs

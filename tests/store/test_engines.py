@@ -3,9 +3,11 @@ for processes of this machine."""
 
 import pickle
 import re
+import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -210,3 +212,22 @@ def test_other_code_and_other_libraries_are_refused_by_name(store):
     with pytest.raises(InputError, match=f"^a worker has other code than the run, {re.escape(said)}") as refused:
         other(store)
     assert "\n" not in str(refused.value)
+
+
+HEARING = """
+import re, signal
+from pathlib import Path
+from joblib.externals.loky.backend.resource_tracker import _resource_tracker
+from jsigr_lib.store.engines import Local
+local = Local(1)
+blocked = int(re.search("SigBlk:\\s*(\\w+)", Path(f"/proc/{_resource_tracker._pid}/status").read_text())[1], 16)
+print(bool(blocked >> signal.SIGHUP - 1 & 1))
+local.close()
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux which signals a process hears")
+def test_the_process_behind_the_locks_of_workers_hears_no_hang_up():
+    """It would die, and its successor print a traceback for each lock."""
+    found = subprocess.run([sys.executable, "-c", HEARING], capture_output=True, text=True)
+    assert found.stdout == "True\n", found.stderr
