@@ -99,7 +99,7 @@ def gains(study: Study, table: pd.DataFrame) -> Described:
     for axes, measure in zip(panels, measures, strict=True):
         rows = table[(table.b == "kl") & (table.measure == measure)].set_index("a")
         axes.axvline(0, color="black", linewidth=0.8)
-        for i, name in enumerate(one for one in students if one in rows.index):
+        for i, name in enumerate(students):
             row, (colour, marker) = rows.loc[name], LOOKS[name]
             axes.plot([row.difference_low, row.difference_high], [i, i], color=colour)
             axes.plot(row.difference, i, marker, color=colour, markersize=8)

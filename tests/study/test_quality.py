@@ -1,6 +1,7 @@
 """Image quality: networks, artefacts and tables of a very small study."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,7 +13,7 @@ from jsigr_lib.study import quality
 from jsigr_lib.study.config import load_profile
 
 SIZES = {"train_sources": 2, "validation_sources": 1, "test_sources": 2, "crops": 1, "epochs": 1, "further_epochs": 1}
-SIZES |= {"levels": [4.0], "pgd_steps": 2, "tried": {"nt": [0.001, 0.01], "jacobian": [0.1]}}
+SIZES |= {"levels": [4.0], "pgd_steps": 2, "tried": {"nt": [0.00003, 0.01], "jacobian": [0.1]}}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,9 @@ def test_tables(small):
 
 def test_tables_can_be_saved_and_say_their_footer(small):
     small.save_table(quality.slopes_table(small), "quality_slopes")
+    small.save_table(quality.strengths_table(small), "quality_strengths")
+    saved = pd.read_csv(small.out / "quality_strengths.csv")
+    assert set(saved.strength[saved.training == "NT"]) == set(small.profile.quality.tried["nt"])  # small ones, too
     assert "2 training, 1 validation and 2 test photographs, 21 pictures of each" in quality.footer(small)
 
 
