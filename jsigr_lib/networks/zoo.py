@@ -142,29 +142,31 @@ def count_flops(architecture: str, width: int | None, objective: str, options: O
     """Floating-point operations of one training step per image, the mean over its kinds. They are counted, so the same
     on every machine; element-wise work does not count. Images are size x size, grey if 28 pixels wide, else colour.
 
-    A layer takes operations in proportion to its inputs times its outputs, so a network takes a quadratic polynomial of
-    its width: three narrow networks tell those of a wide one, which would take minutes to count [derived]."""
+    A wide network would take minutes to count. A layer takes operations in proportion to its inputs times its outputs,
+    so a plain step is a quadratic polynomial of the width, which three narrow networks tell; other steps cost as many
+    plain ones as in the widest of these, or nearly so [derived]."""
     width = width or models.default_width(architecture)
     if width <= max(NARROW):
         return round(_counted(architecture, width, objective, options, size))
-    counts = [_counted(architecture, one, objective, options, size) for one in NARROW]
+    plain, own = (_counted(architecture, max(NARROW), *kind, size) for kind in (("jsigr", PLAIN), (objective, options)))
+    counts = [_counted(architecture, one, "jsigr", PLAIN, size) for one in NARROW]
     weights = [prod((width - other) / (one - other) for other in NARROW if other != one) for one in NARROW]
-    return round(sum(weight * count for weight, count in zip(weights, counts, strict=True)))
+    return round(own / plain * sum(weight * count for weight, count in zip(weights, counts, strict=True)))
 
 
 @lru_cache
 def _counted(architecture: str, width: int, objective: str, options: Options, size: int) -> float:
     channels = 1 if size == 28 else 3
     shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
-    model = models.build(architecture, width=width, seed=0, **shape)
+    tiny, model = (models.build(name, width=w, seed=0, **shape) for name, w in (("mlp", 1), (architecture, width)))
     kinds = defences.build(objective, **dict(options)).kinds_of_step()
     images, total = 2, 0.0
     for how_often, kind in kinds:
-        for _ in range(2):  # the first step also makes what is kept for the next ones, such as masks
+        for network in (tiny, model):  # the first step also makes what is kept for the next ones, such as masks
             generator = torch.Generator().manual_seed(0)
             x, y = torch.rand(images, channels, size, size, generator=generator), torch.arange(images) % 10
             with Operations() as counter:
-                kind(model, x, y, x if kind.guide == "gradient" else None, generator=generator).backward()
+                kind(network, x, y, x if kind.guide == "gradient" else None, generator=generator).backward()
         total += how_often * counter.total / images
     return total
 
