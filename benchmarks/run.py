@@ -9,7 +9,20 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from benchmarks import ablations, attacks, explorer, fidelity, frontier, kills, maps, steps, strength, tables, workers
+from benchmarks import (
+    ablations,
+    attacks,
+    explorer,
+    fidelity,
+    frontier,
+    kills,
+    maps,
+    scaling,
+    steps,
+    strength,
+    tables,
+    workers,
+)
 from benchmarks.peers import Peers, find
 from jsigr_lib.figures import plotting
 from jsigr_lib.method.errors import InputError, between, one_of
@@ -26,6 +39,7 @@ PARTS = {
     "maps": ("captum",),
     "costs": (),
     "workers": (),
+    "scaling": (),
     "fidelity": (),
     "frontier": (),
     "ablations": (),
@@ -89,6 +103,7 @@ def main(
         "maps": lambda: maps.table(peers, rounds=rounds, device=where),
         "costs": lambda: steps.costs(rounds=rounds, device=where),
         "workers": lambda: workers.table(threads=threads, rounds=max(1, rounds // 3)),
+        "scaling": lambda: scaling.table(device),
         "fidelity": lambda: fidelity.table(study),
         "frontier": lambda: frontier.table(study, rounds),
         "ablations": lambda: ablations.table(ablations.study(device=device, progress=progress)),
@@ -109,6 +124,8 @@ def main(
             if part == "frontier":
                 plotting.write(study, "frontier", *frontier.draw(study, table))
                 plotting.write(study, "norms", *frontier.draw_norms(study, table))
+            if part == "scaling":
+                plotting.write(study, "scaling", *scaling.draw(table), footer="predicted, for slots like one core here")
     return out
 
 

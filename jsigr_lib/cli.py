@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from jsigr_lib.store.engines import Engine
     from jsigr_lib.store.specs import Spec
 
-BENCHMARKS = "steps, attacks, strength, maps, workers, fidelity, frontier, ablations, explorer, kills"
+BENCHMARKS = "steps, attacks, strength, maps, costs, workers, scaling, fidelity, frontier, ablations, explorer, kills"
 JACOBIAN_REGULARIZER = "github.com/facebookresearch/jacobian_regularizer"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

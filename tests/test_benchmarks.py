@@ -21,6 +21,7 @@ from benchmarks import (
     maps,
     mutants,
     run,
+    scaling,
     steps,
     strength,
     tables,
@@ -653,6 +654,22 @@ def test_every_survivor_has_a_reason_and_every_reason_a_survivor():
     ]
     known = {**reasons, "attacks.margin": {"+return b": "killed all the same"}}
     assert mutants.compare(MUTANTS, known) == ["no survivor, attacks.margin: +return b"]
+
+
+def test_slots_share_the_work_until_the_longest_chain_is_left(monkeypatch):
+    """Of two plans: one whose work divides without end, and one that four slots do not make shorter than two."""
+
+    def plan(profile, slots, **_):
+        minutes = {n: 600 / (n if profile == "full" else min(n, 2)) for n in slots}
+        return SimpleNamespace(artefacts=[0] * 5, slot_minutes=minutes, chain_minutes=min(minutes.values()))
+
+    monkeypatch.setattr(scaling, "plan", plan)
+    rows = scaling.table("cpu").set_index(["study", "slots"])
+    assert rows.loc[("full", 64)].tolist() == pytest.approx([5, 64, 64, 1])
+    assert rows.loc[("paper", 4)].tolist() == [5, 2, 2, 0.5]
+    fig, alt = scaling.draw(rows.reset_index())
+    assert fig.axes[1].get_title(loc="left") == "Up to 2 slots hardly any waits"
+    assert alt.endswith("full 64 times as fast on 64 slots as on one; paper 2 times as fast on 64 slots as on one.")
 
 
 @pytest.mark.parametrize(("tables_after", "left"), [({}, []), ({"a.csv": b"1"}, ["half.tmp"]), ({"a.csv": b"1"}, [])])

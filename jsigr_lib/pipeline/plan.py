@@ -113,10 +113,12 @@ def plan(
     jobs: int = 0,
     runs: str | Path = "",
     start: float = 0.0,
+    slots: tuple[int, ...] = SLOTS,
 ) -> Plan:
     """What `pipeline.run` would do with these arguments. Raises the InputError that one of them would raise there.
 
-    `start` is how many seconds a process takes to begin: the run itself and then, all at once, its workers.
+    `start` is how many seconds a process takes to begin: the run itself and then, all at once, its workers. `slots` are
+    numbers of tasks at a time for which a plan is made besides.
     """
     asked = pipeline.order(profile, notebooks, settings, device=device, jobs=jobs, runs=runs)
     study, chosen = asked.study, asked.notebooks
@@ -130,8 +132,8 @@ def plan(
     waves = [*store.missing(wanted), [spec for spec in made if spec in store]]  # a damaged one is made after all
     processes = store.processes(waves)
 
-    def minutes(slots: int) -> float:
-        return makespan(made, lambda spec: entries[spec.digest].seconds, slots) / 60
+    def minutes(number: int) -> float:
+        return makespan(made, lambda spec: entries[spec.digest].seconds, number) / 60
 
     return Plan(
         profile=study.profile.name,
@@ -140,7 +142,7 @@ def plan(
         artefacts=[entries.get(digest, Entry(spec.kind, digest, "cached")) for digest, spec in used.items()],
         strangers=[str(path) for path in strangers],
         artefact_minutes=minutes(processes) + start * (1 + (processes > 1)) / 60,
-        slot_minutes={slots: minutes(slots) for slots in SLOTS},
+        slot_minutes={number: minutes(number) for number in slots},
         chain_minutes=minutes(max(1, len(made))),
         slot="GPU" if store.device.type == "cuda" else "core",
         notebook_minutes={name: speed.notebook(name) / 60 for name in chosen},

@@ -119,16 +119,19 @@ class Store:
 
     def _made(self, queue: Queue, engine: Engine) -> Iterator[tuple[Spec, Made]]:
         """What is in the queue, in the order in which it ends. Each has to be kept before the next is asked for."""
-        running: dict[Any, Spec] = {}
+        running: dict[Any, list[Spec]] = {}
         while queue or running:
             while queue and len(running) < engine.slots():
-                spec = queue.pop()
-                if spec.here:
-                    yield spec, compute(spec, self)
-                    queue.done(spec)
+                specs = queue.pop(engine.slots())
+                if specs[0].here:
+                    yield from self._ended(queue, specs, [compute(spec, self) for spec in specs])
                 else:
-                    running[engine.submit(Task.of(spec), self)] = spec
+                    running[engine.submit([Task.of(spec) for spec in specs], self)] = specs
             for ended in engine.wait(running) if running else ():
-                spec = running.pop(ended)
-                yield spec, engine.result(ended)
-                queue.done(spec)
+                yield from self._ended(queue, running.pop(ended), engine.result(ended))
+
+    @staticmethod
+    def _ended(queue: Queue, specs: list[Spec], made: list[Made]) -> Iterator[tuple[Spec, Made]]:
+        for spec, one in zip(specs, made, strict=True):
+            yield spec, one
+            queue.done(spec)

@@ -17,7 +17,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from torch import Tensor
 
 WORKER_KILLED = "a worker process was killed, perhaps for want of memory, of which --jobs 1 needs least"
-AHEAD = 2  # tasks that an engine takes per process, so that none waits for the next one
+AHEAD = 2  # submissions that an engine takes per process, so that none waits for the next one
 THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR")}
 """What tells the libraries below numpy and scipy to have one thread; torch is told by `hardware.one_thread`."""
 
@@ -25,23 +25,31 @@ Made = tuple[dict[str, Tensor], dict[str, Any]]
 """An artefact's tensors, and the facts about it."""
 
 
+Tasks = list[Callable[[Any], Made]]
+"""Functions of a store, which one process computes one after the other."""
+
+
 class Engine(Protocol):
-    """Computes tasks, which are functions of a store; what `submit` returns stands for a task until its result."""
+    """Computes tasks; what `submit` returns stands for them until their results."""
 
     def slots(self) -> int:
-        """How many tasks it takes at a time, which may change."""
+        """How many submissions it takes at a time, which may change."""
 
-    def submit(self, task: Callable[[Any], Made], store: Any) -> Any:
-        """Begin a task, whose needs lie in the store."""
+    def submit(self, tasks: Tasks, store: Any) -> Any:
+        """Begin tasks, whose needs lie in the store."""
 
     def wait(self, running: Collection[Any]) -> Collection[Any]:
         """Those that have ended: one at least, for which it waits."""
 
-    def result(self, ended: Any) -> Made:
-        """Raises whatever the task raised, and RuntimeError, in one line, if what ran it is gone."""
+    def result(self, ended: Any) -> list[Made]:
+        """Raises whatever one of the tasks raised, and RuntimeError, in one line, if what ran them is gone."""
 
     def close(self) -> None:
         """End whatever still runs, and free what it held."""
+
+
+def each(tasks: Tasks, store: Any) -> list[Made]:
+    return [task(store) for task in tasks]
 
 
 class Here:
@@ -50,13 +58,13 @@ class Here:
     def slots(self) -> int:
         return 1
 
-    def submit(self, task: Callable[[Any], Made], store: Any) -> Callable[[], Made]:
-        return lambda: task(store)
+    def submit(self, tasks: Tasks, store: Any) -> Callable[[], list[Made]]:
+        return lambda: each(tasks, store)
 
-    def wait(self, running: Collection[Callable[[], Made]]) -> Collection[Callable[[], Made]]:
+    def wait(self, running: Collection[Callable[[], list[Made]]]) -> Collection[Callable[[], list[Made]]]:
         return list(running)
 
-    def result(self, ended: Callable[[], Made]) -> Made:
+    def result(self, ended: Callable[[], list[Made]]) -> list[Made]:
         return ended()
 
     def close(self) -> None:
@@ -74,14 +82,14 @@ class Local:
     def slots(self) -> int:
         return AHEAD * self.jobs
 
-    def submit(self, task: Callable[[Any], Made], store: Any) -> Future:
+    def submit(self, tasks: Tasks, store: Any) -> Future:
         with _out_of_hearing():
-            return self._pool.submit(task, store)
+            return self._pool.submit(each, tasks, store)
 
     def wait(self, running: Collection[Future]) -> Collection[Future]:
         return wait_for(running, return_when=FIRST_COMPLETED).done
 
-    def result(self, ended: Future) -> Made:
+    def result(self, ended: Future) -> list[Made]:
         try:
             return ended.result()
         except TerminatedWorkerError:

@@ -1,10 +1,13 @@
-"""The order in which artefacts are made: each as soon as it has what it needs, the longest chain of work first."""
+"""The order in which artefacts are made: each as soon as it has what it needs, the longest chain of work first. Those
+that share what they read are made together."""
 
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from itertools import count
 from typing import Protocol, Self
+
+TOGETHER = 8  # how many artefacts at most, of those that share what they read, are one task
 
 
 class Job(Protocol):
@@ -13,13 +16,16 @@ class Job(Protocol):
     @property
     def digest(self) -> str: ...
 
+    @property
+    def shares(self) -> str: ...
+
     def needs(self) -> list[Self]: ...
 
     def work(self) -> float: ...
 
 
 class Queue:
-    """Jobs of which none has begun. `pop` gives one that has all it needs; `done` says that another one has ended."""
+    """Jobs of which none has begun. `pop` gives some that have all they need; `done` says that one has ended."""
 
     def __init__(self, jobs: Iterable[Job]):
         self._jobs = {job.digest: job for job in jobs}
@@ -31,7 +37,9 @@ class Queue:
             for need in lacks:
                 self._users[need].append(digest)
         self._chain: dict[str, float] = {}
-        self._ready: list[tuple[float, int, str]] = []
+        self._ready: list[tuple[float, int, str]] = []  # the last is where in `_alike` it is, or was
+        self._alike: dict[str, list[str]] = defaultdict(list)  # what jobs share -> those that are ready
+        self._length = 0
         self._number = count()  # of two chains of one length the one that was ready first: it shares what it reads
         for digest, lacks in self._lacks.items():
             if not lacks:
@@ -39,10 +47,17 @@ class Queue:
 
     def __len__(self) -> int:
         """How many are ready."""
-        return len(self._ready)
+        return self._length
 
-    def pop(self) -> Job:
-        return self._jobs[heapq.heappop(self._ready)[-1]]
+    def pop(self, slots: int) -> list[Job]:
+        """The next one, and others that share what it reads; fewer of them if some of so many slots would be idle."""
+        shared = heapq.heappop(self._ready)[-1]
+        while not self._alike[shared]:  # they were taken with others
+            shared = heapq.heappop(self._ready)[-1]
+        some = max(1, min(TOGETHER, len(self) // slots))
+        taken, self._alike[shared] = self._alike[shared][:some], self._alike[shared][some:]
+        self._length -= len(taken)
+        return [self._jobs[digest] for digest in taken]
 
     def done(self, job: Job) -> None:
         for user in self._users[job.digest]:
@@ -51,7 +66,10 @@ class Queue:
                 self._push(user)
 
     def _push(self, digest: str) -> None:
-        heapq.heappush(self._ready, (-self._work_until_the_end(digest), next(self._number), digest))
+        shared = self._jobs[digest].shares or digest
+        self._alike[shared].append(digest)
+        self._length += 1
+        heapq.heappush(self._ready, (-self._work_until_the_end(digest), next(self._number), shared))
 
     def _work_until_the_end(self, digest: str) -> float:
         """Of a job and the longest chain of those that wait for it."""
@@ -67,8 +85,9 @@ def makespan(jobs: Iterable[Job], seconds: Callable[[Job], float], slots: int) -
     queue, running, now = Queue(jobs), [], 0.0
     while queue or running:
         while queue and len(running) < slots:
-            job = queue.pop()
-            heapq.heappush(running, (now + seconds(job), job.digest, job))
+            jobs = queue.pop(slots)
+            heapq.heappush(running, (now + sum(map(seconds, jobs)), jobs[0].digest, jobs))
         now, _, ended = heapq.heappop(running)
-        queue.done(ended)
+        for job in ended:
+            queue.done(job)
     return now

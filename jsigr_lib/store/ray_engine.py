@@ -81,10 +81,10 @@ class RayEngine:
         joined = self._ray.is_initialized()
         return AHEAD * max(1, self._at_a_time(self._ray.cluster_resources()) if joined else self.at_a_time)
 
-    def submit(self, task: Task, store: Store) -> Any:
-        begin = self._begin
-        needs = {str(store.path(need).relative_to(store.root)): self._sent(need, store) for need in task.spec.needs()}
-        return begin(task, needs, "cuda" if self._gpus else "cpu")
+    def submit(self, tasks: list[Task], store: Store) -> Any:
+        begin, needs = self._begin, [need for task in tasks for need in task.spec.needs()]
+        sent = {str(store.path(need).relative_to(store.root)): self._sent(need, store) for need in needs}
+        return begin(tasks, sent, "cuda" if self._gpus else "cpu")
 
     def _sent(self, need: Spec, store: Store) -> Any:
         """A reference to the bytes of an artefact. Raises InputError if it is damaged, as `Store.get` does."""
@@ -101,22 +101,22 @@ class RayEngine:
     def wait(self, running: Collection[Any]) -> Collection[Any]:
         return self._ray.wait(list(running), num_returns=1)[0]
 
-    def result(self, ended: Any) -> Made:
+    def result(self, ended: Any) -> list[Made]:
         try:
-            tensors, facts = self._ray.get(ended)
+            made = self._ray.get(ended)
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except self._ray.exceptions.RayError as error:
             raise RuntimeError(f"a task was lost, with all its retries: {one_line(error)[:300]}") from None
-        return load(tensors), facts
+        return [(load(tensors), facts) for tensors, facts in made]
 
     def close(self) -> None:
         self._refs.clear()
         self._ray.shutdown()
 
 
-def on_a_node(task: Task, needs: dict[str, Any], device: str) -> tuple[bytes, dict[str, Any]]:
-    """Compute a task in a process of a cluster. Artefacts that it needs are kept in a folder of the node, whose name
+def on_a_node(tasks: list[Task], needs: dict[str, Any], device: str) -> list[tuple[bytes, dict[str, Any]]]:
+    """Compute tasks in a process of a cluster. Artefacts that they need are kept in a folder of the node, whose name
     nobody could know before. Raises RuntimeError if one of them was not sent."""
     import ray
 
@@ -128,9 +128,12 @@ def on_a_node(task: Task, needs: dict[str, Any], device: str) -> tuple[bytes, di
             replace(store.root / name, ray.get(reference))
     if device == "cuda" and not torch.cuda.is_available():
         raise InputError(f"torch finds no GPU on {platform.node()}; accepted: a torch with CUDA where Ray has a GPU")
-    tensors, facts = task(store)
-    store.checkpoint(task.spec).unlink(missing_ok=True)
-    return save(tensors), {**facts, "node": f"{platform.node()}, {node[:8]}"}
+    made = []
+    for task in tasks:
+        tensors, facts = task(store)
+        store.checkpoint(task.spec).unlink(missing_ok=True)
+        made.append((save(tensors), {**facts, "node": f"{platform.node()}, {node[:8]}"}))
+    return made
 
 
 class Received(Store):

@@ -28,6 +28,11 @@ class Spec(Keyed, BaseModel):
         """Entries of registries that `compute` calls by their names."""
         return []
 
+    @property
+    def shares(self) -> str:
+        """The digest of what `compute` loads that is large, and that other artefacts load as well; "" if nothing is."""
+        return ""
+
     def work(self) -> float:
         """Rough size of the computation (any unit, the same for all kinds), for progress and order."""
         return 1.0

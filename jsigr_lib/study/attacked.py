@@ -1,5 +1,7 @@
 """What the study of robustness keeps: attacked images, made once, and which of them each network still gets right."""
 
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -16,6 +18,7 @@ from jsigr_lib.networks.training import predict
 from jsigr_lib.networks.zoo import OfNetwork, Training, trained
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.specs import Spec
+from jsigr_lib.store.tensor_files import read
 from jsigr_lib.study.config import Profile
 from jsigr_lib.study.study import Study
 
@@ -85,6 +88,10 @@ class Outcomes(OfNetwork):
             raise ValueError(f"split {self.split!r}, attacked images of {self.attacked.split!r}; accepted: the same")
         return self
 
+    @property
+    def shares(self) -> str:
+        return self.attacked.digest if self.attacked else ""
+
     def work(self) -> float:
         data, given = self.target.data, self.attacked
         images = data.test_images if self.split == "test" else data.validation_images
@@ -93,16 +100,26 @@ class Outcomes(OfNetwork):
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         model = trained(self.target, store)
         clean = getattr(load(self.target.data, store), self.split)
-        attacked = attacked_split(clean, self.attacked, store)
-        right = predict(model, attacked) == attacked.labels
         if self.attacked is None:
+            right = predict(model, clean) == clean.labels
             return {"correct": right, "correct_8bit": right.clone()}, {}
-        original = clean.first(len(attacked)).batch(slice(None))[0]
-        norm = self.attacked.norm
-        rounded = quantise(attacked.images, original, eps=self.attacked.eps, norm=norm)
-        right_8bit = predict(model, Split(rounded, attacked.labels)) == attacked.labels
-        farthest = distance(attacked.images, original, norm).max().item()
+        if self.attacked not in store:
+            store.get(self.attacked)
+        attacked, rounded, farthest = _kept(store.path(self.attacked), clean, self.attacked.eps, self.attacked.norm)
+        right, right_8bit = (predict(model, one) == one.labels for one in (attacked, rounded))
         return {"correct": right, "correct_8bit": right_8bit}, {"farthest": farthest}
+
+
+@lru_cache(maxsize=1)
+def _kept(path: Path, clean: Split, eps: float, norm: str) -> tuple[Split, Split, float]:
+    """Attacked images as they are and as an 8-bit file would hold them, and how far they are from the clean ones: once
+    for all outcomes of these images, which are made one after the other."""
+    images = read(path).tensors["images"]
+    clean = clean.first(len(images))
+    original = clean.batch(slice(None))[0]
+    rounded = quantise(images, original, eps=eps, norm=norm)
+    farthest = distance(images, original, norm).max().item()
+    return Split(images, clean.labels), Split(rounded, clean.labels), farthest
 
 
 class Probe(OfNetwork):

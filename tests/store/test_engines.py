@@ -23,7 +23,8 @@ from jsigr_lib.store.tasks import Task
 
 
 class Step(Spec):
-    """Its tensor is `n` and those of its parents. With `waits_for`, it ends only after an artefact of that name."""
+    """Its tensor is `n` and those of its parents. With `waits_for`, it ends only after an artefact of that name. It
+    shares what a parent named "x" has made."""
 
     kind: ClassVar[str] = "step"
     name: str
@@ -33,6 +34,10 @@ class Step(Spec):
 
     def needs(self):
         return list(self.parents)
+
+    @property
+    def shares(self):
+        return next((one.digest for one in self.parents if one.name == "x"), "")
 
     def work(self):
         return self.n
@@ -54,18 +59,20 @@ class Source(Step):
 
 
 class Script:
-    """An engine whose tasks end in the order of `ends`, or as they began; it keeps the names of those that run at each
-    moment."""
+    """An engine whose tasks end in the order of `ends`, or as they began; it keeps the names of those that began
+    together, and of those that run at each moment."""
 
     def __init__(self, slots: int, ends: str = ""):
-        self.number, self.ends, self.running, self.seen, self.closed = slots, list(ends), {}, [], 0
+        self.number, self.ends, self.running, self.begun, self.seen, self.closed = slots, list(ends), {}, [], [], 0
 
     def slots(self):
         return self.number
 
-    def submit(self, task, store):
-        self.running[task.spec.name] = lambda: task(store)
-        return task.spec.name
+    def submit(self, tasks, store):
+        names = "".join(task.spec.name for task in tasks)
+        self.running[names] = lambda: [task(store) for task in tasks]
+        self.begun.append(names)
+        return names
 
     def wait(self, running):
         assert set(running) == self.running.keys()
@@ -145,6 +152,24 @@ def test_what_reads_files_of_this_machine_is_made_here(store):
     engine, specs = Script(slots=2), [source, Step(name="t", parents=(source,))]
     store.make(specs, engine=engine)
     assert engine.seen == ["t"] and all(spec in store for spec in specs)
+
+
+X = Step(name="x", n=20)
+USERS = [Step(name=name, n=2, parents=(X,)) for name in "abcdefghij"]
+
+
+@pytest.mark.parametrize(("slots", "sizes"), [(1, [8, 2]), (3, [3, 2, 1, 1, 1, 1, 1]), (10, [1] * 10)])
+def test_what_shares_what_it_reads_is_one_task(store, slots, sizes):
+    """Of eight at most, and of fewer where some slots would be idle."""
+    engine = Script(slots=slots)
+    store.make([*USERS, Step(name="z")], engine=engine)
+    assert [len(names) for names in engine.begun if set(names) & set("abcdefghij")] == sizes
+    assert [engine.begun[0], engine.begun[-1]] == ["x", "z"] or slots > 1
+    assert all(store.get(one).tensors["x"].tolist() == [22, 22] for one in USERS)
+
+
+def test_the_makespan_knows_of_them():
+    assert [makespan([X, *USERS], Step.work, slots) for slots in (1, 2, 10)] == [40, 30, 22]
 
 
 def test_nothing_is_begun_if_nothing_is_missing(store):

@@ -2,6 +2,7 @@
 folder of the run or the modules of its user."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -75,12 +76,13 @@ class Product(Spec):
 class Note(Spec):
     kind: ClassVar[str] = "note"
     of: Product
+    seconds: float
 
     def needs(self):
         return [self.of]
 
     def compute(self, store, device):
-        time.sleep(0.2)
+        time.sleep(self.seconds)
         return {}, {"mean": store.get(self.of).tensors["ab"].mean().item()}
 
 
@@ -107,9 +109,9 @@ class Fault(Spec):
         return {"x": torch.ones(2)}, {}
 
 
-def notes(file):
+def notes(file, seconds="0.2"):
     drawn = [Drawn(source=Source(file=file), seed=seed) for seed in range(5)]
-    return [Note(of=Product(a=a, b=b)) for a in drawn for b in drawn if a.seed < b.seed]
+    return [Note(of=Product(a=a, b=b), seconds=float(seconds)) for a in drawn for b in drawn if a.seed < b.seed]
 
 
 def fault(what, file):
@@ -146,6 +148,7 @@ class Cluster:
 
     def __init__(self, root: Path):
         self.root, self.processes, self.address = root, [], f"127.0.0.1:{free_port()}"
+        self.joins = ("--address", self.address, "--node-ip-address", "127.0.0.2")
 
     def up(self) -> None:
         (self.root / "nodes").mkdir()
@@ -153,7 +156,7 @@ class Cluster:
         host, port = self.address.split(":")
         here = ("--node-ip-address", host, "--port", port, "--temp-dir", str(self.root / "ray"))
         self.start("a", "--head", "--include-dashboard", "false", *here)
-        self.start("b", "--address", self.address, "--node-ip-address", "127.0.0.2")
+        self.start("b", *self.joins)
 
     @staticmethod
     def environment(**more: str) -> dict[str, str]:
@@ -161,7 +164,7 @@ class Cluster:
         return {**os.environ, **own, **more}
 
     def start(self, name: str, *arguments: str) -> None:
-        (self.root / name).mkdir()
+        (self.root / name).mkdir(exist_ok=True)
         environment = self.environment(TMPDIR=str(self.root / name), PYTHONPATH=str(self.root / "nodes"))
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", "1", *arguments]
         log = self.root / f"{name}.log"
@@ -175,6 +178,20 @@ class Cluster:
                 self.processes.append(process)
                 return
         raise AssertionError(log.read_text())
+
+    @staticmethod
+    def tasks() -> list[psutil.Process]:
+        """What runs a task just now."""
+        named = [(one, "".join(one.info["cmdline"] or ())) for one in psutil.process_iter(["cmdline"])]
+        return [one for one, name in named if name.startswith("ray::on_a_node")]
+
+    def fall(self) -> None:
+        """The second node dies at once."""
+        node = self.processes.pop()
+        for one in psutil.Process(node.pid).children(recursive=True):
+            one.kill()
+        node.kill()
+        node.wait()
 
     def stop(self) -> None:
         every = [one for process in self.processes for one in psutil.Process(process.pid).children(recursive=True)]
@@ -283,12 +300,46 @@ def test_a_killed_run_ends_its_tasks_and_the_next_one_goes_on(driver, tmp_path):
     (worker,) = (psutil.Process(int(number)) for number in (tmp_path / "begun").read_text().split())
     run.send_signal(signal.SIGKILL)
     run.communicate()
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
+    before = times(tmp_path / "runs")
     assert before and psutil.wait_procs([worker], timeout=30)[1] == []
     (tmp_path / "go").touch()
     assert ended(driver("all_of", tmp_path / "data", tmp_path / "begun")) == (0, "")
-    after = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("*.safetensors")}
+    after = times(tmp_path / "runs")
     assert len(after) == 27 and before.items() <= after.items()
+
+
+@pytest.mark.torture
+def test_twenty_kills_lose_nothing(cluster, driver, tmp_path):
+    """Of what runs a task, of a node, which joins again, and of the run itself, each while tasks run."""
+    chance, asked, runs = random.Random(0), ("notes", tmp_path / "data", 0.7), tmp_path / "runs"
+    assert ended(driver(*asked, runs="local", address="")) == (0, "")
+    for number in range(20):
+        for path in runs.rglob("*.safetensors"):
+            if chance.random() < 0.6:
+                path.unlink()
+        before, run, until = times(runs), driver(*asked), time.monotonic() + 60
+        while not cluster.tasks() and run.poll() is None and time.monotonic() < until:
+            time.sleep(0.05)
+        time.sleep(chance.uniform(0, 1))
+        struck, tasks = ("task", "node", "run")[number % 3], cluster.tasks()
+        if struck == "task" and tasks:
+            chance.choice(tasks).kill()
+        if struck == "node":
+            cluster.fall()
+        if struck == "run":
+            run.kill()
+        assert ended(run) in [(0, ""), *[(-signal.SIGKILL, "")] * (struck == "run")], number
+        assert before.items() <= times(runs).items(), number
+        if struck == "node":
+            cluster.start("b", *cluster.joins)
+    shutil.rmtree(runs / "note")  # or nothing would ask for a product that was removed
+    assert ended(driver(*asked)) == (0, "")
+    assert kept(tmp_path / "local") == kept(runs)
+
+
+def times(runs: Path) -> dict[Path, int]:
+    """When each artefact was written."""
+    return {path: path.stat().st_mtime_ns for path in runs.rglob("*.safetensors")}
 
 
 @pytest.mark.parametrize(

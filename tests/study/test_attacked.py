@@ -6,6 +6,7 @@ from jsigr_lib.method import attacks
 from jsigr_lib.method.balls import distance, quantise
 from jsigr_lib.networks.models import Ensemble
 from jsigr_lib.networks.training import predict
+from jsigr_lib.store.tensor_files import read
 from jsigr_lib.study.attacked import Attacked, Outcomes, Probe, attacked_split, correct_of, transferred, white_box
 
 ROUNDING = 1e-6
@@ -116,6 +117,21 @@ def test_attacked_split_keeps_the_labels(study):
     attacked = attacked_split(test, spec, study.store)
     assert torch.equal(attacked.labels, test.labels)
     assert torch.equal(attacked.images, study.get(spec).tensors["images"])
+
+
+def test_outcomes_of_the_same_images_read_them_once(study, monkeypatch):
+    targets, source = map(study.training, ("standard", "jsigr")), study.surrogate("mlp")
+    outcomes, reads = [transferred(study, target, source, 0.07) for target in targets], []
+    given = outcomes[0].attacked
+    study.get(given)
+    assert {one.shares for one in outcomes} == {given.digest} != {Outcomes(target=outcomes[0].target).shares} == {""}
+    assert all(one not in study.store for one in outcomes)
+    monkeypatch.setattr("jsigr_lib.study.attacked.read", lambda path: reads.append(path) or read(path))
+    study.make(outcomes)
+    assert reads == [study.store.path(given)]
+    first, second = (study.get(one) for one in outcomes)
+    assert first.facts["farthest"] == second.facts["farthest"] == pytest.approx(0.07, abs=1e-6)
+    assert not torch.equal(first.tensors["correct"], second.tensors["correct"])
 
 
 def test_needs_and_work(study):
