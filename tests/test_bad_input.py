@@ -363,8 +363,6 @@ def watched(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     top = [path for path in ROOT.iterdir() if path.name not in (".git", ".venv", "runs", "tests") and path.is_dir()]
     top = [path for path in top if not path.name.startswith(".") or path.name == ".ci"]
-    top = [one for path in top for one in (path.iterdir() if path.name == "data" else [path])]
-    top = [path for path in top if path.name != "downloads"]  # which may hold a data set of many pictures
 
     def found() -> dict[str, tuple[int, int]]:
         here = {path: about for path, about in listing(tmp_path, *top).items() if str(runs) not in path}
