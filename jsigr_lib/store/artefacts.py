@@ -17,7 +17,6 @@ import psutil
 import torch
 from torch import Tensor
 
-from jsigr_lib.method.errors import InputError
 from jsigr_lib.store import sources
 from jsigr_lib.store.engines import Engine, Here, Local, Made
 from jsigr_lib.store.files import alone, opened
@@ -25,7 +24,7 @@ from jsigr_lib.store.hardware import equal_bytes
 from jsigr_lib.store.queue import Queue
 from jsigr_lib.store.specs import Spec
 from jsigr_lib.store.tasks import Task, compute
-from jsigr_lib.store.tensor_files import Artefact, finite, read, set_aside, write
+from jsigr_lib.store.tensor_files import Artefact, read, read_finite, write
 
 Progress = Callable[[Spec, float, float], None]
 """Called after each artefact with its spec, the cost of what is done and of all."""
@@ -66,10 +65,7 @@ class Store:
         if spec not in self:
             self.save(spec, *compute(spec, self))
         self.reads[spec.digest] = spec.kind
-        found = read(self.path(spec))
-        if spec.finite and not finite(found.tensors):
-            raise InputError(f"{self.path(spec)} has values that are not finite; {set_aside(self.path(spec))}")
-        return found
+        return read_finite(self.path(spec)) if spec.finite else read(self.path(spec))
 
     def save(self, spec: Spec, tensors: dict[str, Tensor], facts: dict) -> None:
         sources.unedited()

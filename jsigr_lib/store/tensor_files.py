@@ -66,6 +66,14 @@ def read(path: Path, content: bytes | None = None) -> Artefact:
         raise InputError(f"{path} is no complete artefact ({error}); {set_aside(path)}") from None
 
 
+def read_finite(path: Path) -> Artefact:
+    """The same, of which no value may be infinite or NaN."""
+    found = read(path)
+    if not finite(found.tensors):
+        raise InputError(f"{path} has values that are not finite; {set_aside(path)}")
+    return found
+
+
 def _header(file: BinaryIO, path: Path) -> tuple[dict[str, str], list[str]]:
     """What the header says beside its tensors, and their names in the order of the file. Raises one of NO_ARTEFACT
     unless it is as it was written, and the file is as long as it says. The oldest files have no seal."""

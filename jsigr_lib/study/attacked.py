@@ -18,7 +18,7 @@ from jsigr_lib.networks.training import predict
 from jsigr_lib.networks.zoo import OfNetwork, Training, trained
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.specs import Spec
-from jsigr_lib.store.tensor_files import read
+from jsigr_lib.store.tensor_files import read_finite
 from jsigr_lib.study.config import Profile
 from jsigr_lib.study.study import Study
 
@@ -114,7 +114,7 @@ class Outcomes(OfNetwork):
 def _kept(path: Path, clean: Split, eps: float, norm: str) -> tuple[Split, Split, float]:
     """Attacked images as they are and as an 8-bit file would hold them, and how far they are from the clean ones: once
     for all outcomes of these images, which are made one after the other."""
-    images = read(path).tensors["images"]
+    images = read_finite(path).tensors["images"]
     clean = clean.first(len(images))
     original = clean.batch(slice(None))[0]
     rounded = quantise(images, original, eps=eps, norm=norm)

@@ -6,7 +6,7 @@ from jsigr_lib.method import attacks
 from jsigr_lib.method.balls import distance, quantise
 from jsigr_lib.networks.models import Ensemble
 from jsigr_lib.networks.training import predict
-from jsigr_lib.store.tensor_files import read
+from jsigr_lib.store.tensor_files import read_finite
 from jsigr_lib.study.attacked import Attacked, Outcomes, Probe, attacked_split, correct_of, transferred, white_box
 
 ROUNDING = 1e-6
@@ -126,7 +126,7 @@ def test_outcomes_of_the_same_images_read_them_once(study, monkeypatch):
     study.get(given)
     assert {one.shares for one in outcomes} == {given.digest} != {Outcomes(target=outcomes[0].target).shares} == {""}
     assert all(one not in study.store for one in outcomes)
-    monkeypatch.setattr("jsigr_lib.study.attacked.read", lambda path: reads.append(path) or read(path))
+    monkeypatch.setattr("jsigr_lib.study.attacked.read_finite", lambda path: reads.append(path) or read_finite(path))
     study.make(outcomes)
     assert reads == [study.store.path(given)]
     first, second = (study.get(one) for one in outcomes)
