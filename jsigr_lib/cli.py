@@ -165,13 +165,17 @@ def bench(
 
 
 @app.command("pretrained")
-def export_pretrained(profile: Profile = "quick") -> None:
-    """Write data/pretrained anew: networks of the main defences in half precision, each with a model card."""
+def export_pretrained(
+    profile: Profile = "quick",
+    of: Annotated[str, typer.Option(help="the set to write: fashion-mnist or cifar10")] = "fashion-mnist",
+) -> None:
+    """Write a set of data/pretrained anew: a profile's main networks in half precision, each with a model card."""
     from jsigr_lib.explorer import pretrained
     from jsigr_lib.study.study import Study
 
-    pretrained.export(Study(profile, progress=progress_lines()))
-    say(f"{PRETRAINED} is complete; its table, for data/README.md:\n\n{pretrained.table()}")
+    one_of("set of networks", of, pretrained.SETS)
+    pretrained.export(Study(profile, progress=progress_lines()), of)
+    say(f"{PRETRAINED / of} is complete; its table, for data/README.md:\n\n{pretrained.table(of)}")
 
 
 @app.command()

@@ -150,7 +150,7 @@ def test_networks_of_the_repository_are_not_in_the_wheel(wheel, tmp_path):
     said = output(sys.executable, "-c", code, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     reason = "the networks are in the repository and not in the installed package"
     remedy = "give pretrained.load the folder data/pretrained of a checkout"
-    assert said == f"{tmp_path}/data/pretrained does not exist; {reason}: {remedy}\n"
+    assert said == f"{tmp_path}/data/pretrained/fashion-mnist does not exist; {reason}: {remedy}\n"
 
 
 @pytest.mark.torture

@@ -264,6 +264,7 @@ OTHERS = [
     (["pretrained", "--profile", "quik"], None, ["'quik'", *PROFILE_NAMES]),
     (["pretrained", "--profile", "{here}/none.toml"], None, ["{here}/none.toml", *PROFILE_NAMES]),
     (["pretrained", "--profile", "{here}/mine.toml"], profile("eps = 0.1", "eps = 7"), ["eps = 7", "equal to 1"]),
+    (["pretrained", "--of", "svhn"], None, ["'svhn'", "fashion-mnist, cifar10"]),
     (["pretrained", "jsigr"], None, ["jsigr", "jsigr pretrained --help"]),
     (["bench", "--only", "stepz"], None, ["'stepz'", "steps, attacks"]),
     (["bench", "--only", "steps", "--only", ""], None, ["''", "steps, attacks"]),
@@ -340,7 +341,7 @@ NOTEBOOK = [
     (loading("jsgir"), None, ["'jsgir'", "jsigr"]),
     (loading("../pretrained/jsigr"), None, ["'../pretrained/jsigr'", "jsigr"]),
     (loading(None), None, ["None", "jsigr"]),
-    (lambda here: pretrained.load("jsigr", here), None, ["{here}/SHA256SUMS", "restore"]),
+    (lambda here: pretrained.load("jsigr", here), None, ["{here}/fashion-mnist does not exist", "data/pretrained"]),
     (lambda here: pretrained.images(0), None, ["0", "1 to"]),
     (lambda here: pretrained.images(10**12), None, ["1000000000000", "1 to"]),
 ]
@@ -468,7 +469,7 @@ def test_damaged_pictures_and_networks_are_named(here):
     with pytest.raises(InputError, match=r"test/dog/1\.png is no readable image .*; accepted: JPEG, PNG"):
         _ = study.dataset
     copy = shutil.copytree(PRETRAINED, here / "set")
-    (copy / "jsigr.safetensors").write_bytes(b"")
+    (copy / "fashion-mnist" / "jsigr.safetensors").write_bytes(b"")
     with pytest.raises(InputError, match=r"jsigr\.safetensors is truncated or altered"):
         pretrained.load("jsigr", copy)
 

@@ -205,7 +205,7 @@ def test_facts_nested_deeply_are_refused(tmp_path):
 @pytest.fixture(scope="module")
 def network(tmp_path_factory) -> tuple[bytes, dict, dict]:
     """A small network like the pretrained ones: its file, tensors and facts."""
-    facts = {**read(PRETRAINED / "mlp.safetensors").facts, "width": 2}
+    facts = {**read(PRETRAINED / "fashion-mnist" / "source-mlp.safetensors").facts, "width": 2}
     tensors = models.build("mlp", width=2, seed=0, **facts["shape"]).state_dict()
     path = tmp_path_factory.mktemp("fuzz") / "jsigr.safetensors"
     write(path, tensors, facts)
@@ -214,6 +214,8 @@ def network(tmp_path_factory) -> tuple[bytes, dict, dict]:
 
 def sign(folder: Path, content: bytes) -> None:
     """The set of one network, with the sum that its file has."""
+    folder = folder / "fashion-mnist"
+    folder.mkdir(exist_ok=True)
     (folder / "jsigr.safetensors").write_bytes(content)
     (folder / "SHA256SUMS").write_text(f"{sha256(content)}  jsigr.safetensors\n")
 
@@ -227,7 +229,7 @@ def test_pretrained_files(tmp_path, network):
     @given(damaged(content) | damaged_header(content), st.booleans())
     def run(changed, signed):
         sign(tmp_path, changed if signed else content)
-        (tmp_path / "jsigr.safetensors").write_bytes(changed)
+        (tmp_path / "fashion-mnist" / "jsigr.safetensors").write_bytes(changed)
         found = value_or_one_line(pretrained.load, "jsigr", tmp_path)
         assert found is None or signed or changed == content
 
@@ -256,10 +258,11 @@ def test_pretrained_facts(tmp_path, network):
 
 
 @fuzz
-@given(damaged((PRETRAINED / "SHA256SUMS").read_bytes(), (b"  ", b"../", b".safetensors", b"0" * 64)))
+@given(damaged((PRETRAINED / "fashion-mnist" / "SHA256SUMS").read_bytes(), (b"  ", b"../", b".safetensors", b"0" * 64)))
 def test_sums(tmp_path, content):
-    (tmp_path / "SHA256SUMS").write_bytes(content)
-    for name in value_or_one_line(pretrained.names, tmp_path):
+    (tmp_path / "fashion-mnist").mkdir(exist_ok=True)
+    (tmp_path / "fashion-mnist" / "SHA256SUMS").write_bytes(content)
+    for name in value_or_one_line(pretrained.names, "fashion-mnist", tmp_path):
         assert "/" not in name
         value_or_one_line(pretrained.load, name, tmp_path)
 
@@ -426,7 +429,7 @@ def test_settings_of_the_explorer(explorer):
 def test_messages_to_the_widget(explorer, monkeypatch, caplog):
     """None is left without an answer, and none is answered by what an unexpected exception says."""
     answers = []
-    widget = SaliencyExplorer(explorer)
+    widget = SaliencyExplorer(study=lambda: explorer)
     monkeypatch.setattr(widget, "send", lambda answer, buffers: answers.append(answer))
 
     @fuzz

@@ -220,12 +220,12 @@ def test_sites_and_pretrained_networks_are_only_those_there_are(tmp_path, name):
 
 def test_a_sum_file_leads_nowhere_else(tmp_path):
     """SHA256SUMS names files of its own folder alone."""
-    (tmp_path / "set").mkdir()
+    (tmp_path / "fashion-mnist").mkdir()
     (tmp_path / "evil.safetensors").write_bytes(b"")
-    (tmp_path / "set" / "SHA256SUMS").write_text(f"{'0' * 64}  ../evil.safetensors\n")
+    (tmp_path / "fashion-mnist" / "SHA256SUMS").write_text(f"{'0' * 64}  ../evil.safetensors\n")
     with pytest.raises(InputError):
-        pretrained.load("../evil", tmp_path / "set")
-    assert pretrained.names(tmp_path / "set") == []
+        pretrained.load("../evil", tmp_path)
+    assert pretrained.names(folder=tmp_path) == []
 
 
 @pytest.mark.parametrize("notebook", ["../evil", "01_theory/../../evil", "/etc/passwd"])

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -86,6 +86,22 @@ def places(source: Tensor, n: int, generator: torch.Generator) -> list[tuple[int
     return [(GRID * row, GRID * column) for row, column in chosen]
 
 
+SHOWN = {"chelsea.png": "cat", "friends.png": "dog", "moose.png": "deer"}
+"""The photographs of a thing that is a class of CIFAR-10."""
+
+
+def squares(side: int) -> tuple[Tensor, list[str]]:
+    """The centred square of every photograph, shrunk, RGB uint8 [n, 3, side, side], and the class of CIFAR-10 that it
+    shows, or "". Those that show one come first. Raises InputError if a file is missing or altered."""
+    names = [*SHOWN, *(name for name in _checked() if name not in SHOWN)]
+    pictures = []
+    for name in names:
+        with Image.open(io.BytesIO(_content(name))) as picture:
+            square = ImageOps.fit(picture.convert("RGB"), (side, side), Image.Resampling.LANCZOS)
+        pictures.append(torch.from_numpy(np.array(square)).permute(2, 0, 1))
+    return torch.stack(pictures), [SHOWN.get(name, "") for name in names]
+
+
 @dataclass(frozen=True)
 class Crops:
     """The crops of one split: images uint8 [sources, 21 variants, crops, 3, 64, 64], and their labels [sources, 21,
@@ -119,13 +135,7 @@ class Photographs(Spec):
     def locate(cls, **sizes: int) -> Self:
         """Find and check the files. Raises InputError if one is missing or altered, if there are too few of them, or
         if the package that makes the labels is not installed."""
-        listed = _listed()
-        for name, sha in listed.items():
-            if sha256(_content(name)) != sha:
-                raise InputError(
-                    f"{PHOTOGRAPHS / name} is truncated or altered (its SHA-256 differs); restore it "
-                    "(git checkout -- data)"
-                )
+        listed = _checked()
         between("photographs in all", sum(sizes[part] for part in SPLITS), 3, len(listed))
         with needs_extra("HaarPSI", "neighbours"):
             release = f"piq {importlib.import_module('piq').__version__}"
@@ -177,6 +187,17 @@ def _listed() -> dict[str, str]:
     """File -> SHA-256."""
     text = _content("SHA256SUMS").decode(errors="replace")
     return {name: sha for sha, name in re.findall(r"^([0-9a-f]{64})  ([\w-]+\.png)$", text, re.M)}
+
+
+def _checked() -> dict[str, str]:
+    """The same, after a look at every file."""
+    listed = _listed()
+    for name, sha in listed.items():
+        if sha256(_content(name)) != sha:
+            raise InputError(
+                f"{PHOTOGRAPHS / name} is truncated or altered (its SHA-256 differs); restore it (git checkout -- data)"
+            )
+    return listed
 
 
 def _content(name: str) -> bytes:

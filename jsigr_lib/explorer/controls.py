@@ -60,10 +60,10 @@ def control(name: str, kind: str, values: dict[str, str], value: Any, help: str)
     return {**about, "values": [list(pair) for pair in values.items()], "value": value}
 
 
-def thumbnails(images: Tensor) -> dict[str, Any]:
-    """The choice among images, uint8 [n, channels, height, width], by their pictures."""
+def thumbnails(images: Tensor, offered: str) -> dict[str, Any]:
+    """The choice among images, uint8 [n, channels, height, width], by their pictures; `offered` says what they are."""
     pictures = base64.b64encode(images.permute(0, 2, 3, 1).contiguous().cpu().numpy().tobytes()).decode()
-    help = "the first test images, in their order; a red corner: the attack turns a right answer into a wrong one"
+    help = f"{offered}; a red corner: the attack turns a right answer into a wrong one"
     about = control("image", "pictures", {}, 0, help)
     return {**about, "values": list(range(len(images))), "pictures": pictures}
 

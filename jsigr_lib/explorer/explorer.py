@@ -3,13 +3,14 @@ image, what they predict, and what the maps measure on this very image. `widgets
 it without a kernel."""
 
 import base64
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from jsigr_lib.data import photographs
 from jsigr_lib.explorer import pretrained
 from jsigr_lib.explorer.controls import ATTACKS, STEPS, Settings, control, slider, steps, thumbnails
 from jsigr_lib.measure import statistics
@@ -68,20 +69,22 @@ class Explorer:
     Args:
         models: name -> network in evaluation mode; labels: name -> how it is called.
         source: the name of the network that transferred attacks are made on, and the network.
-        images, truths: uint8 [n, channels, height, width], and the class of each.
+        images, truths: uint8 [n, channels, height, width], and the class of each; None if it shows none of them.
         selection, eps, chosen: what the controls show at first: of the maps, of the attacks, and of the defences.
         note: where networks and images come from.
+        offered: what the images are.
     """
 
     models: dict[str, nn.Module]
     labels: dict[str, str]
     source: tuple[str, nn.Module]
     images: Tensor
-    truths: list[int]
+    truths: list[int | None]
     classes: tuple[str, ...]
     selection: Selection
     eps: float
     note: str
+    offered: str = "the first test images, in their order"
     chosen: tuple[str, ...] = ("standard", "jsigr")
     remembered: dict[tuple, Tensor] = field(default_factory=dict, repr=False)
 
@@ -90,21 +93,22 @@ class Explorer:
         source, s = self.source[0], self.selection
         given = {**ATTACKS, "transferred": f"MI-FGSM from {source}"}
         kept = "share of the pixels that a hard selection keeps"
+        budgets = [round(i * self.eps / 10, 6) for i in range(41) if i != 10 and i * self.eps <= 10]
         maps = {name: one.label for name, one in MAPS.items() if name not in CONTROLS}
         return {
             "title": "Saliency explorer",
-            "note": f"{self.note}. Maps are about the true class; of a picture of yours, about the class that the "
-            "first network predicts.",
+            "note": f"{self.note}. Maps are about the true class; of a picture without one, as of yours, about the "
+            "class that the first network predicts.",
             "size": list(self.images.shape[-2:]),
             "channels": self.images.shape[1],
             "classes": list(self.classes),
             "upload": True,
             "controls": [
-                thumbnails(self.images),
+                thumbnails(self.images, self.offered),
                 control("defences", "several", self.labels, list(self.chosen), "how the networks were trained"),
                 control("map", "choice", maps, "gradient", "what is drawn"),
                 control("attack", "choice", given, "transferred", "what attacks the image"),
-                slider("eps", steps(0, max(0.4, self.eps), 0.01), self.eps, 2, "budget: largest change of a pixel"),
+                slider("eps", budgets, self.eps, 2 if self.eps >= 0.1 else 3, "budget: largest change of a pixel"),
                 slider("steps", range(1, 31), STEPS, 0, "of the attack"),
                 slider("blur_sigma", steps(0.5, 8, 0.5), s.blur_sigma, 1, "pixels, of the masks", maps=PERTURBED),
                 slider("grid", GRIDS, s.grid, 0, "masks per side", maps=[*PERTURBED, "occlusion"]),
@@ -123,16 +127,17 @@ class Explorer:
 
     def _flipped(self, settings: Settings) -> dict[str, list[int]] | None:
         """Defence -> the images about which it is right, and no longer under this attack; None in a white-box attack,
-        which takes too long for all of them."""
+        which takes too long for all of them. An image without a true class is never among them."""
         if settings.attack != "transferred":
             return None
+        known = [i for i, truth in enumerate(self.truths) if truth is not None]
         device = next(self.source[1].parameters()).device
-        x, y = self.images.to(device).float() / 255, torch.tensor(self.truths, device=device)
+        x, y = self.images[known].to(device).float() / 255, torch.tensor([self.truths[i] for i in known], device=device)
         x_adv, found = self._attacked("", x, y, settings), {}
         for name in settings.defences:
             with torch.no_grad():
                 right, still = (self.models[name](one).argmax(1) == y for one in (x, x_adv))
-            found[name] = torch.nonzero(right & ~still).flatten().tolist()
+            found[name] = [known[i] for i in torch.nonzero(right & ~still).flatten().tolist()]
         return found
 
     def scenes(self, settings: Settings, x: Tensor, truth: list[int | None], parcel: Parcel) -> list[dict[str, Any]]:
@@ -153,11 +158,16 @@ class Explorer:
                 "truth": truth[i],
                 "about": about[i],
                 "eps": settings.eps,
-                "summary": "Your picture." if truth[i] is None else f"True class: {self.classes[truth[i]]}.",
+                "summary": self._titled(truth[i], settings),
                 "cards": [card[i] for card in cards],
             }
             for i in range(len(x))
         ]
+
+    def _titled(self, truth: int | None, settings: Settings) -> str:
+        if truth is not None:
+            return f"True class: {self.classes[truth]}."
+        return "It shows none of the classes." if settings.upload is None else "Your picture."
 
     def _image(self, settings: Settings) -> tuple[Tensor, list[int | None]]:
         shape = self.images.shape[1:]
@@ -265,18 +275,35 @@ def of_study(study: Study, images: int = IMAGES) -> Explorer:
 
 
 def of_pretrained(images: int = IMAGES) -> Explorer:
-    """The networks of data/pretrained/, on the first of the bundled test images."""
-    *defences, source = map(pretrained.load, pretrained.names())
-    (first, labels), facts = pretrained.images(images), source.facts
+    """The shipped networks for garments, on the first of the bundled test images."""
+    first, labels = pretrained.images(images)
+    return _shipped("fashion-mnist", first, labels.tolist(), f"the first {images} test images of fashion-mnist")
+
+
+def of_photographs() -> Explorer:
+    """The shipped networks for photographs, on those that come with the repository: their centred squares, shrunk."""
+    facts = pretrained.load(pretrained.names("cifar10")[0]).facts
+    images, shown = photographs.squares(facts["shape"]["size"])
+    truths = [facts["classes"].index(one) if one else None for one in shown]
+    offered = f"free photographs, of which the first {len(truths) - truths.count(None)} show a class of the networks"
+    return _shipped("cifar10", images, truths, f"{len(images)} photographs (data/photographs)", offered=offered)
+
+
+def _shipped(of: str, images: Tensor, truths: list[int | None], about: str, **more: str) -> Explorer:
+    """The networks of a set, attacked through its first source."""
+    networks = [pretrained.load(name) for name in pretrained.names(of)]
+    defences = [one for one in networks if "transferred" in one.facts["accuracy"]]
+    source = networks[len(defences)]
+    jsigr = next(one.facts["options"] for one in defences if one.facts["name"] == "jsigr")
     return Explorer(
         models={one.facts["name"]: one.model for one in defences},
         labels={one.facts["name"]: one.label for one in defences},
-        source=(facts["architecture"], source.model),
-        images=first,
-        truths=labels.tolist(),
+        source=(source.facts["architecture"], source.model),
+        images=images,
+        truths=truths,
         classes=source.classes,
-        selection=Selection(),
+        selection=Selection(**{one.name: jsigr[one.name] for one in fields(Selection)}),
         eps=defences[0].facts["accuracy"]["transferred"]["eps"],
-        note=f"pretrained networks of the {facts['profile']} profile, one seed; the first {images} test images of "
-        f"{facts['data']['dataset']}",
+        note=f"pretrained networks of the {source.facts['profile']} profile, one seed; {about}",
+        **more,
     )

@@ -1,8 +1,11 @@
-"""Trained networks that come with the repository, so that maps can be drawn with nothing to train.
+"""Trained networks that come with the repository, so that maps can be drawn and attacks tried with nothing to train.
 
-data/pretrained/<name>.safetensors    weights in half precision; the header says as JSON how they were made
-data/pretrained/<name>.md             the same as text: the model card
-data/pretrained/SHA256SUMS            the hashes of the weights, for sha256sum -c
+data/pretrained/<set>/<name>.safetensors    weights in half precision; the header says as JSON how they were made
+data/pretrained/<set>/<name>.md             the same as text: the model card
+data/pretrained/<set>/SHA256SUMS            the hashes of the weights, for sha256sum -c
+
+A set is called as its data are. A network is called after its defence; a source of transferred attacks, which is
+undefended, source-<architecture>.
 """
 
 import re
@@ -31,10 +34,14 @@ from jsigr_lib.store.hardware import one_thread
 from jsigr_lib.store.paths import FRONT, PRETRAINED, RUNS
 from jsigr_lib.store.tensor_files import read, write
 from jsigr_lib.study.attacked import ATTACK_BATCH, Attacked, attacked_split
-from jsigr_lib.study.sources import headline_attack
+from jsigr_lib.study.config import budget
+from jsigr_lib.study.sources import headline_attack, sources_of
 from jsigr_lib.study.study import Study
 
 DEFENCES = ("standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast")
+SETS = ("fashion-mnist", "cifar10")
+"""The networks of the first need no name of their set."""
+SOURCE = "source-"
 SUMS = "SHA256SUMS"
 THREATS = ("clean", "transferred", "white-box")
 CELL = "{accuracy:.3f} [{low:.3f}, {high:.3f}]"
@@ -50,16 +57,21 @@ class Pretrained:
     classes: tuple[str, ...]
 
 
-def names(folder: Path = PRETRAINED) -> list[str]:
-    """The defences, and last the surrogate that transferred attacks are made on; its name is its architecture."""
-    return list(_sums(folder))
+def names(of: str = SETS[0], folder: Path = PRETRAINED) -> list[str]:
+    """The networks of a set, as `load` takes them: the defences, then the sources that transferred attacks are made
+    on."""
+    one_of("set of networks", of, SETS)
+    return [own if of == SETS[0] else f"{of}/{own}" for own in _sums(folder / of)]
 
 
 def load(name: str, folder: Path = PRETRAINED) -> Pretrained:
-    """A network by name. Raises InputError if there is none of that name, or its file is missing, cut or altered."""
-    sums, path = _sums(folder), folder / f"{name}.safetensors"
-    one_of("pretrained network", name, list(sums))
-    if sha256(content := _content(path)) != sums[name]:
+    """A network by name, such as "jsigr", "cifar10/jsigr" or "cifar10/source-vgg-bn". Raises InputError if there is
+    none of that name, or its file is missing, cut or altered."""
+    of, _, own = name.rpartition("/") if isinstance(name, str) else ("", "", "")
+    of = of if of in SETS[1:] else SETS[0]
+    one_of("pretrained network", name, names(of, folder))
+    path, sums = folder / of / f"{own}.safetensors", _sums(folder / of)
+    if sha256(content := _content(path)) != sums[own]:
         raise InputError(f"{path} is truncated or altered (its SHA-256 differs); restore it (git checkout -- data)")
     stored = read(path, content)
     facts = stored.facts
@@ -71,71 +83,72 @@ def load(name: str, folder: Path = PRETRAINED) -> Pretrained:
 
 
 def images(n: int) -> tuple[Tensor, Tensor]:
-    """The first n of the test images that the cards' accuracies are about, uint8, and their labels."""
+    """The first n of the test images that the cards of the first set are about, uint8, and their labels."""
     chosen = {key: value for key, value in load(names()[-1]).facts["data"].items() if key != "content"}
     split = load_data(DataSpec.locate(**chosen), Store(RUNS)).test  # which checks the files
     between("number of images", n, 1, len(split))
     return split.images[:n], split.labels[:n]
 
 
-def table(folder: Path = PRETRAINED) -> str:
-    """A Markdown table of the networks with their accuracies and intervals."""
+def table(of: str = SETS[0], folder: Path = PRETRAINED) -> str:
+    """A Markdown table of a set's networks with their accuracies and intervals."""
     lines = [f"| network | trained as | {' | '.join(THREATS)} |", f"|---|---|{'---|' * len(THREATS)}"]
-    for name in names(folder):
-        facts = load(name, folder).facts
+    for facts in (load(name, folder).facts for name in names(of, folder)):
         cells = [CELL.format(**facts["accuracy"][threat]) if threat in facts["accuracy"] else "" for threat in THREATS]
         cells = [markdown.plain(facts["label"]), *cells]
-        lines.append(f"| [{name}]({PRETRAINED.name}/{name}.md) | {' | '.join(cells)} |")
+        link = f"{PRETRAINED.name}/{of}/{facts['name']}.md"
+        lines.append(f"| [{facts['name']}]({link}) | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def export(study: Study, folder: Path = PRETRAINED) -> None:
-    """Train the networks that are missing, measure them as they are stored, and replace the old folder by a complete
-    new one."""
+def export(study: Study, of: str = SETS[0], folder: Path = PRETRAINED) -> None:
+    """Train the networks that are missing, measure them as they are stored, and replace a set by a complete new one."""
+    one_of("set of networks", of, SETS)
     headline = headline_attack(study, study.architecture)
-    (surrogate,) = headline.sources
-    specs = {**{name: study.training(name) for name in DEFENCES}, surrogate.architecture: surrogate}
+    sources = {f"{SOURCE}{one}": study.surrogate(one) for one in sources_of(study, study.architecture)}
+    specs = {**{name: study.training(name) for name in DEFENCES if name in study.labels}, **sources}
     study.make([*specs.values(), headline])
     sums = ""
-    with replacing(folder) as (staged,):
+    with replacing(folder / of) as (staged,):
         for name, spec in specs.items():
             weights = dict(spec.untrained(study.dataset.shape).named_parameters())
             tensors = {key: value.half() if key in weights else value for key, value in study.get(spec).tensors.items()}
-            facts = _facts(study, name, spec)
-            facts["accuracy"] = _measured(study, _network(tensors, facts), None if spec == surrogate else headline)
+            facts = _facts(study, of, name, spec)
+            facts["accuracy"] = _measured(study, _network(tensors, facts), None if name in sources else headline)
             path = staged / f"{name}.safetensors"
             write(path, tensors, facts)
             digest = sha256(path.read_bytes())
-            path.with_suffix(".md").write_text(card(facts, digest), encoding="utf-8")
+            path.with_suffix(".md").write_text(card(facts, digest, of), encoding="utf-8")
             sums += f"{digest}  {path.name}\n"
         (staged / SUMS).write_text(sums)
 
 
-def _facts(study: Study, name: str, spec: Training) -> dict[str, Any]:
+def _facts(study: Study, of: str, name: str, spec: Training) -> dict[str, Any]:
     """What the file says of a network, without its accuracy."""
     return {
         "name": name,
-        "label": study.labels.get(name, f"surrogate ({name})"),
+        "label": study.labels.get(name, f"source ({spec.architecture})"),
         **spec.model_dump(mode="json", exclude={"teacher"}),
         "options": dict(spec.options),
         "parameters": sum(weight.numel() for weight in spec.untrained(study.dataset.shape).parameters()),
         "shape": study.dataset.shape,
         "classes": study.dataset.classes,
         "profile": study.profile.name,
-        "command": f"jsigr pretrained --profile {study.profile.name}",
+        "command": f"jsigr pretrained --profile {study.profile.name}" + f" --of {of}" * (of != SETS[0]),
         "jsigr": __version__,
         "torch": study.get(spec).facts["torch"],
     }
 
 
-def card(facts: dict[str, Any], digest: str) -> str:
-    """The model card of a file, in Markdown."""
+def card(facts: dict[str, Any], digest: str, of: str = SETS[0]) -> str:
+    """The model card of a file of a set, in Markdown."""
     from jinja2 import Environment, StrictUndefined  # only an export needs it
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((FRONT / "model_card.md.j2").read_text(encoding="utf-8"))
     wrapper = textwrap.TextWrapper(120, break_long_words=False, break_on_hyphens=False)
-    blocks = template.render(facts, sha256=digest).strip().split("\n\n")
+    called = facts["name"] if of == SETS[0] else f"{of}/{facts['name']}"
+    blocks = template.render(facts, called=called, of=of, sha256=digest, budget=budget).strip().split("\n\n")
     filled = [wrapper.fill(" ".join(one.split())) if re.match(r"\*\*|`\w", one) else one for one in blocks]
     return "\n\n".join(filled) + "\n"
 

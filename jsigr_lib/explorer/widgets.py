@@ -3,7 +3,8 @@
 import ast
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import anywidget
 import traitlets
 from IPython.display import display
 
-from jsigr_lib.explorer.explorer import IMAGES, Explorer, of_pretrained, of_study
+from jsigr_lib.explorer.controls import control
+from jsigr_lib.explorer.explorer import IMAGES, Explorer, of_photographs, of_pretrained, of_study
 from jsigr_lib.explorer.snapshot import specs
 from jsigr_lib.method.errors import InputError, one_of
 from jsigr_lib.records.running import running_cell
@@ -94,32 +96,49 @@ class SaliencyExplorer(anywidget.AnyWidget):
     """The live explorer: the front end asks for a scene, and this answers.
 
     The front end asks one question at a time and keeps only the reader's latest one, so that sliders never queue up. To
-    bad settings the answer is a message, which the front end shows beside the old pictures.
+    bad settings the answer is a message, which the front end shows beside the old pictures. The other question is to
+    turn to other networks.
     """
 
     _esm = FRONT / "explorer.js"
     _css = FRONT / "explorer.css"
     about = traitlets.Dict().tag(sync=True)
 
-    def __init__(self, explorer: Explorer):
-        super().__init__(about=explorer.about())
-        self.explorer = explorer
+    def __init__(self, **explorers: Callable[[], Explorer]):
+        """`explorers`: name -> what makes it, when it is first shown. The reader turns from one to another."""
+        super().__init__()
+        self.explorers = {name: cache(make) for name, make in explorers.items()}
+        self._turn(next(iter(explorers)))
         self.on_msg(self._answer)
 
     @classmethod
     def pretrained(cls, images: int = IMAGES) -> "SaliencyExplorer":
         """The explorer of the networks that come with the repository: there is nothing to train."""
-        return cls(of_pretrained(images))
+        return cls(garments=partial(of_pretrained, images), photographs=of_photographs)
 
     @classmethod
     def of_study(cls, study: Study, images: int = IMAGES) -> "SaliencyExplorer":
         """The explorer of a study's networks, which are trained if they are missing."""
-        return cls(of_study(study, images))
+        return cls(study=partial(of_study, study, images))
+
+    def _turn(self, name: str) -> None:
+        """Show another explorer. Raises InputError if there is none of that name."""
+        one_of("explorer", name, tuple(self.explorers))
+        self.explorer = self.explorers[name]()
+        about = self.explorer.about()
+        if len(self.explorers) > 1:
+            names = {one: one for one in self.explorers}
+            choice = control("networks", "choice", names, name, "what they are trained on")
+            about["controls"].insert(0, {**choice, "local": True, "turns": True})
+        self.about = about
 
     def _answer(self, _widget, question: Any, _buffers: list) -> None:
-        asked = question if isinstance(question, dict) else {}
+        asked, scene, pictures = question if isinstance(question, dict) else {}, {}, b""
         try:
-            scene, pictures = self.explorer.scene(asked.get("settings"))
+            if "turn" in asked:
+                self._turn(asked["turn"])
+            else:
+                scene, pictures = self.explorer.scene(asked.get("settings"))
         except InputError as error:
             scene, pictures = {"error": str(error)}, b""
         except Exception as error:  # the reader sees no traceback: the log has it, the page names the error

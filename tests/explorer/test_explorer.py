@@ -13,7 +13,7 @@ from torch import nn
 
 from jsigr_lib.explorer import pretrained
 from jsigr_lib.explorer.controls import ATTACKS, Settings
-from jsigr_lib.explorer.explorer import SHOWN, Explorer, Parcel, of_pretrained, of_study
+from jsigr_lib.explorer.explorer import SHOWN, Explorer, Parcel, of_photographs, of_pretrained, of_study
 from jsigr_lib.measure import statistics
 from jsigr_lib.measure.attributions import CONTROLS, MAPS, saliency_map
 from jsigr_lib.measure.measures import area, gini, probability_curve, ssim
@@ -487,9 +487,35 @@ def test_explorer_of_the_networks_that_come_along():
         assert_allclose(
             card["chances"]["clean"], pretrained.load(card["defence"]).model(x).softmax(1)[0], atol=THREE_DIGITS
         )
-    x_adv = attacks.mi_fgsm(pretrained.load(explorer.source[0]).model, x, truths[2:3], eps=explorer.eps, steps=10)
+    x_adv = attacks.mi_fgsm(
+        pretrained.load(f"source-{explorer.source[0]}").model, x, truths[2:3], eps=explorer.eps, steps=10
+    )
     offset, length = scene["cards"][0]["attacked"]
     assert_allclose(np.frombuffer(content[offset : offset + length], np.uint8), x_adv.flatten() * 255, atol=EIGHT_BITS)
+
+
+def test_explorer_of_photographs():
+    """Those that show a class of the networks come first; about the others a map is what the first network takes them
+    for."""
+    explorer = of_photographs()
+    assert explorer.images.shape == (43, 3, 32, 32)
+    assert [explorer.classes[truth] for truth in explorer.truths[:3]] == ["cat", "dog", "deer"]
+    assert set(explorer.truths[3:]) == {None} and explorer.source[0] == "vgg-bn"
+    assert (explorer.eps, explorer.selection.grid) == (8 / 255, 8)
+    asked = {"defences": ["jsigr", "standard"], "image": 7, "eps": explorer.eps}
+    scene, _ = explorer.scene(asked)
+    x = explorer.images[7:8].float() / 255
+    assert scene["truth"] is None and scene["about"] == explorer.models["jsigr"](x).argmax().item()
+    assert scene["summary"] == "It shows none of the classes."
+    flipped = scene["flipped"]
+    for name, model in explorer.models.items():
+        if name in asked["defences"]:
+            right = [i for i in range(3) if model(explorer.images[i : i + 1] / 255).argmax() == explorer.truths[i]]
+            assert set(flipped[name]) <= set(right)
+    strong = explorer.scene({**asked, "eps": 0.1, "steps": 20})[0]["flipped"]
+    assert sum(map(len, strong.values())) > 0
+    (eps,) = (one for one in explorer.about()["controls"] if one["name"] == "eps")
+    assert eps["values"] == sorted(set(eps["values"])) and eps["value"] == 8 / 255 and eps["digits"] == 3
 
 
 @pytest.mark.parametrize("images", [0, 1001, -1])

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from jsigr_lib import cli
+from jsigr_lib.data import photographs
 from jsigr_lib.explorer import pretrained
 from jsigr_lib.measure.statistics import proportion
 from jsigr_lib.method import attacks
@@ -21,22 +22,28 @@ from jsigr_lib.study.sources import headline_attack
 from jsigr_lib.study.study import Study
 from tests.strangers import each_stranger, promptly
 
-NAMES = ["standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast", "mlp"]
+DEFENCES = ["standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast"]
+SOURCES = ["source-mlp", "source-vgg", "source-small-cnn"]
+NAMES = DEFENCES + SOURCES
+PHOTOGRAPHS = [name for name in DEFENCES if name != "jsigr-l1"]
+PHOTOGRAPHS += ["source-vgg-bn", "source-resnet9", "source-resnet18", "source-resnet8-strided"]
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+SHIPPED = {"fashion-mnist": NAMES, "cifar10": PHOTOGRAPHS}
 FILES = {f"{name}.{kind}" for name in NAMES for kind in ("safetensors", "md")} | {"SHA256SUMS"}
 
 
 @pytest.fixture(scope="module")
 def folder(study, tmp_path_factory):
     """What the tiny study exports."""
-    folder = tmp_path_factory.mktemp("pretrained") / "set"
-    pretrained.export(study, folder)
-    return folder
+    folder = tmp_path_factory.mktemp("pretrained")
+    pretrained.export(study, folder=folder)
+    return folder / "fashion-mnist"
 
 
 @pytest.fixture
 def own(folder, tmp_path):
     """A copy to damage."""
-    copy = tmp_path / "set"
+    copy = tmp_path / "fashion-mnist"
     copy.mkdir()
     for path in folder.iterdir():
         (copy / path.name).write_bytes(path.read_bytes())
@@ -44,7 +51,8 @@ def own(folder, tmp_path):
 
 
 def spec_of(study, name):
-    return study.surrogate(name) if name == "mlp" else study.training(name)
+    own = name.removeprefix("source-")
+    return study.training(name) if own == name else study.surrogate(own)
 
 
 def contents(folder) -> dict[str, bytes]:
@@ -64,15 +72,18 @@ def rows_of(card: str) -> list[list[str]]:
 
 
 def test_names_and_files(folder):
-    assert pretrained.names(folder) == NAMES
+    assert pretrained.names(folder=folder.parent) == NAMES
     assert {path.name for path in folder.iterdir()} == FILES
-    assert [path.name for path in folder.parent.iterdir()] == ["set"]  # nothing left beside it
+    assert [path.name for path in folder.parent.iterdir()] == ["fashion-mnist"]  # nothing left beside it
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_network_is_the_trained_one_in_half_precision(study, folder, name):
     trained = study.get(spec_of(study, name)).tensors
-    stored, loaded = read(folder / f"{name}.safetensors").tensors, pretrained.load(name, folder).model.state_dict()
+    stored, loaded = (
+        read(folder / f"{name}.safetensors").tensors,
+        pretrained.load(name, folder.parent).model.state_dict(),
+    )
     assert trained.keys() == stored.keys() == loaded.keys()
     buffers = {"0.mean", "0.std"}
     assert {key for key, value in stored.items() if value.dtype == torch.float32} == buffers
@@ -84,7 +95,7 @@ def test_network_is_the_trained_one_in_half_precision(study, folder, name):
 
 
 def test_network_is_ready_to_use(folder):
-    one = pretrained.load("jsigr", folder)
+    one = pretrained.load("jsigr", folder.parent)
     assert not any(module.training for module in one.model.modules())
     assert not any(parameter.requires_grad for parameter in one.model.parameters())
     assert one.model[1].weight.is_contiguous(memory_format=torch.channels_last)
@@ -95,7 +106,7 @@ def test_network_is_ready_to_use(folder):
 def test_predictions_agree(study, folder, name):
     x, _ = study.batch("test", 32)
     with torch.no_grad():
-        expected, found = study.model(spec_of(study, name))(x), pretrained.load(name, folder).model(x)
+        expected, found = study.model(spec_of(study, name))(x), pretrained.load(name, folder.parent).model(x)
     torch.testing.assert_close(found, expected, rtol=0, atol=0.01)
     top = expected.topk(2).values
     clear = top[:, 0] - top[:, 1] > 0.02
@@ -105,7 +116,7 @@ def test_predictions_agree(study, folder, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_facts_say_what_was_trained(study, folder, name):
-    spec, facts = spec_of(study, name), pretrained.load(name, folder).facts
+    spec, facts = spec_of(study, name), pretrained.load(name, folder.parent).facts
     for key in ("architecture", "width", "objective", "epochs", "batch_size", "learning_rate", "seed"):
         assert facts[key] == getattr(spec, key)
     assert facts["options"] == dict(spec.options)
@@ -118,10 +129,10 @@ def test_facts_say_what_was_trained(study, folder, name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_accuracies_are_those_of_the_stored_network(study, folder, name):
-    one, test = pretrained.load(name, folder), study.dataset.test
+    one, test = pretrained.load(name, folder.parent), study.dataset.test
     x, y = study.batch("test", len(test))
     given = {"clean": x}
-    if name != "mlp":
+    if name in DEFENCES:
         given["transferred"] = study.get(headline_attack(study, "small-cnn")).tensors["images"]
         given["white-box"] = attacks.pgd(one.model, x, y, eps=0.1, steps=2, generator=study.generator())
     assert list(one.facts["accuracy"]) == list(given)
@@ -135,12 +146,12 @@ def test_accuracies_are_those_of_the_stored_network(study, folder, name):
         found = [measured[key] for key in ("accuracy", "low", "high")]
         assert found == pytest.approx([k / n, middle - half, middle + half], abs=1e-4)
         assert measured["images"] == n
-    assert one.facts["accuracy"].get("transferred", {}).get("source") == (None if name == "mlp" else "mlp")
+    assert one.facts["accuracy"].get("transferred", {}).get("source") == ("mlp" if name in DEFENCES else None)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_card_says_what_the_facts_say(folder, name):
-    facts, text = pretrained.load(name, folder).facts, (folder / f"{name}.md").read_text()
+    facts, text = pretrained.load(name, folder.parent).facts, (folder / f"{name}.md").read_text()
     measured = facts["accuracy"].values()
     numbers = [f"{one['accuracy']:.3f} [{one['low']:.3f}, {one['high']:.3f}] {one['images']}" for one in measured]
     assert [" ".join(cells[1:]) for cells in rows_of(text)] == numbers
@@ -149,10 +160,10 @@ def test_card_says_what_the_facts_say(folder, name):
     assert text.startswith(f"# {facts['label']}\n")
     for said in (f"{facts['parameters']:,} parameters", "512 of its training images", "MIT", "not for production"):
         assert said in words
-    assert f"1 epoch, batches of 16, learning rate 0.004, seed {1000 if name == 'mlp' else 0};" in words
+    assert f"1 epoch, batches of 16, learning rate 0.004, seed {0 if name in DEFENCES else 1000};" in words
     assert all(f"{key} {value}" in words for key, value in facts["options"].items())
     assert f"\n    {facts['command']}\n" in text
-    assert "source of transferred attacks" in words if name == "mlp" else "gradient and perturbation maps" in words
+    assert ("gradient and perturbation maps" if name in DEFENCES else "source of transferred attacks") in words
     assert all(len(line) <= 120 for line in text.splitlines())
 
 
@@ -160,9 +171,9 @@ def test_second_export_is_the_same_to_the_byte_and_replaces_the_first(study, own
     before = contents(own)
     (own / "stale.safetensors").write_text("of an earlier set")
     (own / "jsigr.md").unlink()
-    pretrained.export(study, own)
+    pretrained.export(study, folder=own.parent)
     assert contents(own) == before
-    assert [path.name for path in own.parent.iterdir()] == ["set"]
+    assert [path.name for path in own.parent.iterdir()] == ["fashion-mnist"]
 
 
 def test_export_that_fails_leaves_what_was_there(study, own, monkeypatch):
@@ -177,7 +188,7 @@ def test_export_that_fails_leaves_what_was_there(study, own, monkeypatch):
 
     monkeypatch.setattr(pretrained, "_measured", third_fails)
     with pytest.raises(RuntimeError, match="power cut"):
-        pretrained.export(study, own)
+        pretrained.export(study, folder=own.parent)
     assert contents(own) == before
 
 
@@ -188,12 +199,12 @@ def test_export_that_is_killed_between_its_renames_leaves_a_set(study, own, monk
     (own / "stale.md").touch()
     with monkeypatch.context() as killed, pytest.raises(IndexError):
         killed.setattr(os, "rename", lambda *args: left.pop()(*args))
-        pretrained.export(study, own)
+        pretrained.export(study, folder=own.parent)
     assert own.exists() == (steps == 0)
-    assert pretrained.load("jsigr", own).label
+    assert pretrained.load("jsigr", own.parent).label
     assert contents(own) == (before if steps else {**before, "stale.md": b""})
-    pretrained.export(study, own)
-    assert [path.name for path in own.parent.iterdir()] == ["set"]
+    pretrained.export(study, folder=own.parent)
+    assert [path.name for path in own.parent.iterdir()] == ["fashion-mnist"]
 
 
 # what is not whole is refused
@@ -204,8 +215,8 @@ def test_export_that_is_killed_between_its_renames_leaves_a_set(study, own, monk
 def test_a_stranger_is_refused_at_once(own, stranger, name):
     (own / name).unlink()
     stranger(own / name)
-    with promptly(), pytest.raises(InputError, match=rf"set/{name} (is missing|cannot be read)"):
-        pretrained.load("jsigr", own)
+    with promptly(), pytest.raises(InputError, match=rf"fashion-mnist/{name} (is missing|cannot be read)"):
+        pretrained.load("jsigr", own.parent)
 
 
 def truncated(path):
@@ -225,16 +236,16 @@ def swapped(path):
 @pytest.mark.parametrize("damage", [truncated, altered, swapped, lambda path: path.write_bytes(b"")])
 def test_damaged_file_is_refused_by_name(own, damage):
     damage(own / "jsigr.safetensors")
-    with pytest.raises(InputError, match=r"set/jsigr\.safetensors is truncated or altered"):
-        pretrained.load("jsigr", own)
-    pretrained.load("pgd", own)
+    with pytest.raises(InputError, match=r"fashion-mnist/jsigr\.safetensors is truncated or altered"):
+        pretrained.load("jsigr", own.parent)
+    pretrained.load("pgd", own.parent)
 
 
 @pytest.mark.parametrize("missing", ["jsigr.safetensors", "SHA256SUMS"])
 def test_missing_file_is_refused_by_name(own, missing):
     (own / missing).unlink()
-    with pytest.raises(InputError, match=f"set/{missing} is missing"):
-        pretrained.load("jsigr", own)
+    with pytest.raises(InputError, match=f"fashion-mnist/{missing} is missing"):
+        pretrained.load("jsigr", own.parent)
 
 
 def test_nothing_is_unpickled(own):
@@ -245,13 +256,13 @@ def test_nothing_is_unpickled(own):
     sums = own / "SHA256SUMS"
     sums.write_text(sums.read_text().replace(before, sha256(path)))
     with pytest.raises(InputError, match="no complete artefact"):
-        pretrained.load("jsigr", own)
+        pretrained.load("jsigr", own.parent)
 
 
-@pytest.mark.parametrize("name", ["jsgir", "", "../set/jsigr", "vgg", None])
+@pytest.mark.parametrize("name", ["jsgir", "", "../fashion-mnist/jsigr", "svhn/jsigr", "vgg", None])
 def test_unknown_name_is_refused_with_the_known_ones(folder, name):
     with pytest.raises(InputError) as error:
-        pretrained.load(name, folder)
+        pretrained.load(name, folder.parent)
     assert str(error.value) == f"unknown pretrained network {name!r}; accepted: {', '.join(NAMES)}"
 
 
@@ -297,23 +308,42 @@ def bundled():
     return x.float() / 255, y
 
 
-def test_committed_set_is_whole_and_small():
-    assert {path.name for path in PRETRAINED.iterdir()} == FILES
-    assert sum(path.stat().st_size for path in PRETRAINED.iterdir()) < 10e6
-    lines = [f"{sha256(PRETRAINED / f'{name}.safetensors')}  {name}.safetensors\n" for name in NAMES]
-    assert (PRETRAINED / "SHA256SUMS").read_text() == "".join(lines)
+@pytest.mark.parametrize(("of", "names"), SHIPPED.items())
+def test_committed_set_is_whole_and_small(of, names):
+    folder, kinds = PRETRAINED / of, ("safetensors", "md")
+    assert {path.name for path in folder.iterdir()} == {"SHA256SUMS", *(f"{n}.{k}" for n in names for k in kinds)}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 10e6
+    lines = [f"{sha256(folder / f'{name}.safetensors')}  {name}.safetensors\n" for name in names]
+    assert (folder / "SHA256SUMS").read_text() == "".join(lines)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_committed_card_is_that_of_the_file(name):
-    path = PRETRAINED / f"{name}.safetensors"
-    assert path.with_suffix(".md").read_text() == pretrained.card(read(path).facts, sha256(path))
+@pytest.mark.parametrize(("of", "name"), [(of, name) for of, names in SHIPPED.items() for name in names])
+def test_committed_card_is_that_of_the_file(of, name):
+    path = PRETRAINED / of / f"{name}.safetensors"
+    assert path.with_suffix(".md").read_text() == pretrained.card(read(path).facts, sha256(path), of)
 
 
-def test_data_readme_lists_what_is_there():
+@pytest.mark.parametrize(("of", "names"), SHIPPED.items())
+def test_data_readme_lists_what_is_there(of, names):
     text = (DATA / "README.md").read_text()
-    assert pretrained.table() in text
-    assert re.findall(r"\]\(pretrained/(.+?)\.md\)", text) == NAMES == pretrained.names()
+    assert pretrained.table(of) in text
+    assert re.findall(rf"\]\(pretrained/{of}/(.+?)\.md\)", text) == names
+    assert pretrained.names(of) == (names if of == "fashion-mnist" else [f"{of}/{name}" for name in names])
+
+
+@pytest.mark.parametrize("name", PHOTOGRAPHS)
+def test_committed_network_for_photographs_is_one_of_the_full_cifar10_profile(name):
+    """Whose data cannot come with the repository."""
+    one, p = pretrained.load(f"cifar10/{name}"), load_profile("full-cifar10")
+    facts, own = one.facts, name.removeprefix("source-")
+    assert facts["options"] == p.options(name if own == name else "standard")
+    assert (facts["architecture"], facts["seed"]) == (("resnet8-strided", 0) if own == name else (own, 1000))
+    assert facts["epochs"] == (p.epochs if own == name else p.surrogate_epochs)
+    assert facts["command"] == "jsigr pretrained --profile full-cifar10 --of cifar10"
+    assert one.classes == CLASSES
+    x, _ = photographs.squares(32)
+    assert one.model(x.float() / 255).isfinite().all()
+    assert facts["accuracy"]["clean"]["accuracy"] > 0.6
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -322,7 +352,7 @@ def test_committed_network_is_one_of_the_quick_profile(quick, name):
     described = {**spec.model_dump(mode="json", exclude={"teacher"}), "options": dict(spec.options)}
     assert {key: facts[key] for key in described} == described
     assert facts["command"] == "jsigr pretrained --profile quick"
-    assert facts["label"] == quick.labels.get(name, "surrogate (mlp)")
+    assert facts["label"] == quick.labels.get(name, f"source ({spec.architecture})")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -341,11 +371,11 @@ def overlap(right, measured) -> bool:
     return low <= measured["high"] and measured["low"] <= high
 
 
-@pytest.mark.parametrize("name", NAMES[:-1])
+@pytest.mark.parametrize("name", DEFENCES)
 def test_committed_networks_withstand_what_their_cards_say(bundled, name):
     """Remade from the committed files alone, on fewer images: hence intervals."""
     x, y = bundled
-    one, source = pretrained.load(name), pretrained.load(NAMES[-1]).model
+    one, source = pretrained.load(name), pretrained.load("source-mlp").model
     x_adv = attacks.mi_fgsm(source, x, y, eps=0.1)
     assert overlap(one.model(x_adv).argmax(1) == y, one.facts["accuracy"]["transferred"])
     few = slice(0, 100)
@@ -379,15 +409,16 @@ def call(monkeypatch, capsys, *arguments: str) -> tuple[int, str]:
 
 def test_command_exports_the_profile_and_shows_the_table(monkeypatch, capsys):
     exported = []
-    monkeypatch.setattr(pretrained, "export", lambda study: exported.append(study.profile.name))
-    for arguments in ([], ["--profile", "smoke"]):
+    monkeypatch.setattr(pretrained, "export", lambda study, of: exported.append((study.profile.name, of)))
+    for arguments in ([], ["--profile", "smoke", "--of", "cifar10"]):
         code, said = call(monkeypatch, capsys, *arguments)
         assert code == 0
-        assert pretrained.table() in said
-    assert exported == ["quick", "smoke"]
+        assert pretrained.table(exported[-1][1]) in said
+    assert exported == [("quick", "fashion-mnist"), ("smoke", "cifar10")]
 
 
-def test_command_refuses_an_unknown_profile(monkeypatch, capsys):
-    code, said = call(monkeypatch, capsys, "--profile", "quik")
+@pytest.mark.parametrize(("option", "value"), [("--profile", "quik"), ("--of", "svhn")])
+def test_command_refuses_what_there_is_not(monkeypatch, capsys, option, value):
+    code, said = call(monkeypatch, capsys, option, value)
     assert (code, len(said.strip().splitlines())) == (2, 1)
-    assert "'quik'" in said
+    assert f"'{value}'" in said

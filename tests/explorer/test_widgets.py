@@ -23,7 +23,7 @@ def explorer(study) -> Explorer:
 @pytest.fixture
 def asked(explorer, monkeypatch):
     """asked(question): what the widget answers, as message and buffers."""
-    widget, sent = SaliencyExplorer(explorer), []
+    widget, sent = SaliencyExplorer(study=lambda: explorer), []
     monkeypatch.setattr(widget, "send", lambda content, buffers=None: sent.append((content, buffers)))
 
     def ask(question):
@@ -94,7 +94,7 @@ def test_a_fault_of_ours_is_named_and_logged(explorer, asked, monkeypatch, caplo
 
 
 def test_front_end_is_the_files_and_the_state_is_json(explorer):
-    widget = SaliencyExplorer(explorer)
+    widget = SaliencyExplorer(study=lambda: explorer)
     assert str(widget._esm) == (FRONT / "explorer.js").read_text(encoding="utf-8")
     assert str(widget._css) == (FRONT / "explorer.css").read_text(encoding="utf-8")
     assert "export default" in str(widget._esm)
@@ -105,17 +105,35 @@ def test_front_end_is_the_files_and_the_state_is_json(explorer):
 def test_explorers_by_name(study):
     assert SaliencyExplorer.of_study(study, images=2).about["controls"][0]["values"] == [0, 1]
     widget = SaliencyExplorer.pretrained(images=4)
-    assert widget.about["controls"][0]["values"] == [0, 1, 2, 3]
+    assert widget.about["controls"][1]["values"] == [0, 1, 2, 3]
     assert "standard" in widget.explorer.models and "pretrained" in widget.about["note"]
     with pytest.raises(InputError, match="0"):
         SaliencyExplorer.pretrained(images=0)
+
+
+def test_the_reader_turns_to_photographs_and_back(monkeypatch):
+    widget, sent = SaliencyExplorer.pretrained(images=4), []
+    monkeypatch.setattr(widget, "send", lambda content, buffers=None: sent.append(content))
+    garments = widget.about
+    assert garments["controls"][0]["values"] == [["garments", "garments"], ["photographs", "photographs"]]
+    widget._handle_custom_msg({"id": 1, "turn": "photographs"}, [])
+    about = widget.about
+    assert (about["channels"], about["size"], about["controls"][0]["value"]) == (3, [32, 32], "photographs")
+    asked = {"defences": ["standard", "jsigr"], "image": 0, "eps": widget.explorer.eps}
+    widget._handle_custom_msg({"id": 2, "settings": asked}, [])
+    assert sent[-1]["id"] == 2 and about["classes"][sent[-1]["scene"]["truth"]] == "cat"
+    widget._handle_custom_msg({"id": 3, "turn": "garments"}, [])
+    assert widget.about == garments
+    widget._handle_custom_msg({"id": 4, "turn": "paintings"}, [])
+    assert sent[-1] == {"id": 4, "scene": {"error": "unknown explorer 'paintings'; accepted: garments, photographs"}}
+    assert widget.about == garments
 
 
 def test_explorer_starts_with_a_large_eps(study):
     large = copy.copy(study)
     large.profile = study.profile.model_copy(update={"eps": 0.5})
     (eps,) = (one for one in SaliencyExplorer.of_study(large, images=1).about["controls"] if one["name"] == "eps")
-    assert eps["value"] == 0.5 and max(eps["values"]) == 0.5
+    assert eps["value"] == 0.5 and max(eps["values"]) == 1.0
 
 
 # progress

@@ -378,7 +378,8 @@ export async function explore(el, source) {
   for (const control of about.controls) {
     const changed = () => {
       if (control.name === "image") controls.upload?.clear();
-      if (!control.local) refresh();
+      if (control.turns) source.turn(controls[control.name].read()).catch((problem) => complain(problem.message));
+      else if (!control.local) refresh();
       else if (last) draw(last);
     };
     controls[control.name] = KINDS[control.kind](control, changed, { ...about, complain });
@@ -498,7 +499,8 @@ export async function explore(el, source) {
   if (addressed && location.hash.startsWith(ADDRESS)) root.scrollIntoView();
 }
 
-// ---- Sources of scenes: { about, ask, saved }, where `ask` promises the scene of some settings.
+// ---- Sources of scenes: { about, ask, saved }, where `ask` promises the scene of some settings. With `turn` there are
+// other networks to turn to, and then `about` changes.
 
 const SILENCE = "The kernel does not answer: it may be busy or stopped. Move a control to ask again.";
 const ABSENT = "This page holds no pictures of that combination; the live notebook computes it.";
@@ -514,13 +516,15 @@ export function fromKernel(model) {
     waiting.get(id)?.({ ...scene, bytes });
   };
   model.on("msg:custom", hear);
-  const ask = (settings) => new Promise((resolve, reject) => {
+  const send = (question) => new Promise((resolve, reject) => {
     const id = ++asked;
     const timer = setTimeout(() => waiting.delete(id) && reject(new Error(SILENCE)), PATIENCE);
     waiting.set(id, (scene) => { clearTimeout(timer); waiting.delete(id); resolve(scene); });
-    model.send({ id, settings });
+    model.send({ id, ...question });
   });
-  return { about: model.get("about"), ask, saved: false, close: () => model.off("msg:custom", hear) };
+  const turn = (name) => send({ turn: name }).then(({ error }) => { if (error) throw new Error(error); });
+  const close = () => model.off("msg:custom", hear);
+  return { about: model.get("about"), ask: (settings) => send({ settings }), turn, saved: false, close };
 }
 
 /** Scenes baked into the page, keyed by the positions of the controls that they depend on. */
@@ -543,8 +547,13 @@ export async function unpack(base64) {
 
 export default {
   render({ model, el }) {
-    const source = fromKernel(model);
+    let source = fromKernel(model);
     explore(el, source);
-    return source.close;
+    model.on("change:about", () => {
+      source.close();
+      explore(el, (source = fromKernel(model)));
+      el.querySelector("[data-control=networks]").focus();
+    });
+    return () => source.close();
   },
 };
