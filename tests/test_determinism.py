@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from jsigr_lib.pipeline import pipeline
+from jsigr_lib.pipeline import order, pipeline
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.study import Study
@@ -21,7 +21,7 @@ def sample(study: Study) -> list[Spec]:
     """Two of each kind of artefact, the smallest and the largest, and whatever these need. (The snapshot is one alone,
     as long in the making as all others.)"""
     kinds: dict[str, list[Spec]] = {}
-    for name in pipeline.select(None):
+    for name in order.select(None):
         for spec in pipeline.specs(study, name):
             kinds.setdefault(spec.kind, []).append(spec)
     del kinds["snapshot"]

@@ -10,14 +10,14 @@ from nbconvert.filters.markdown_mistune import MarkdownWithMath
 from papermill.exceptions import PapermillExecutionError
 
 from jsigr_lib.explorer.widgets import PARAMETERS
-from jsigr_lib.pipeline import notebooks, pipeline
+from jsigr_lib.pipeline import notebooks, order
 from jsigr_lib.site.prose import Renderer
 from jsigr_lib.store.paths import NOTEBOOKS, ROOT
 from jsigr_lib.study.config import GROUPS, Profile
 from jsigr_lib.study.needs import NEEDS
 
-SOURCES = [notebooks.place(name) for group in NEEDS for name in pipeline.select(None, group)]
-GROUP = {notebooks.place(name): group for group in NEEDS for name in NEEDS[group]}
+SOURCES = [order.place(name) for group in NEEDS for name in order.select(None, group)]
+GROUP = {order.place(name): group for group in NEEDS for name in NEEDS[group]}
 each_notebook = pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
 
 

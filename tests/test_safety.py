@@ -18,7 +18,7 @@ import pytest
 from jsigr_lib.explorer import pretrained
 from jsigr_lib.figures import plotting
 from jsigr_lib.method.errors import InputError, file_name
-from jsigr_lib.pipeline import pipeline
+from jsigr_lib.pipeline import order, pipeline
 from jsigr_lib.site import site
 from jsigr_lib.store.paths import NOTEBOOKS, PROFILES, ROOT
 from jsigr_lib.study.config import load_profile
@@ -231,7 +231,7 @@ def test_a_sum_file_leads_nowhere_else(tmp_path):
 @pytest.mark.parametrize("notebook", ["../evil", "01_theory/../../evil", "/etc/passwd"])
 def test_notebooks_are_only_those_there_are(notebook):
     with pytest.raises(InputError, match="unknown notebook"):
-        pipeline.select([notebook])
+        order.select([notebook])
 
 
 def test_targets_of_a_run_are_below_out():

@@ -4,7 +4,7 @@ The validation images are carved from the training set and choose the hyper-para
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -35,9 +35,13 @@ class Split:
 
     def batch(self, index: Tensor | slice, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
         """Images as float in [0, 1], channels last, and labels, on `device`."""
+        index = index.to(self.images.device) if torch.is_tensor(index) else index
         images = self.images[index].to(device, non_blocking=True)
         x = images.to(torch.float32) / 255 if images.dtype == torch.uint8 else images
         return x.contiguous(memory_format=torch.channels_last), self.labels[index].to(device, non_blocking=True)
+
+    def to(self, device: torch.device | str) -> "Split":
+        return Split(self.images.to(device), self.labels.to(device))
 
     def first(self, n: int) -> "Split":
         return Split(self.images[:n], self.labels[:n])
@@ -50,7 +54,7 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
 
-    @property
+    @cached_property
     def shape(self) -> dict:
         """What a model has to know: channels, size, classes, and the training images' mean and std per channel."""
         pixels = self.train.images[:5000].to(torch.float64).div_(255)

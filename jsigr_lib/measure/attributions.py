@@ -110,13 +110,13 @@ def _random(model: nn.Module, x: Images, y: Tensor, *, generator: torch.Generato
 def _energy(_model: nn.Module, x: Images, _y: Tensor, *, grid: int, mask_sigma: float, blur_sigma: float, **_) -> Maps:
     """||M_k (A(x) - x)||^2: how much a perturbation map's k-th mask changes the image, whatever the network."""
     change = (blur(x, blur_sigma) - x).square().sum(1)
-    down, across = (profiles(grid, size, mask_sigma).to(x).square() for size in x.shape[-2:])
+    down, across = (profiles(grid, size, mask_sigma, x.device, x.dtype).square() for size in x.shape[-2:])
     return upsample((down @ change @ across.T).flatten(1), grid, x.shape[-2:])
 
 
 def _centre(_model: nn.Module, x: Images, _y: Tensor, **_) -> Maps:
     """A Gaussian in the middle, a quarter of the image wide: where photographers put what matters."""
-    down, across = (profiles(1, size, size / 4).to(x) for size in x.shape[-2:])
+    down, across = (profiles(1, size, size / 4, x.device, x.dtype) for size in x.shape[-2:])
     return (down.T @ across).expand(len(x), 1, -1, -1).clone()
 
 

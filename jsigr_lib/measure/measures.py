@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from jsigr_lib.measure.attributions import seeded
 from jsigr_lib.measure.linearised import predict
 from jsigr_lib.method.errors import InputError, one_of
-from jsigr_lib.method.saliency import blur
+from jsigr_lib.method.saliency import CHUNK_BYTES, blur
 from jsigr_lib.method.shapes import Float, Images, Maps
 
 CURVE_STEPS = 20
@@ -39,8 +39,13 @@ def probability_curve(
     start, end = (x, torch.zeros_like(x)) if kind == "deletion" else (blur(x, blur_sigma), x)
     pixels = saliency[0].numel()
     rank = saliency.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1).view_as(saliency)
-    changed = (torch.where(rank < round(pixels * step / steps), end, start) for step in range(steps + 1))
-    return torch.cat([predict(model, images).softmax(1).gather(1, y[:, None]) for images in changed], 1)
+    at_once = max(1, CHUNK_BYTES.get(x.device.type, 1 << 20) // max(1, x.nbytes))
+    points = []
+    for some in torch.arange(steps + 1).split(at_once):
+        changed = [torch.where(rank < round(pixels * step / steps), end, start) for step in some.tolist()]
+        chances = predict(model, torch.cat(changed)).softmax(1).gather(1, y.repeat(len(some))[:, None])
+        points.append(chances.view(len(some), -1))
+    return torch.cat(points).T
 
 
 def area(curve: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from jsigr_lib.method.shapes import Images
 
 HALVES = (torch.float16, torch.bfloat16)  # a square in them overflows or vanishes, a pixel's step may be an attack's
 WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+NEGATIVE = "label {}; accepted: class indices from 0"
 PROBABILITY_TOLERANCE = 1e-4  # of a sum of float32 probabilities
 
 
@@ -24,15 +25,16 @@ def images_of(x: Tensor, *, rank: int | None = None) -> Images:
     return constant(x)
 
 
-def labels_of(y: Tensor, x: Images, what: str = "labels") -> Tensor:
-    """y as int64 [batch] beside the images x, if it holds whole numbers from 0, [batch] or [batch, 1]."""
+def labels_of(y: Tensor, x: Images, what: str = "labels", *, values: bool = True) -> Tensor:
+    """y as int64 [batch] beside the images x, if it holds whole numbers from 0, [batch] or [batch, 1]. Without
+    `values` these are not looked at, as each look waits for the device: `logits_of` does it."""
     n = len(x)
     if not torch.is_tensor(y) or y.dtype not in WHOLE or y.shape not in ((n,), (n, 1)):
         accepted = f"class indices, one for each of {n} images, as whole numbers [{n}]"
         raise InputError(f"the {what} are {described(y)}; accepted: {accepted}")
     y = constant(y).reshape(-1).to(x.device, torch.int64)
-    if n and y.min() < 0:
-        raise InputError(f"label {y.min()}; accepted: class indices from 0")
+    if n and values and y.min() < 0:
+        raise InputError(NEGATIVE.format(y.min()))
     return y
 
 
@@ -57,8 +59,12 @@ def logits_of(model, x: Tensor, y: Tensor | None = None) -> Tensor:
         raise InputError(f"images are {here}, the model is {there}; accepted: the same for both") from error
     if not holds_floats(z) or z.ndim != 2 or len(z) != len(x) or not z.shape[1]:
         raise InputError(f"the model gives {described(z)}; accepted: one tensor of logits [{len(x)}, classes]")
-    if y is not None and y.numel() and y.max() >= z.shape[1]:
-        raise InputError(f"label {y.max()}; accepted: 0 to {z.shape[1] - 1}, as the model has {z.shape[1]} outputs")
+    if y is not None and y.numel():
+        low, high = torch.stack(y.aminmax()).cpu().tolist()
+        if low < 0:
+            raise InputError(NEGATIVE.format(low))
+        if high >= z.shape[1]:
+            raise InputError(f"label {high}; accepted: 0 to {z.shape[1] - 1}, as the model has {z.shape[1]} outputs")
     return at_least_single(z)
 
 

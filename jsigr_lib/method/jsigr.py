@@ -115,19 +115,19 @@ class JSIGR(Objective):
         *,
         generator: torch.Generator | None = None,
     ) -> Float[Tensor, ""]:
-        x, y = images_of(x), labels_of(y, x)
+        x, y = images_of(x), labels_of(y, x, values=False)
         mask = self._checked(mask, x)
         if not self._penalises(generator):
             return self._standard_step(model, x, y)
-        chosen = self._draw_images(len(x), generator)
+        chosen, others = self._draw_images(len(x), generator, x.device)
         x_chosen, mask = x[chosen].requires_grad_(), None if mask is None else mask[chosen]
         if self.estimator == "single-pass":
             layers = CheapDoubleBackward(x_chosen)
-            loss, z = self._forward(model, x, y, x_chosen, chosen, layers)
+            loss, z = self._forward(model, x, y, x_chosen, chosen, others, layers)
             with layers.inputs_only():
                 penalty, parts = self._single_pass(z, x_chosen, y[chosen], mask, generator)
         else:
-            loss, z = self._forward(model, x, y, x_chosen, chosen, nullcontext())
+            loss, z = self._forward(model, x, y, x_chosen, chosen, others, nullcontext())
             penalty, parts = self._double_backprop(z, x_chosen, y[chosen], mask, generator)
         self.terms = {"cross_entropy": loss.detach(), **parts}
         return loss + penalty / self.penalised_steps
@@ -166,29 +166,33 @@ class JSIGR(Objective):
         self.terms = {"cross_entropy": loss.detach(), **zeros}
         return loss
 
-    def _draw_images(self, batch: int, generator: torch.Generator | None) -> Tensor:
-        """Which images of a batch carry the penalty, int64 on the CPU. Their mean is without bias that of the batch."""
+    def _draw_images(
+        self, batch: int, generator: torch.Generator | None, device: torch.device | str = "cpu"
+    ) -> tuple[Tensor, Tensor]:
+        """The places in a batch of the images that carry the penalty, and of the others, in their order, int64. The
+        mean of the former is without bias that of the batch."""
         size = max(1, round(self.penalised_images * batch))
         if size == batch:
-            return torch.arange(batch, device="cpu")
-        return torch.randperm(batch, generator=generator, device=_device_of(generator))[:size].cpu()
+            return torch.arange(batch, device=device), torch.arange(0, device=device)
+        drawn = torch.randperm(batch, generator=generator, device=_device_of(generator))
+        places = torch.cat([drawn[:size], drawn[size:].sort().values]).to(device)  # in one copy
+        return places[:size], places[size:]
 
     def _forward(
-        self, model: nn.Module, x: Images, y: Tensor, x_chosen: Images, chosen: Tensor, layers
+        self, model: nn.Module, x: Images, y: Tensor, x_chosen: Images, chosen: Tensor, others: Tensor, layers
     ) -> tuple[Tensor, Tensor]:
         """The batch's mean cross-entropy; and the logits of the chosen images, in one graph with them by `layers`."""
         with differentiable_twice():
-            z = logits_apart(model, x_chosen, y[chosen], layers)
+            z = logits_apart(model, x_chosen, y, layers)
             if z is None:  # batch norm mixes samples: the penalty needs a forward pass of its own
                 statistics = BatchStatistics()
                 with statistics:
                     loss = F.cross_entropy(logits_of(model, x, y), y)
                 with layers, statistics.carried(model):
                     return loss, logits_of(model, x_chosen)
-        others = torch.ones(len(x), dtype=torch.bool, device=chosen.device).index_fill_(0, chosen, False)
         total = F.cross_entropy(z, y[chosen], reduction="sum")
-        if others.any():
-            total = total + F.cross_entropy(logits_of(model, x[others], y[others]), y[others], reduction="sum")
+        if len(others):
+            total = total + F.cross_entropy(logits_of(model, x[others]), y[others], reduction="sum")
         return total / len(x), z
 
     def _double_backprop(

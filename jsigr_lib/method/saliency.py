@@ -17,6 +17,7 @@ from jsigr_lib.method.errors import InputError, between, one_of
 from jsigr_lib.method.jacobian import evaluation_mode, logit_gradient, loss_gradient
 from jsigr_lib.method.shapes import Float, Images, Maps
 
+Device = torch.device | str
 CHUNK_BYTES = {"cpu": 1 << 20, "cuda": 64 << 20}  # perturbed images a forward pass holds: what a cache likes
 
 
@@ -50,10 +51,13 @@ def check_grid(grid: int, mask_sigma: float, blur_sigma: float) -> None:
 
 
 @lru_cache(maxsize=32)
-def profiles(grid: int, size: int, sigma: float) -> Float[Tensor, "grid size"]:
-    """Gaussian bumps of height 1 and the given sigma (pixels) along one side, centred on `grid` equal cells."""
+def profiles(
+    grid: int, size: int, sigma: float, device: Device = "cpu", dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "grid size"]:
+    """Gaussian bumps of height 1 and the given sigma (pixels) along one side, centred on `grid` equal cells. They are
+    worked out on the CPU, and kept where they are needed."""
     centres = (torch.arange(grid, device="cpu") + 0.5) * size / grid - 0.5
-    return torch.exp(-((torch.arange(size, device="cpu") - centres[:, None]) ** 2) / (2 * sigma**2))
+    return torch.exp(-((torch.arange(size, device="cpu") - centres[:, None]) ** 2) / (2 * sigma**2)).to(device, dtype)
 
 
 def bumps(grid: int, height: int, width: int, sigma: float) -> Float[Tensor, "masks height width"]:
@@ -63,17 +67,20 @@ def bumps(grid: int, height: int, width: int, sigma: float) -> Float[Tensor, "ma
 
 
 @lru_cache(maxsize=32)
-def blur_matrix(size: int, sigma: float) -> Float[Tensor, "size size"]:
-    """One side of the Gaussian blur: weights cut off at 3 sigma or at the image's size, reflected at its border."""
+def blur_matrix(
+    size: int, sigma: float, device: Device = "cpu", dtype: torch.dtype = torch.float32
+) -> Float[Tensor, "size size"]:
+    """One side of the Gaussian blur: weights cut off at 3 sigma or at the image's size, reflected at its border; kept
+    as `profiles` are."""
     radius = min(round(3 * sigma), size - 1)
     weights = torch.softmax(-((torch.arange(2 * radius + 1, device="cpu") - radius) ** 2) / (2 * sigma**2), 0)
     reflected = F.pad(torch.eye(size, device="cpu")[None], (radius, radius), mode="reflect")[0]
-    return (reflected.unfold(1, 2 * radius + 1, 1) @ weights).T.contiguous()
+    return (reflected.unfold(1, 2 * radius + 1, 1) @ weights).T.contiguous().to(device, dtype)
 
 
 def blur(x: Images, sigma: float) -> Images:
     """A(x): Gaussian blur of `sigma` pixels, a matrix on either side as it is separable."""
-    down, across = (blur_matrix(size, sigma).to(x) for size in x.shape[-2:])
+    down, across = (blur_matrix(size, sigma, x.device, x.dtype) for size in x.shape[-2:])
     with torch.autocast(x.device.type, enabled=False):
         return down @ x @ across.T
 
@@ -145,7 +152,7 @@ def linearised_saliency(x: Images, gradient: Images, *, grid: int, mask_sigma: f
     """S_k = <gradient, M_k (A(x) - x)>^2 / 2 for every mask at once, upsampled to the image. As a bump is a product of
     two profiles, all the inner products are one small matrix on either side."""
     change = ((blur(x, blur_sigma) - x) * gradient).sum(1)
-    down, across = (profiles(grid, size, mask_sigma).to(x) for size in x.shape[-2:])
+    down, across = (profiles(grid, size, mask_sigma, x.device, x.dtype) for size in x.shape[-2:])
     with torch.autocast(x.device.type, enabled=False):
         return upsample((down @ change @ across.T).flatten(1).square() / 2, grid, x.shape[-2:])
 
@@ -184,9 +191,11 @@ def mask_of(saliency: Maps, share: float, kind: str) -> Maps:
     kept = round(share * flat.shape[1])
     if kept == 0:
         return torch.zeros_like(saliency)
-    mask = flat >= flat.kthvalue(flat.shape[1] - kept + 1, dim=1, keepdim=True).values  # faster than topk
+    if flat.device.type != "cpu":
+        return torch.zeros_like(flat).scatter_(1, flat.topk(kept, dim=1).indices, 1).view_as(saliency)
+    mask = flat >= flat.kthvalue(flat.shape[1] - kept + 1, dim=1, keepdim=True).values  # there faster than topk
     tied = mask.sum(1) > kept
-    if tied.any():
+    if tied.any():  # for which a device would have to be waited for
         top = flat[tied].topk(kept, dim=1).indices
         mask[tied] = torch.zeros_like(mask[tied]).scatter_(1, top, True)
     return mask.to(flat.dtype).view_as(saliency)

@@ -47,6 +47,7 @@ def fit(
         checkpoint: file that keeps the state after each epoch; an existing one is continued.
     """
     device = next(model.parameters()).device
+    train, guide = train.to(device), None if guide is None else guide.to(device)  # once, and not batch by batch
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=1e-4)
     generator = torch.Generator().manual_seed(seed)
     history = _resume(checkpoint, model, optimizer, generator) if checkpoint and checkpoint.exists() else []
@@ -58,7 +59,7 @@ def fit(
             objective.progress = (epoch * steps + step) / (epochs * steps)
             optimizer.param_groups[0]["lr"] = learning_rate * _cycle(objective.progress)
             x, y = train.batch(index, device)
-            own = None if guide is None else guide[index].to(x)
+            own = None if guide is None else guide[index.to(device)].to(x)
             if augment:
                 x, own = _shift_and_flip(x, own, generator)
             optimizer.zero_grad(set_to_none=True)

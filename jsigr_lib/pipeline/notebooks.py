@@ -1,10 +1,9 @@
-"""One notebook: read, execute, verify, tidy.
+"""One notebook: execute, verify, tidy.
 
 Nothing that papermill writes is believed: a notebook counts when every one of its cells ran without an error and every
 output that it declares lies in the staging folder.
 """
 
-import json
 import math
 import os
 import shutil
@@ -27,45 +26,14 @@ from papermill.translators import translate_parameters
 from traitlets.config import Config
 
 from jsigr_lib.explorer.widgets import PROGRESS
-from jsigr_lib.method.errors import InputError, file_name, one_line, within
+from jsigr_lib.method.errors import InputError, one_line
+from jsigr_lib.pipeline.order import declared_outputs, place
 from jsigr_lib.records.record import parts, vouched
 from jsigr_lib.records.running import running_code
-from jsigr_lib.store.paths import NOTEBOOKS, ROOT, RUNS
+from jsigr_lib.store.paths import ROOT, RUNS
 
 LONGEST_TMPDIR = 70  # bytes: a socket's path has 103 at most, of which the folder and the file take 29
 HELD = "held-by-a-run"
-
-
-def place(name: str) -> Path:
-    """Where a notebook lies: the groups beside the study's have folders of their own."""
-    beside = next(NOTEBOOKS.glob(f"neighbours/{name}.ipynb"), None)
-    return beside or NOTEBOOKS / f"{name}.ipynb"
-
-
-def source(name: str) -> nbformat.NotebookNode:
-    """A clean notebook. Raises InputError unless it says what it makes, and which cell holds its parameters: without
-    one, papermill would put them where the notebook's own overrule them."""
-    path = place(name)
-    try:
-        notebook = nbformat.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        outputs = declared_outputs(notebook)
-        tagged = sum("parameters" in cell.metadata.get("tags", ()) for cell in notebook.cells)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{type(error).__name__}: {one_line(error)}"
-        raise InputError(f"{path} is no notebook of a run ({reason}); accepted: the repository's JSON") from None
-    if tagged != 1:
-        raise InputError(f"{path} has {tagged} cells tagged 'parameters'; accepted: one")
-    with within(str(path)):
-        for output in outputs:
-            file_name("name of an output", output)
-    return notebook
-
-
-def declared_outputs(notebook: nbformat.NotebookNode) -> list[str]:
-    """File names from the notebook's metadata: a figure is PNG and SVG, a table CSV and Markdown, and both JSON."""
-    declared = notebook.metadata["jsigr"]
-    figures = [f"{name}.{kind}" for name in declared["figures"] for kind in ("png", "svg", "json")]
-    return figures + [f"{name}.{kind}" for name in declared["tables"] for kind in ("csv", "md", "json")]
 
 
 def execute(name: str, output: Path, parameters: dict[str, Any], *, timeout: float | None = None) -> None:

@@ -4,7 +4,6 @@ Only when all of them are verified do figures, tables and notebooks replace the 
 what is published is always one complete run.
 """
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,21 +17,17 @@ import psutil
 
 from jsigr_lib.explorer.snapshot import specs
 from jsigr_lib.explorer.widgets import PARAMETERS
-from jsigr_lib.method.errors import between, one_line, one_of
-from jsigr_lib.pipeline.notebooks import declared_outputs, execute, same_code, source, tidy, verify
+from jsigr_lib.method.errors import between, one_line
+from jsigr_lib.pipeline.notebooks import execute, same_code, tidy, verify
+from jsigr_lib.pipeline.order import Order, declared_outputs, from_root, order, source
 from jsigr_lib.records.comparison import against_published
-from jsigr_lib.records.publishing import places, replacing, sole_run, writable
+from jsigr_lib.records.publishing import replacing, sole_run, writable
 from jsigr_lib.records.record import now, write_manifest
-from jsigr_lib.records.running import environment
 from jsigr_lib.store.artefacts import Progress
 from jsigr_lib.store.engines import Engine
 from jsigr_lib.store.hardware import machine
-from jsigr_lib.store.paths import ROOT, RUNS
-from jsigr_lib.study.needs import NEEDS
-from jsigr_lib.study.provenance import check_folder
-from jsigr_lib.study.settings import named
+from jsigr_lib.store.paths import ROOT
 from jsigr_lib.study.speed import Speed, read_headers, record, stopwatch
-from jsigr_lib.study.study import Study
 
 
 @dataclass(frozen=True)
@@ -76,60 +71,6 @@ def _memory(process: psutil.Process) -> int:
         return getattr(memory, "pss", 0) or memory.rss
     except psutil.Error:
         return 0  # it has just ended
-
-
-def select(names: list[str] | None, group: str = "study") -> list[str]:
-    """Notebooks of a group by number ("03") or name; all of them for None. Raises InputError for an unknown one."""
-    for name in names or []:
-        one_of("notebook", name, [*(known[:2] for known in NEEDS[group]), *NEEDS[group]])
-    return [name for name in NEEDS[group] if not names or name in names or name[:2] in names]
-
-
-@dataclass(frozen=True)
-class Order:
-    """What a run or a plan is asked for, checked: notebooks by name, settings that mean the same in the repository's
-    folder, where notebooks run, and the folders for figures and for notebooks."""
-
-    study: Study
-    notebooks: list[str]
-    settings: dict[str, Any]
-    out: Path
-
-    @property
-    def targets(self) -> tuple[Path, Path]:
-        return places(self.out, self.study.profile.name)
-
-    @property
-    def whole(self) -> bool:
-        """Whether all notebooks of the profile's group run."""
-        return len(self.notebooks) == len(NEEDS[self.study.profile.group])
-
-
-def order(
-    profile: str,
-    notebooks: list[str] | None,
-    settings: dict[str, Any] | None,
-    *,
-    out: Path | None = None,
-    **options: Any,
-) -> Order:
-    """Everything but the data is checked, and nothing written; `options` are the study's. Raises InputError."""
-    settings = dict(settings or {})
-    if isinstance(root := settings.get("data_root"), str) and root:
-        settings["data_root"] = _from_root(Path(root).expanduser())
-    study = Study(profile, settings={**settings, "data_root": root}, **options)
-    chosen = select(notebooks, study.profile.group)
-    for name in chosen:
-        source(name)
-    made = Order(study, chosen, settings, Path(out) if out else _home(settings))
-    check_folder(made.targets[0], study.profile, study.data.content)
-    environment(study.store.device)  # or a package without metadata would be found at the first table
-    return made
-
-
-def _home(settings: dict[str, Any]) -> Path:
-    """Where a run publishes that is not told where."""
-    return RUNS / "custom" / named(settings) if settings else ROOT
 
 
 @contextmanager
@@ -184,10 +125,10 @@ def run(
         with replacing(*targets, keep=not asked.whole) as (figures, executed):
             for declared in (file for name in chosen for file in declared_outputs(source(name))):
                 (figures / declared).unlink(missing_ok=True)  # or what an earlier run made would pass for this one's
-            file = _from_root(Path(profile)) if profile.endswith(".toml") else profile  # notebooks run in the root
+            file = from_root(Path(profile)) if profile.endswith(".toml") else profile  # notebooks run in the root
             own = {key: value for key, value in settings.items() if key in PARAMETERS}
             others = {key: value for key, value in settings.items() if key not in own}
-            common = {"profile": file, "device": device, "out": _from_root(figures), **own}
+            common = {"profile": file, "device": device, "out": from_root(figures), **own}
             common |= {"settings": others} if others else {}
             static = {name: {"live": False} for name in ("01_theory", "04_saliency")}
             for i, name in enumerate(chosen, 1):
@@ -198,7 +139,7 @@ def run(
                 took[name], times[name] = watch["seconds"], [started, now()]
                 verify(path, figures)
                 same_code(path, figures)
-                tidy(path, {**given, "out": _from_root(targets[0])})
+                tidy(path, {**given, "out": from_root(targets[0])})
             outputs, seconds, peak = len(list(figures.iterdir())), time.perf_counter() - start, memory.peak / 1e9
             where = machine(study.store.device)
             account = {"minutes": round(seconds / 60, 1), "artefacts_made": made, "peak_memory_gb": round(peak, 2)}
@@ -216,9 +157,3 @@ def _agreement(figures: Path, executed: Path, asked: Order) -> list[str]:
     target = asked.targets[0]
     tables = {name for notebook in notebooks for name in notebook.metadata["jsigr"]["tables"]}
     return against_published(figures, target.name, replaced=target, only=None if asked.whole else tables)
-
-
-def _from_root(path: Path) -> str:
-    """Relative to the repository, where notebooks run, if it lies inside."""
-    path = Path(os.path.abspath(path))
-    return str(path.relative_to(ROOT)) if path.is_relative_to(ROOT) else str(path)

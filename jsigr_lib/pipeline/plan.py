@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from jsigr_lib.pipeline import pipeline
+from jsigr_lib.explorer.snapshot import specs
+from jsigr_lib.pipeline.order import order
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.queue import makespan
 from jsigr_lib.store.specs import Spec, within
@@ -120,10 +121,10 @@ def plan(
     `start` is how many seconds a process takes to begin: the run itself and then, all at once, its workers. `slots` are
     numbers of tasks at a time for which a plan is made besides.
     """
-    asked = pipeline.order(profile, notebooks, settings, device=device, jobs=jobs, runs=runs)
+    asked = order(profile, notebooks, settings, device=device, jobs=jobs, runs=runs)
     study, chosen = asked.study, asked.notebooks
     study.check()
-    store, wanted = study.store, [spec for name in chosen for spec in pipeline.specs(study, name)]
+    store, wanted = study.store, [spec for name in chosen for spec in specs(study, name)]
     headers, strangers = read_headers(store.root)
     used = _used(wanted, headers)
     made = [spec for spec in used.values() if spec.digest not in headers[spec.kind]]

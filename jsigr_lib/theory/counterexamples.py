@@ -131,7 +131,7 @@ def fraction_case(draw: Draw, counted: Callable) -> float:
     """S5, any penalties of up to seven images and any share, with what `JSIGR` draws and how often."""
     penalties = draw.numbers(draw.integer(1, 7), low=0, high=WIDE)
     objective = JSIGR(1.0, 1.0, fraction=float(draw.numbers(low=0.01, high=1)))
-    size = len(objective._draw_images(len(penalties), torch.Generator()))
+    size = len(objective._draw_images(len(penalties), torch.Generator())[0])
     parts = [np.mean(part) for part in combinations(penalties, size)]
     mean = objective.penalised_steps * np.mean([counted(part, objective.penalised_steps) for part in parts])
     return _apart(mean, penalties.mean(), penalties.mean())

@@ -90,7 +90,7 @@ def fraction_deviations(one, counted):
     """S5: the mean penalty over every half of the batch that can be drawn, and over steps with and without it, against
     the penalty of the whole batch."""
     objective = JSIGR(**WEIGHTS, fraction=SHARE)
-    size = len(objective._draw_images(BATCH, torch.Generator()))
+    size = len(objective._draw_images(BATCH, torch.Generator())[0])
     halves = [penalty(one[list(half)]) for half in combinations(range(BATCH), size)]
     mean = torch.stack([counted(half, objective.penalised_steps) for half in halves]).mean()
     whole = penalty(one[:BATCH])

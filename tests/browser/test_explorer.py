@@ -753,6 +753,8 @@ def test_benchmark_is_a_table_of_its_parts(monkeypatch, browser, tmp_path):
 
     monkeypatch.setattr(benchmark, "chromium", chromium)
     monkeypatch.setattr(benchmark, "lab", lab)
+    monkeypatch.setattr(benchmark, "turn", lambda page, networks: asked.append(networks))
+    monkeypatch.setattr(benchmark, "firsts", lambda page: [])
     monkeypatch.setattr(benchmark, "moves", lambda page, n: asked.append((page, n)) or [benchmark.row("m", "ms", [1])])
     monkeypatch.setattr(benchmark, "load", lambda browser, path: 0.5)
     monkeypatch.setattr(benchmark, "document", lambda study: "x" * 2_000_000)
@@ -761,9 +763,10 @@ def test_benchmark_is_a_table_of_its_parts(monkeypatch, browser, tmp_path):
     monkeypatch.setattr(run, "Study", lambda *_, **__: None)
     run.main(["explorer"], rounds=10, threads=1, device="cpu", out=tmp_path)
     table = benchmark.pd.read_csv(tmp_path / "explorer.csv")
-    assert asked == [("page", 60)] and len(set(starts)) == 3
-    assert table.n.tolist() == [1, 3, 5, 1]
-    assert table["median"].tolist() == [1, 9, 0.5, 2]
+    assert asked == ["garments", ("page", 60), "photographs", ("page", 60)] and len(set(starts)) == 3
+    assert table.n.tolist() == [1, 1, 3, 5, 1]
+    assert table["median"].tolist() == [1, 1, 9, 0.5, 2]
+    assert table.networks.fillna("").tolist() == ["garments", "photographs", "", "", ""]
     assert "Chromium 1" in (tmp_path / "environment.json").read_text()
     assert {path.name for path in tmp_path.iterdir()} == {"environment.json", "explorer.csv", "explorer.md"}
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jsigr_lib.pipeline import pipeline
+from jsigr_lib.pipeline import order, pipeline
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.tasks import compute
 
@@ -18,7 +18,7 @@ SLOW = {"snapshot": [pytest.mark.torture]}  # as long in the making as all other
 @pytest.fixture(scope="module")
 def smallest(study) -> dict:
     """Kind -> its artefact with the least work."""
-    wanted = [spec for name in pipeline.select(None) for spec in pipeline.specs(study, name)]
+    wanted = [spec for name in order.select(None) for spec in pipeline.specs(study, name)]
     wanted = [part for spec in wanted for part in spec.parts.values()]
     return {spec.kind: spec for spec in sorted(wanted, key=lambda spec: (-spec.work(), spec.digest))}
 

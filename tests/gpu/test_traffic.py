@@ -41,14 +41,19 @@ def test_an_attack_waits_for_its_checks_alone(name, given):
 
 
 CHECKS = 9  # of images, labels and logits, and of what comes out
-STEPS = {"plain": (JSIGR(0.0, 0.0), 2, 0), "penalised": (JSIGR(0.01, 0.1, fraction=1), 7, 13)}
+STEPS = {
+    "plain": (JSIGR(0.0, 0.0), 0),
+    "penalised": (JSIGR(0.01, 0.1, fraction=1), 2),  # the projections, and which images they are for
+    "some images penalised": (JSIGR(0.01, 0.1, fraction=0.5), 3),  # and which images these are
+}
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_a_training_step(name, given):
-    """Waits and copies of a step, the first of all left out, which makes what is kept for the next ones."""
-    objective, waits, copies = STEPS[name]
+    """It waits once, for its look at the labels, and copies what it draws. The first step of all is left out, which
+    makes what is kept for the next ones."""
+    objective, copies = STEPS[name]
     seeded = torch.Generator().manual_seed(0)
     for _ in range(2):
         found = traffic(lambda: objective(*given, generator=seeded).backward())
-    assert found["wait"] <= waits and found["copy"] <= copies
+    assert found["wait"] <= 1 and found["copy"] <= copies

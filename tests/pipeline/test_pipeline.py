@@ -17,7 +17,7 @@ from filelock import FileLock
 import jsigr_lib
 from jsigr_lib.explorer.widgets import PROGRESS
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.pipeline import notebooks, pipeline
+from jsigr_lib.pipeline import notebooks, order, pipeline
 from jsigr_lib.records import running
 from jsigr_lib.store import sources
 from jsigr_lib.store.files import sha256
@@ -30,9 +30,9 @@ pytestmark = pytest.mark.slow
 
 
 def test_everything_declared_is_published(smoke_run):
-    for name in pipeline.select(None):
+    for name in order.select(None):
         executed = nbformat.read(smoke_run.notebooks / f"{name}.ipynb", as_version=4)
-        for file in notebooks.declared_outputs(executed):
+        for file in order.declared_outputs(executed):
             assert (smoke_run.figures / file).stat().st_size > 0
     manifest = json.loads((smoke_run.figures / "manifest.json").read_text())
     on_disk = {path.name for path in smoke_run.figures.iterdir()} - {"manifest.json"}
@@ -41,7 +41,7 @@ def test_everything_declared_is_published(smoke_run):
         assert sha256((smoke_run.figures / name).read_bytes()) == sha
     executed = {path.name: sha256(path.read_bytes()) for path in smoke_run.notebooks.iterdir()}
     assert manifest["executed"] == executed
-    assert set(executed) == {f"{name}.ipynb" for name in pipeline.select(None)}
+    assert set(executed) == {f"{name}.ipynb" for name in order.select(None)}
 
 
 def test_run_accounts_for_itself(smoke_run):
@@ -51,7 +51,7 @@ def test_run_accounts_for_itself(smoke_run):
 
 
 def test_executed_notebooks_show_every_figure_with_alt_text(smoke_run):
-    for name in pipeline.select(None):
+    for name in order.select(None):
         executed = nbformat.read(smoke_run.notebooks / f"{name}.ipynb", as_version=4)
         images = [
             output.metadata["image/png"]
@@ -91,7 +91,7 @@ def test_second_run_is_byte_identical_and_makes_nothing(smoke_run, again):
     )
     assert (
         made == all_
-        if len(list(again.notebooks.iterdir())) == len(pipeline.select(None))
+        if len(list(again.notebooks.iterdir())) == len(order.select(None))
         else len(made) > 15 and made < all_
     )
     for name in made:
@@ -132,7 +132,7 @@ def test_failing_notebook_publishes_nothing(smoke_run, tmp_path, monkeypatch):
     source = nbformat.read(broken / "05_claims.ipynb", as_version=4)
     source.cells.append(nbformat.v4.new_code_cell("raise ArithmeticError('planted')"))
     nbformat.write(source, broken / "05_claims.ipynb")
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", broken)
+    monkeypatch.setattr(order, "NOTEBOOKS", broken)
     monkeypatch.setattr(notebooks, "RUNS", tmp_path / "runs")
     published = tmp_path / "out"
     shutil.copytree(smoke_run.figures, published / "figures" / "smoke")
@@ -149,7 +149,7 @@ def test_what_an_earlier_run_made_passes_for_no_other_ones(smoke_run, tmp_path, 
 
     def execute(name, output, parameters, **_):
         shutil.copy(smoke_run.notebooks / output.name, output)
-        for file in set(notebooks.declared_outputs(notebooks.source(name))) - {"scorecard.csv"}:
+        for file in set(order.declared_outputs(order.source(name))) - {"scorecard.csv"}:
             shutil.copy(smoke_run.figures / file, parameters["out"])
 
     monkeypatch.setattr(pipeline, "execute", execute)
@@ -177,7 +177,7 @@ def test_what_an_earlier_run_made_passes_for_no_other_ones(smoke_run, tmp_path, 
 def test_a_notebook_that_cannot_be_run_is_named(tmp_path, monkeypatch, change, said):
     text = (notebooks.NOTEBOOKS / "05_claims.ipynb").read_text()
     (tmp_path / "05_claims.ipynb").write_text(change(text))
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(order, "NOTEBOOKS", tmp_path)
     with pytest.raises(InputError, match=said) as error:
         pipeline.run(profile="smoke", notebooks=["05"], out=tmp_path / "out")
     assert str(error.value).startswith(f"{tmp_path}/05_claims.ipynb") and str(error.value).isprintable()
@@ -187,7 +187,7 @@ def test_a_notebook_that_cannot_be_run_is_named(tmp_path, monkeypatch, change, s
 @pytest.fixture
 def execute(tmp_path, monkeypatch):
     """execute(source): a notebook with one cell of this code after its parameters, run through papermill."""
-    monkeypatch.setattr(notebooks, "NOTEBOOKS", tmp_path)
+    monkeypatch.setattr(order, "NOTEBOOKS", tmp_path)
     monkeypatch.setattr(notebooks, "RUNS", tmp_path / "runs")
 
     def call(source: str, **options) -> None:
@@ -347,7 +347,7 @@ def test_a_notebook_whose_files_other_code_made_is_refused(smoke_run, tmp_path):
 
 def test_manifest_knows_code_software_times_and_artefacts(smoke_run):
     manifest = json.loads((smoke_run.figures / "manifest.json").read_text())
-    assert list(manifest["notebooks"]) == pipeline.select(None)
+    assert list(manifest["notebooks"]) == order.select(None)
     assert all(started <= finished for started, finished in manifest["notebooks"].values())
     assert manifest["run"]["machine"] in manifest["environment"]["machine"]
     assert manifest["code"]["sources"] == sources.library_sha256()
@@ -356,7 +356,7 @@ def test_manifest_knows_code_software_times_and_artefacts(smoke_run):
 
 def test_settings_never_touch_the_published_run(monkeypatch, tmp_path):
     """A run with other settings goes to runs/custom unless told where."""
-    monkeypatch.setattr(pipeline, "RUNS", tmp_path)
+    monkeypatch.setattr(order, "RUNS", tmp_path)
     monkeypatch.setattr(pipeline, "execute", lambda name, output, parameters, timeout: output.write_text("{}"))
     monkeypatch.setattr(pipeline, "verify", lambda executed, figures: None)
     monkeypatch.setattr(pipeline, "same_code", lambda executed, figures: None)
@@ -369,19 +369,19 @@ def test_settings_never_touch_the_published_run(monkeypatch, tmp_path):
 def test_a_relative_folder_of_pictures_is_the_callers(monkeypatch, tmp_path, image_folder):
     """Although notebooks run in the repository; and its run has a folder of its own."""
     monkeypatch.chdir(image_folder.parent)
-    monkeypatch.setattr(pipeline, "RUNS", tmp_path)
+    monkeypatch.setattr(order, "RUNS", tmp_path)
     settings = {"dataset": "folder", "data_root": image_folder.name}
-    asked = pipeline.order("smoke", ["05"], settings)
+    asked = order.order("smoke", ["05"], settings)
     assert asked.settings == {"dataset": "folder", "data_root": str(image_folder)} and asked.study.notes
     assert asked.out.parent == tmp_path / "custom"
-    assert pipeline.order("smoke", ["05"], {**settings, "eps": 0.05}).out != asked.out
+    assert order.order("smoke", ["05"], {**settings, "eps": 0.05}).out != asked.out
 
 
 def test_a_run_overwrites_no_other_settings(tmp_path):
     figures = tmp_path / "figures" / "smoke"
     figures.mkdir(parents=True)
     Study("smoke", out=figures, eps=0.05).save_files("t", {"csv": b"a\n1\n"}, kind="table")
-    assert pipeline.order("smoke", ["05"], {"eps": 0.05}, out=tmp_path).targets[0] == figures
+    assert order.order("smoke", ["05"], {"eps": 0.05}, out=tmp_path).targets[0] == figures
     for settings in ({}, {"eps": 0.2}):
         with pytest.raises(InputError, match=r"holds figures of other eps; accepted: another out"):
             pipeline.run(profile="smoke", notebooks=["05"], settings=settings, out=tmp_path)
@@ -409,11 +409,11 @@ def test_timeout_is_a_time(tmp_path, timeout):
 
 
 def test_selection_of_notebooks():
-    assert pipeline.select(None) == list(NEEDS["study"])
-    assert pipeline.select(["07"], "neighbours") == ["07_bounds"]
-    assert pipeline.select(["03", "01_theory", "03"]) == ["01_theory", "03_transfer_attacks"]
+    assert order.select(None) == list(NEEDS["study"])
+    assert order.select(["07"], "neighbours") == ["07_bounds"]
+    assert order.select(["03", "01_theory", "03"]) == ["01_theory", "03_transfer_attacks"]
     with pytest.raises(InputError, match="'6'"):
-        pipeline.select(["6"])
+        order.select(["6"])
 
 
 @pytest.mark.parametrize("architecture", ["resnet8", "wrn28-10"])

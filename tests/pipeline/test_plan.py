@@ -5,7 +5,7 @@ import json
 import pytest
 
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.pipeline import pipeline, plan
+from jsigr_lib.pipeline import order, plan
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.tensor_files import read, write
 from jsigr_lib.study import speed, study
@@ -14,7 +14,7 @@ from jsigr_lib.study import speed, study
 @pytest.fixture(autouse=True)
 def only_networks(monkeypatch):
     """Plans of two networks each and what these need; what is timed here is nobody's measurement."""
-    monkeypatch.setattr(pipeline, "specs", lambda study, notebook: [study.training("jsigr"), study.training("pgd")])
+    monkeypatch.setattr(plan, "specs", lambda study, notebook: [study.training("jsigr"), study.training("pgd")])
     monkeypatch.setattr(speed, "calibrate", lambda device: 1.0)
 
 
@@ -23,7 +23,7 @@ def planned(tiny, monkeypatch, tmp_path):
     """planned(**settings): the plan of the tiny study in a folder of its own."""
 
     def made(runs=tmp_path / "runs", **settings):
-        monkeypatch.setattr(pipeline, "Study", lambda profile, device, jobs, settings, runs: tiny(runs, **settings))
+        monkeypatch.setattr(order, "Study", lambda profile, device, jobs, settings, runs: tiny(runs, **settings))
         return plan.plan(profile="smoke", notebooks=["02"], settings=settings, runs=runs)
 
     return made
@@ -138,7 +138,7 @@ def test_durations_have_the_unit_that_suits_them():
 
 def test_a_process_starts_before_it_works(planned, tiny, tmp_path, monkeypatch):
     alone = planned().artefact_minutes
-    monkeypatch.setattr(pipeline, "Study", lambda *args, jobs, runs, **chosen: tiny(runs, jobs=2))
+    monkeypatch.setattr(order, "Study", lambda *args, jobs, runs, **chosen: tiny(runs, jobs=2))
     arguments = {"profile": "smoke", "notebooks": ["02"], "runs": tmp_path / "runs"}
     without, started = (plan.plan(**arguments, start=start).artefact_minutes for start in (0, 30))
     assert without < alone  # two networks side by side

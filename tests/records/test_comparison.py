@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.pipeline import pipeline
+from jsigr_lib.pipeline import order, pipeline
 from jsigr_lib.records import comparison, results
 from jsigr_lib.records.comparison import TextTable, compare, compare_tables, conclusion, lines
 from jsigr_lib.records.record import Manifest, Part, parts
@@ -390,8 +390,10 @@ def test_run_in_the_repository_ends_with_the_comparison(tmp_path, monkeypatch):
         nbformat.write(notebook, output)
         (tmp_path / parameters["out"] / f"t{name[:2]}.csv").write_text(f"defence,probability\njsigr,{accuracy}\n")
 
-    for name, value in {"ROOT": tmp_path, "RUNS": tmp_path / "runs", "execute": execute}.items():
-        monkeypatch.setattr(pipeline, name, value)
+    for module in (order, pipeline):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
+    monkeypatch.setattr(order, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(pipeline, "execute", execute)
     for name in ("verify", "tidy"):
         monkeypatch.setattr(pipeline, name, lambda *_: None)
     monkeypatch.setattr(pipeline, "specs", lambda study, name: [])
