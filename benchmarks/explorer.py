@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MAPS = ("gradient", "perturbation-linearised", "perturbation")
 CONTROLS = ("image", "eps")
+NETWORKS = ("garments", "photographs")
 MOVES_PER_ROUND = 6
 WARM_UP = 3  # moves that do not count
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -41,6 +42,7 @@ QUIET = (  # or Chromium calls services of its own
     *("--disable-sync", "--no-first-run"),
 )
 TOKEN = "explorer"
+FIRST = "map chosen, until its first picture"
 USABLE = ".jsigr-explorer[data-drawn]"
 PATIENCE = 120  # seconds
 
@@ -68,8 +70,8 @@ MOVE = """async ([name, positions]) => {
 
 
 def table(study: Study, *, rounds: int) -> pd.DataFrame:
-    """Median and 95th percentile of n waits: 6 moves per round, a third as many starts and half as many loads; and how
-    large the page is."""
+    """Median and 95th percentile of n waits: by networks the first picture of each map, 6 moves per round; a third as
+    many starts and half as many loads; and how large the page is."""
     rows = []
     with chromium() as browser, tempfile.TemporaryDirectory() as folder:
         starts = []
@@ -77,7 +79,10 @@ def table(study: Study, *, rounds: int) -> pd.DataFrame:
             with lab(browser, Path(folder) / str(i)) as (page, seconds):
                 starts.append(seconds)
                 if i == 0:
-                    rows += moves(page, MOVES_PER_ROUND * rounds)
+                    for networks in NETWORKS:
+                        turn(page, networks)
+                        measured = [*firsts(page), *moves(page, MOVES_PER_ROUND * rounds)]
+                        rows += [{**one, "networks": networks} for one in measured]
         rows.append(row("make lab, until the explorer is usable", "s", starts))
         exported = Path(folder) / "page.html"
         exported.write_text(document(study), encoding="utf-8")
@@ -88,9 +93,29 @@ def table(study: Study, *, rounds: int) -> pd.DataFrame:
 
 
 def row(wait: str, unit: str, values: list[float], **of: str) -> dict[str, object]:
-    blank = dict.fromkeys(("map", "attack"), "")
+    blank = dict.fromkeys(("networks", "map", "attack"), "")
     median, late = np.quantile(values, [0.5, 0.95])
     return {"wait": wait, **blank, **of, "unit": unit, "n": len(values), "median": median, "p95": late}
+
+
+def turn(page: "Page", networks: str) -> None:
+    """To the explorer of other networks, if another is shown."""
+    select = page.locator("select[data-control=networks]")
+    if select.evaluate("select => select.selectedOptions[0].textContent") != networks:
+        page.evaluate("document.querySelector('.jsigr-explorer').dataset.old = ''")
+        select.select_option(label=networks)
+        page.wait_for_selector(f"{USABLE}:not([data-old])", timeout=1000 * PATIENCE)
+
+
+def firsts(page: "Page") -> list[dict[str, object]]:
+    """Milliseconds from the choice of each map to its first picture."""
+    names = page.locator("select[data-control=map] option").all_text_contents()
+    kinds = {one.label: name for name, one in attributions.MAPS.items()}
+    rows = []
+    for place in (*range(1, len(names)), 0):  # the first is shown already
+        waits = page.evaluate(MOVE, ["map", [place]])
+        rows.append(row(FIRST, "ms", waits, map=kinds[names[place]], attack=next(iter(ATTACKS))))
+    return rows
 
 
 def moves(page: "Page", n: int) -> list[dict[str, object]]:
