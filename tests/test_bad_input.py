@@ -20,7 +20,7 @@ from jsigr_lib.data import data
 from jsigr_lib.data.sources import DATASETS, IDX
 from jsigr_lib.explorer import pretrained
 from jsigr_lib.method.errors import InputError
-from jsigr_lib.pipeline import pipeline
+from jsigr_lib.pipeline import order
 from jsigr_lib.store.paths import PRETRAINED, PROFILES, ROOT
 from jsigr_lib.study import study
 from jsigr_lib.study.config import PROFILE_NAMES
@@ -359,7 +359,7 @@ def watched(monkeypatch, tmp_path):
     is wrong. The repository's runs/ and hidden files are left out: other tests, and pytest itself, write there."""
     runs = tmp_path / "runs"
     runs.mkdir()
-    for module in (pipeline, study):
+    for module in (order, study):
         monkeypatch.setattr(module, "RUNS", runs)
     monkeypatch.chdir(tmp_path)
     top = [path for path in ROOT.iterdir() if path.name not in (".git", ".venv", "runs", "tests") and path.is_dir()]

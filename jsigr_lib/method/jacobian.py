@@ -24,14 +24,15 @@ def evaluation_mode(model: nn.Module):
     function has no mode to change.
     """
     modes = [(module, module.training) for module in model.modules()] if isinstance(model, nn.Module) else []
-    for module, _ in modes[:1]:
-        module.eval()
+    if any(training for _, training in modes):
+        model.eval()
     try:
         with differentiable_by_inputs:
             yield model
     finally:
         for module, training in modes:
-            module.training = training
+            if module.training != training:  # as setting it takes its time
+                module.training = training
 
 
 def with_graph(function):

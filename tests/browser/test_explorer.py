@@ -736,7 +736,15 @@ def test_benchmark_loads_a_page(browser, saved):
 def test_benchmark_counts_waits():
     one = benchmark.row("a wait", "ms", [1.0, 2.0, 3.0, 100.0, 4.0], map="gradient")
     assert one.pop("p95") == pytest.approx(80.8)
-    assert one == {"wait": "a wait", "map": "gradient", "attack": "", "unit": "ms", "n": 5, "median": 3.0}
+    assert one == {
+        "wait": "a wait",
+        "networks": "",
+        "map": "gradient",
+        "attack": "",
+        "unit": "ms",
+        "n": 5,
+        "median": 3.0,
+    }
 
 
 def test_benchmark_is_a_table_of_its_parts(monkeypatch, browser, tmp_path):

@@ -128,7 +128,7 @@ def test_nothing_of_a_moment_stays_in_a_notebook(tmp_path):
 
 def test_failing_notebook_publishes_nothing(smoke_run, tmp_path, monkeypatch):
     broken = tmp_path / "notebooks"
-    shutil.copytree(notebooks.NOTEBOOKS, broken, ignore=shutil.ignore_patterns("executed"))
+    shutil.copytree(order.NOTEBOOKS, broken, ignore=shutil.ignore_patterns("executed"))
     source = nbformat.read(broken / "05_claims.ipynb", as_version=4)
     source.cells.append(nbformat.v4.new_code_cell("raise ArithmeticError('planted')"))
     nbformat.write(source, broken / "05_claims.ipynb")
@@ -175,7 +175,7 @@ def test_what_an_earlier_run_made_passes_for_no_other_ones(smoke_run, tmp_path, 
     ],
 )
 def test_a_notebook_that_cannot_be_run_is_named(tmp_path, monkeypatch, change, said):
-    text = (notebooks.NOTEBOOKS / "05_claims.ipynb").read_text()
+    text = (order.NOTEBOOKS / "05_claims.ipynb").read_text()
     (tmp_path / "05_claims.ipynb").write_text(change(text))
     monkeypatch.setattr(order, "NOTEBOOKS", tmp_path)
     with pytest.raises(InputError, match=said) as error:
