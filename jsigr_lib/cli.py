@@ -173,7 +173,6 @@ def export_pretrained(
     from jsigr_lib.explorer import pretrained
     from jsigr_lib.study.study import Study
 
-    one_of("set of networks", of, pretrained.SETS)
     pretrained.export(Study(profile, progress=progress_lines()), of)
     say(f"{PRETRAINED / of} is complete; its table, for data/README.md:\n\n{pretrained.table(of)}")
 

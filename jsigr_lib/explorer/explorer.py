@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from jsigr_lib.data import photographs
 from jsigr_lib.explorer import pretrained
 from jsigr_lib.explorer.controls import ATTACKS, STEPS, Settings, control, slider, steps, thumbnails
+from jsigr_lib.explorer.parcel import Parcel
 from jsigr_lib.measure import statistics
 from jsigr_lib.measure.attributions import CONTROLS, MAPS, saliency_map
 from jsigr_lib.measure.measures import area, gini, probability_curve, ssim
@@ -32,34 +33,6 @@ IMAGES = 48  # how many are offered
 GRIDS = (3, 4, 5, 6, 7, 8, 10, 12, 14)
 PERTURBED = [name for name in MAPS if name.startswith("perturbation")]
 """The maps that blur what they mask."""
-
-
-@dataclass
-class Parcel:
-    """Pictures as bytes. Equal pictures are kept once."""
-
-    content: bytearray = field(default_factory=bytearray)
-    places: dict[bytes, list[int]] = field(default_factory=dict)
-
-    def put(self, picture: np.ndarray) -> list[int]:
-        """Add a picture with values in [0, 1], as 8 bits. Returns its offset and length."""
-        return self.put_bytes(np.rint(picture * 255).astype(np.uint8).tobytes())
-
-    def put_bytes(self, as_bytes: bytes) -> list[int]:
-        if as_bytes not in self.places:
-            self.places[as_bytes] = [len(self.content), len(as_bytes)]
-            self.content += as_bytes
-        return self.places[as_bytes]
-
-    def put_image(self, image: Tensor) -> list[int]:
-        """Add an image [channels, height, width]; its bytes have the channels last."""
-        return self.put(image.permute(1, 2, 0).cpu().numpy())
-
-    def put_map(self, saliency: Tensor) -> list[int]:
-        """Add a map [1, height, width], scaled to its own 99.5th percentile, as in the figures."""
-        values = saliency[0].double().cpu().numpy()
-        peak = np.quantile(values, 0.995)
-        return self.put(np.clip(values / (peak if peak > 0 else 1), 0, 1))
 
 
 @dataclass(frozen=True)

@@ -39,8 +39,9 @@ from jsigr_lib.study.sources import headline_attack, sources_of
 from jsigr_lib.study.study import Study
 
 DEFENCES = ("standard", "input-gradient", "jacobian", "sigr", "jsigr", "jsigr-l1", "pgd", "fast")
-SETS = ("fashion-mnist", "cifar10")
-"""The networks of the first need no name of their set."""
+SETS = {"fashion-mnist": "Fashion-MNIST", "cifar10": "CIFAR-10"}
+"""Set -> how a profile's data are called. The networks of the first need no name of their set."""
+FIRST = next(iter(SETS))
 SOURCE = "source-"
 SUMS = "SHA256SUMS"
 THREATS = ("clean", "transferred", "white-box")
@@ -57,18 +58,18 @@ class Pretrained:
     classes: tuple[str, ...]
 
 
-def names(of: str = SETS[0], folder: Path = PRETRAINED) -> list[str]:
+def names(of: str = FIRST, folder: Path = PRETRAINED) -> list[str]:
     """The networks of a set, as `load` takes them: the defences, then the sources that transferred attacks are made
     on."""
     one_of("set of networks", of, SETS)
-    return [own if of == SETS[0] else f"{of}/{own}" for own in _sums(folder / of)]
+    return [own if of == FIRST else f"{of}/{own}" for own in _sums(folder / of)]
 
 
 def load(name: str, folder: Path = PRETRAINED) -> Pretrained:
     """A network by name, such as "jsigr", "cifar10/jsigr" or "cifar10/source-vgg-bn". Raises InputError if there is
     none of that name, or its file is missing, cut or altered."""
     of, _, own = name.rpartition("/") if isinstance(name, str) else ("", "", "")
-    of = of if of in SETS[1:] else SETS[0]
+    of = of if of in SETS and of != FIRST else FIRST
     one_of("pretrained network", name, names(of, folder))
     path, sums = folder / of / f"{own}.safetensors", _sums(folder / of)
     if sha256(content := _content(path)) != sums[own]:
@@ -90,7 +91,7 @@ def images(n: int) -> tuple[Tensor, Tensor]:
     return split.images[:n], split.labels[:n]
 
 
-def table(of: str = SETS[0], folder: Path = PRETRAINED) -> str:
+def table(of: str = FIRST, folder: Path = PRETRAINED) -> str:
     """A Markdown table of a set's networks with their accuracies and intervals."""
     lines = [f"| network | trained as | {' | '.join(THREATS)} |", f"|---|---|{'---|' * len(THREATS)}"]
     for facts in (load(name, folder).facts for name in names(of, folder)):
@@ -101,9 +102,12 @@ def table(of: str = SETS[0], folder: Path = PRETRAINED) -> str:
     return "\n".join(lines)
 
 
-def export(study: Study, of: str = SETS[0], folder: Path = PRETRAINED) -> None:
+def export(study: Study, of: str = FIRST, folder: Path = PRETRAINED) -> None:
     """Train the networks that are missing, measure them as they are stored, and replace a set by a complete new one."""
     one_of("set of networks", of, SETS)
+    if not study.profile.data_title.startswith(SETS[of]):
+        accepted = f"a profile of {SETS[of]}, or another set"
+        raise InputError(f"set of networks {of!r} from data called {study.profile.data_title!r}; accepted: {accepted}")
     headline = headline_attack(study, study.architecture)
     sources = {f"{SOURCE}{one}": study.surrogate(one) for one in sources_of(study, study.architecture)}
     specs = {**{name: study.training(name) for name in DEFENCES if name in study.labels}, **sources}
@@ -134,20 +138,20 @@ def _facts(study: Study, of: str, name: str, spec: Training) -> dict[str, Any]:
         "shape": study.dataset.shape,
         "classes": study.dataset.classes,
         "profile": study.profile.name,
-        "command": f"jsigr pretrained --profile {study.profile.name}" + f" --of {of}" * (of != SETS[0]),
+        "command": f"jsigr pretrained --profile {study.profile.name}" + f" --of {of}" * (of != FIRST),
         "jsigr": __version__,
         "torch": study.get(spec).facts["torch"],
     }
 
 
-def card(facts: dict[str, Any], digest: str, of: str = SETS[0]) -> str:
+def card(facts: dict[str, Any], digest: str, of: str = FIRST) -> str:
     """The model card of a file of a set, in Markdown."""
     from jinja2 import Environment, StrictUndefined  # only an export needs it
 
     environment = Environment(undefined=StrictUndefined, trim_blocks=True)
     template = environment.from_string((FRONT / "model_card.md.j2").read_text(encoding="utf-8"))
     wrapper = textwrap.TextWrapper(120, break_long_words=False, break_on_hyphens=False)
-    called = facts["name"] if of == SETS[0] else f"{of}/{facts['name']}"
+    called = facts["name"] if of == FIRST else f"{of}/{facts['name']}"
     blocks = template.render(facts, called=called, of=of, sha256=digest, budget=budget).strip().split("\n\n")
     filled = [wrapper.fill(" ".join(one.split())) if re.match(r"\*\*|`\w", one) else one for one in blocks]
     return "\n\n".join(filled) + "\n"

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from jsigr_lib.data.data import load
 from jsigr_lib.explorer.controls import ATTACKS, Settings
-from jsigr_lib.explorer.explorer import Explorer, Parcel
+from jsigr_lib.explorer.explorer import Explorer
+from jsigr_lib.explorer.parcel import Parcel
 from jsigr_lib.measure.attributions import MAPS
 from jsigr_lib.method.saliency import Selection
 from jsigr_lib.networks.zoo import Training, trained

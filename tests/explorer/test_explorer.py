@@ -13,7 +13,8 @@ from torch import nn
 
 from jsigr_lib.explorer import pretrained
 from jsigr_lib.explorer.controls import ATTACKS, Settings
-from jsigr_lib.explorer.explorer import SHOWN, Explorer, Parcel, of_photographs, of_pretrained, of_study
+from jsigr_lib.explorer.explorer import SHOWN, Explorer, of_photographs, of_pretrained, of_study
+from jsigr_lib.explorer.parcel import Parcel
 from jsigr_lib.measure import statistics
 from jsigr_lib.measure.attributions import CONTROLS, MAPS, saliency_map
 from jsigr_lib.measure.measures import area, gini, probability_curve, ssim

@@ -549,11 +549,15 @@ export default {
   render({ model, el }) {
     let source = fromKernel(model);
     explore(el, source);
-    model.on("change:about", () => {
+    const turned = () => {
       source.close();
       explore(el, (source = fromKernel(model)));
       el.querySelector("[data-control=networks]").focus();
-    });
-    return () => source.close();
+    };
+    model.on("change:about", turned);
+    return () => {
+      source.close();
+      model.off("change:about", turned);
+    };
   },
 };
