@@ -178,9 +178,7 @@ def test_second_export_is_the_same_to_the_byte_and_replaces_the_first(study, own
 
 def test_a_set_is_of_its_own_data(study, own):
     before = contents(own)
-    with pytest.raises(
-        InputError, match="set of networks 'cifar10' from data called 'Fashion-MNIST'; accepted"
-    ):
+    with pytest.raises(InputError, match="set of networks 'cifar10' from data called 'Fashion-MNIST'; accepted"):
         pretrained.export(study, "cifar10", own.parent)
     assert contents(own) == before and [path.name for path in own.parent.iterdir()] == ["fashion-mnist"]
 
