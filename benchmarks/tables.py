@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.memory import peak_bytes
 from benchmarks.timing import measure
+from jsigr_lib.networks.counting import peak_bytes
 
 SPREAD = (0.1, 0.9)  # low and high: quantiles of a ratio over the rounds; a spread, no confidence interval
 

@@ -13,15 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.threats import Threat, repeats
-from benchmarks.torchattacks_worker import bare_library, build
+from benchmarks.torchattacks_worker import build
+from jsigr_lib.networks import models
 
 
 def main(
     *, given: str, found: str, network: dict, threats: list[dict], batch: int, seed: int, device: str, threads: int
 ) -> int:
-    sys.modules["jsigr_lib"] = bare_library()
-    from jsigr_lib.networks import models
-
     torch.set_num_threads(threads)
     held = {name: torch.from_numpy(array).to(device) for name, array in np.load(given, allow_pickle=False).items()}
     x, y = (held.pop(name) for name in ("x", "y"))

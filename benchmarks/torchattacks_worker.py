@@ -8,24 +8,20 @@ passes on the same network there. It needs torch and torchattacks only.
 
 import json
 import sys
-from pathlib import Path
-from types import ModuleType
 
 import torch
 import torchattacks
 
 from benchmarks.floors import frozen, gradient_passes
-from benchmarks.memory import peak_bytes
 from benchmarks.threats import Threat, check
 from benchmarks.timing import measure
+from benchmarks.workloads import Workload
+from jsigr_lib.networks.counting import peak_bytes
 
 NSIG = 3  # the kernel of translation invariance ends after so many standard deviations
 
 
 def main(*, workload: dict, threat: dict, rounds: int, device: str, threads: int) -> dict[str, dict]:
-    sys.modules["jsigr_lib"] = bare_library()
-    from benchmarks.workloads import Workload
-
     torch.set_num_threads(threads)
     workload, threat = Workload(**workload), Threat(**threat)
     x, y = workload.images(device)
@@ -35,13 +31,6 @@ def main(*, workload: dict, threat: dict, rounds: int, device: str, threads: int
     cases = {"bare passes": lambda: gradient_passes(floor, x, y, threat.steps), "torchattacks": lambda: attack(x, y)}
     seconds = measure(cases, rounds=rounds, device=device)
     return {"seconds": seconds, "peaks": {name: peak_bytes(case, device) for name, case in cases.items()}}
-
-
-def bare_library() -> ModuleType:
-    """jsigr_lib without its __init__, whose imports are not installed here: its `models` needs torch alone."""
-    library = ModuleType("jsigr_lib")
-    library.__path__ = [str(Path(__file__).parents[1] / "jsigr_lib")]
-    return library
 
 
 def build(threat: Threat, model: torch.nn.Module) -> torchattacks.attack.Attack:

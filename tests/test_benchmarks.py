@@ -28,7 +28,6 @@ from benchmarks import (
     timing,
     workers,
 )
-from benchmarks.memory import peak_bytes
 from benchmarks.peers import Peers
 from benchmarks.threats import EPS, FAMILY, PGD, PGD_L2, STRENGTH, TIMED, check, repeats, violation
 from benchmarks.workloads import COSTS, Usual, Workload
@@ -37,6 +36,7 @@ from jsigr_lib.method import attacks as ours
 from jsigr_lib.method.adversarial_training import AdversarialTraining
 from jsigr_lib.method.jacobian import jacobian_norms
 from jsigr_lib.method.jsigr import JSIGR
+from jsigr_lib.networks.counting import peak_bytes
 from jsigr_lib.study.study import Study
 
 TINY = Workload("small-cnn", channels=1, size=28, batch=4, width=2)
@@ -335,7 +335,6 @@ def torchattacks(monkeypatch):
     for name in ("benchmarks.torchattacks_worker", "benchmarks.torchattacks_images"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     worker = importlib.import_module("benchmarks.torchattacks_images")
-    monkeypatch.setattr(worker, "bare_library", lambda: sys.modules["jsigr_lib"])
     yield worker, asked
     for name in ("benchmarks.torchattacks_worker", "benchmarks.torchattacks_images"):
         sys.modules.pop(name)

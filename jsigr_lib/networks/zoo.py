@@ -1,14 +1,10 @@
 """Trained models as artefacts: `Training` says what to train, the store fits it or loads it."""
 
-from functools import lru_cache
-from math import prod
 from typing import Any, ClassVar, Literal, Optional
 
 import torch
 from pydantic import SerializeAsAny
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from jsigr_lib.data.data import DataSpec, load
 from jsigr_lib.method import defences
@@ -16,12 +12,9 @@ from jsigr_lib.method.defences import target_gradient
 from jsigr_lib.method.jacobian import logit_gradient
 from jsigr_lib.method.saliency import Selection, perturbation_saliency, selection_mask
 from jsigr_lib.networks import models, training
+from jsigr_lib.networks.counting import PLAIN, Options, count_flops
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.specs import Spec
-
-Options = tuple[tuple[str, float | int | str | bool], ...]
-PLAIN: Options = (("lambda_j", 0.0), ("lambda_s", 0.0))  # of the J-SIGR objective: standard training
-NARROW = (8, 24, 32)  # widths whose operations are counted for those of a wider network; not 16, that of WRN's stem
 
 
 class Training(Spec):
@@ -60,18 +53,19 @@ class Training(Spec):
         return defences.build(self.objective, **dict(self.options))
 
     @property
+    def size(self) -> int:
+        """Height and width of an image."""
+        return {"fashion-mnist": 28, "mnist": 28, "folder": self.data.image_size}.get(self.data.dataset, 32)
+
+    @property
     def step_flops(self) -> int:
         """How many operations one training step takes per image; see `count_flops`."""
-        return self._flops(self.objective, self.options)
-
-    def _flops(self, objective: str, options: Options) -> int:
-        size = {"fashion-mnist": 28, "mnist": 28, "folder": self.data.image_size}.get(self.data.dataset, 32)
-        return count_flops(self.architecture, self.width, objective, options, size)
+        return count_flops(self.architecture, self.width, self.objective, self.options, self.size)
 
     @property
     def pass_flops(self) -> float:
         """How many operations a forward pass takes per image: a third of those of a plain training step."""
-        return self._flops("jsigr", PLAIN) / 3
+        return count_flops(self.architecture, self.width, *PLAIN, self.size) / 3
 
     def work(self) -> float:
         return self.epochs * self.data.train_images * self.step_flops
@@ -135,50 +129,3 @@ def trained(spec: Training, store: Store) -> nn.Module:
     model = spec.untrained(load(spec.data, store).shape)
     model.load_state_dict(store.get(spec).tensors)
     return model.to(store.device).eval().requires_grad_(False)
-
-
-@lru_cache
-def count_flops(architecture: str, width: int | None, objective: str, options: Options, size: int) -> int:
-    """Floating-point operations of one training step per image, the mean over its kinds. They are counted, so the same
-    on every machine; element-wise work does not count. Images are size x size, grey if 28 pixels wide, else colour.
-
-    A wide network would take minutes to count. A layer takes operations in proportion to its inputs times its outputs,
-    so a plain step is a quadratic polynomial of the width, which three narrow networks tell; other steps cost as many
-    plain ones as in the widest of these, or nearly so [derived]."""
-    width = width or models.default_width(architecture)
-    if width <= max(NARROW):
-        return round(_counted(architecture, width, objective, options, size))
-    plain, own = (_counted(architecture, max(NARROW), *kind, size) for kind in (("jsigr", PLAIN), (objective, options)))
-    counts = [_counted(architecture, one, "jsigr", PLAIN, size) for one in NARROW]
-    weights = [prod((width - other) / (one - other) for other in NARROW if other != one) for one in NARROW]
-    return round(own / plain * sum(weight * count for weight, count in zip(weights, counts, strict=True)))
-
-
-@lru_cache
-def _counted(architecture: str, width: int, objective: str, options: Options, size: int) -> float:
-    channels = 1 if size == 28 else 3
-    shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
-    tiny, model = (models.build(name, width=w, seed=0, **shape) for name, w in (("mlp", 1), (architecture, width)))
-    kinds = defences.build(objective, **dict(options)).kinds_of_step()
-    images, total = 2, 0.0
-    for how_often, kind in kinds:
-        for network in (tiny, model):  # the first step also makes what is kept for the next ones, such as masks
-            generator = torch.Generator().manual_seed(0)
-            x, y = torch.rand(images, channels, size, size, generator=generator), torch.arange(images) % 10
-            with Operations() as counter:
-                kind(network, x, y, x if kind.guide == "gradient" else None, generator=generator).backward()
-        total += how_often * counter.total / images
-    return total
-
-
-class Operations(TorchDispatchMode):
-    """How many there are in its context, `total`, by torch's own flop formulas. (torch's FlopCounterMode also tracks
-    modules, which fails in grad by x.)"""
-
-    total = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if func.overloadpacket in flop_registry:
-            self.total += flop_registry[func.overloadpacket](*args, **(kwargs or {}), out_val=out)
-        return out

@@ -17,6 +17,7 @@ from jsigr_lib.pipeline.order import order
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.queue import makespan
 from jsigr_lib.store.specs import Spec, within
+from jsigr_lib.study.memory import Task, largest
 from jsigr_lib.study.speed import Headers, Speed, read_headers
 
 SHOWN = 4  # reasons of each kind in a summary
@@ -43,6 +44,7 @@ class Plan:
     """Everything that a run would use and make, and where it would publish. `strangers` are files in the store that are
     no artefacts, or damaged ones; `notes` say what of the profile gives way to a small folder. `slot_minutes` are those
     of the artefacts by tasks at a time, each on a `slot` like the device here; no number of them beats `chain_minutes`.
+    `largest` is the task that takes most memory.
     """
 
     profile: str
@@ -54,6 +56,7 @@ class Plan:
     slot_minutes: dict[int, float]
     chain_minutes: float
     slot: str
+    largest: Task | None
     notebook_minutes: dict[str, float]
     basis: str
     notes: list[str]
@@ -87,6 +90,7 @@ class Plan:
             f"work: {work} {self.slot}",
             f"with more of them, here or in a cluster: {', '.join(others)}",
             f"longest chain, each needing the one before it: {duration(self.chain_minutes)}, on any number",
+            *([f"largest task: {self.largest}"] if self.largest else []),
         ]
 
 
@@ -146,6 +150,7 @@ def plan(
         slot_minutes={number: minutes(number) for number in slots},
         chain_minutes=minutes(max(1, len(made))),
         slot="GPU" if store.device.type == "cuda" else "core",
+        largest=largest(made),
         notebook_minutes={name: speed.notebook(name) / 60 for name in chosen},
         basis=speed.basis,
         notes=study.notes,

@@ -14,8 +14,8 @@ from jsigr_lib.data.fetch import SIDE, TILE, Episodes
 from jsigr_lib.measure import statistics
 from jsigr_lib.method.distillation import Distillation
 from jsigr_lib.networks import tiles
+from jsigr_lib.networks.counting import Operations
 from jsigr_lib.networks.distilled import Bank, PolicyNet, Student, Teacher
-from jsigr_lib.networks.zoo import Operations
 from jsigr_lib.records.tolerances import EXACT, RETOLD, declare
 from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.distilled import THREATS, Clocked, Looks, Results

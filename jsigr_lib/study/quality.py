@@ -14,6 +14,7 @@ from torch import Tensor
 from jsigr_lib.data.photographs import CROP, DISTORTIONS, VARIANTS, Photographs, haarpsi, load
 from jsigr_lib.measure.agreement import Statistic, distance, estimate, interval, kendall, pearson, rmse, spearman
 from jsigr_lib.method.norm_regularisation import OBJECTIVES
+from jsigr_lib.networks.counting import Operations
 from jsigr_lib.networks.quality import (
     FLOPS,
     Choice,
@@ -26,7 +27,6 @@ from jsigr_lib.networks.quality import (
     slopes,
     untrained,
 )
-from jsigr_lib.networks.zoo import Operations
 from jsigr_lib.records.tolerances import EXACT, RETOLD, TRAINED, declare
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.specs import Spec

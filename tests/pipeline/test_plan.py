@@ -118,11 +118,12 @@ def test_a_schedule_for_any_number_of_slots(planned, monkeypatch):
     found = planned()
     assert found.slot_minutes == {1: 510, 4: 270, 16: 270, 64: 270}
     assert found.chain_minutes == 270
-    lines = found.lines()[-5:-2]
+    lines = found.lines()[-6:-2]
     assert lines == [
         "work: 8.5 hours on 1 core",
         "with more of them, here or in a cluster: 4.5 hours on 4, 4.5 hours on 16, 4.5 hours on 64",
         "longest chain, each needing the one before it: 4.5 hours, on any number",
+        f"largest task: {found.largest}",
     ]
 
 
