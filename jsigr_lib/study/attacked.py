@@ -51,14 +51,11 @@ class Attacked(Spec):
         return [attacks.ATTACKS.get(self.attack)]
 
     def work(self) -> float:
-        settings = dict(self.settings)
-        steps = {"autoattack": 1300, "square": settings.get("queries", 1000) / 18, "vt-fgsm": 210, "si-fgsm": 50}
-        passes = steps.get(self.attack, settings.get("steps", 10)) * settings.get("restarts", 1)
-        return (
-            (self.images or self.sources[0].data.test_images)
-            * passes
-            * sum(1.5 * one.pass_flops for one in self.sources)
-        )
+        settings, of_a_step = dict(self.settings), {"vt-fgsm": 21, "si-fgsm": 5}
+        whole = {"autoattack": 1300, "square": settings.get("queries", 1000) / 18}
+        passes = whole.get(self.attack, settings.get("steps", 10) * of_a_step.get(self.attack, 1))
+        images = self.images or self.sources[0].data.test_images
+        return images * passes * settings.get("restarts", 1) * sum(1.5 * one.pass_flops for one in self.sources)
 
     def compute(self, store: Store, device: torch.device) -> tuple[dict[str, Tensor], dict]:
         models = [trained(source, store) for source in self.sources]
