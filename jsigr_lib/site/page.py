@@ -61,6 +61,12 @@ class Page:
         return self._said(r"^# +([^\n]+)") or self.name
 
     @property
+    def short(self) -> str:
+        """What its file is called: "03_transfer_attacks" -> "3. Transfer attacks"."""
+        number, _, words = self.name.partition("_")
+        return f"{int(number)}. {words.replace('_', ' ').capitalize()}" if number.isdecimal() and words else self.name
+
+    @property
     def finding(self) -> str:
         """The question, and what the first result that answers it says."""
         shown = [output.get("data", {}) for cell in self.notebook.cells for output in cell.get("outputs", ())]

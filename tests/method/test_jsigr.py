@@ -167,6 +167,22 @@ def test_a_small_bias_would_show(linear, x, y, seeded, options, bias, monkeypatc
     assert (deviations(UNBIASED[options], linear, x, y, None, seeded()) > LIMIT).all()
 
 
+@pytest.mark.parametrize("fraction", [0.5, 0.7, 1.0])
+def test_steps_are_of_one_kind(fraction):
+    for objective in (JSIGR(0.1, 2.0, fraction=fraction), JSIGR(0.0, 0.0, fraction=0.1)):
+        assert objective.kinds_of_step() == [(1.0, objective)]
+
+
+def test_steps_are_of_two_kinds():
+    objective = JSIGR(0.1, 2.0, fraction=0.1, coin=0.3, norm="l1", selection=SOFT)
+    (often, penalised), (rest, plain) = objective.kinds_of_step()
+    assert (often, rest) == (0.2, 0.8)
+    assert vars(penalised) == {**vars(objective), "fraction": 0.5, "penalised_steps": 1.0}
+    assert penalised.penalised_images == 0.5
+    assert vars(plain) == vars(JSIGR(0.0, 0.0))
+    assert (objective.fraction, objective.penalised_steps) == (0.1, 0.2)  # as it was
+
+
 @pytest.mark.parametrize("fraction", [0.1, 0.4])
 def test_steps_and_images_are_drawn_as_often_as_they_count(seeded, fraction):
     """A penalised step counts 1 / penalised_steps times: as often as not would be another bias."""

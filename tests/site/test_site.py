@@ -182,7 +182,7 @@ def test_links_between_notebooks_lead_to_pages_and_other_files_are_named_only(pa
     links = [a["href"] for a in soup.main.section("a")]
     assert links == ["02_other.html#2.1-This-part", "https://a.org/02_other.ipynb", "#It"]
     assert "c" in soup.main.p.get_text()
-    assert [a.get_text() for a in soup.select("nav.contents a")] == ["Overview", "It", "Other"]
+    assert [a.get_text() for a in soup.select("nav.contents a")] == ["Overview", "1. It", "2. Other"]
 
 
 def test_index_lists_titles_questions_and_findings(page, tmp_path):

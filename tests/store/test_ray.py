@@ -309,6 +309,28 @@ def test_a_killed_run_ends_its_tasks_and_the_next_one_goes_on(driver, tmp_path):
 
 
 @pytest.mark.torture
+def test_a_study_on_two_nodes_has_the_tables_of_one_machine(cluster, smoke_run, tmp_path):
+    """All five notebooks, by the command of docs/cluster.md, in a copy of the repository that has no artefacts yet."""
+    copy = tmp_path / "repository"
+    kept = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\n")
+    for name in kept:
+        if name.startswith(("jsigr_lib/", "data/", "notebooks/0")) or (name.endswith(".toml") and "/" not in name):
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    command = [sys.executable, "-m", "jsigr_lib", "run", "--profile", "smoke", "--engine", "ray", "--out", "out"]
+    environment = cluster.environment(PYTHONPATH=str(copy))
+    run = {"cwd": copy, "env": environment, "capture_output": True, "text": True}
+    done = subprocess.run([*command, "--address", cluster.address], timeout=3600, **run)
+    assert done.returncode == 0, done.stdout + done.stderr
+    nodes = [read(path).facts.get("node") for path in (copy / "runs").rglob("*.safetensors")]
+    assert len(set(nodes) - {None}) == 2
+    assert nodes.count(None) < 10  # data sets, read where the run was started
+    compare = [sys.executable, "-m", "jsigr_lib", "diff", "--exact", str(smoke_run.figures), str(copy / "out")]
+    compared = subprocess.run(compare, **run)
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+
+
+@pytest.mark.torture
 def test_twenty_kills_lose_nothing(cluster, driver, tmp_path):
     """Of what runs a task, of a node, which joins again, and of the run itself, each while tasks run."""
     chance, asked, runs = random.Random(0), ("notes", tmp_path / "data", 0.7), tmp_path / "runs"
