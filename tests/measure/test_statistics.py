@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.stats import binomtest, rankdata, spearmanr, ttest_1samp
+from scipy.stats import binomtest, rankdata, spearmanr, t, ttest_1samp
 
 from jsigr_lib.measure import statistics
 from jsigr_lib.measure.statistics import (
@@ -49,6 +49,28 @@ def test_several_seeds_count_as_wilsons_interval_of_fewer_outcomes():
     again, alone = np.array(proportion(np.tile(outcomes, (3, 1)))), np.array(proportion(outcomes))
     assert_allclose(again, alone, atol=1e-3)
     assert_allclose(alone[1:], binomtest(int(outcomes.sum()), 400).proportion_ci(method="wilson"), atol=1e-12)
+
+
+def test_the_interval_of_a_share_of_several_seeds_by_hand():
+    """Wilson's, of as many outcomes as have the variance that the two means add up to, with Student's point."""
+    outcomes = np.array([[1, 1, 0, 1, 0], [1, 0, 0, 1, 0], [1, 1, 1, 1, 0]])
+    p, parts = 9 / 15, [outcomes.mean(1).var(ddof=1) / 3, outcomes.mean(0).var(ddof=1) / 5]
+    variance = sum(parts)
+    z2 = t.ppf(0.975, variance**2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 4)) ** 2
+    n = p * (1 - p) / variance
+    half = np.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n**2))) / (1 + z2 / n)
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    assert_allclose(proportion(outcomes), (p, centre - half, centre + half), atol=1e-12)
+
+
+def test_one_source_is_no_other_factor():
+    outcomes = np.arange(40) < 25
+    assert proportion(outcomes[None, None]) == proportion(outcomes)
+    assert proportion(np.ones((2, 3, 40))) == proportion(np.ones(40))  # nor are sources and seeds that agree on all
+
+
+def test_values_that_are_all_alike_have_no_interval():
+    assert mean(np.full((3, 5), 2.0)) == (2, 2, 2)
 
 
 def test_interval_of_one_seed_is_students():
@@ -187,3 +209,14 @@ def test_table_has_a_row_per_key_and_its_columns_even_without_one():
     assert list(table) == columns
     assert table.iloc[:, :5].to_numpy().tolist() == [["pgd", 2, 2, 1, 2.0], ["jsigr", 1, 1, 2, 0.0]]
     assert list(statistics.table(columns[:2], "gain", {})) == columns
+
+
+def test_a_row_says_how_many_values_there_are_and_their_interval():
+    values = np.arange(24).reshape(2, 3, 4) % 2  # sources, seeds, images
+    row = {"images": 4, "seeds": 3, "right": 0.5, "low": 0.5, "high": 0.5}
+    assert statistics.columns("right", values, lambda values: (0.5, 0.5, 0.5)) == row
+    _, low, high = proportion(values)
+    table = statistics.table(["defence"], "right", {("pgd",): values}, proportion)
+    assert table.to_dict("records") == [{"defence": "pgd", **row, "low": low, "high": high}]
+    with pytest.raises(ValueError, match="shorter"):
+        statistics.table(["defence", "attack"], "right", {("pgd",): values})

@@ -7,8 +7,9 @@ from torch.autograd import grad
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from jsigr_lib.method.autograd import CheapDoubleBackward, differentiable_twice
-from jsigr_lib.method.batch_norm import BatchStatistics, _Measured, logits_apart
+from jsigr_lib.method.autograd import CheapDoubleBackward, _Replaced, differentiable_twice
+from jsigr_lib.method.batch_norm import BatchStatistics, _Measured, affine_batch_norm, logits_apart
+from jsigr_lib.method.errors import InputError
 
 # the statistics of a batch, carried from a pass in training mode to one in evaluation mode
 
@@ -95,6 +96,68 @@ def test_statistics_that_batch_norm_computes_are_differentiable_with_it(fixed_se
         over = [0, *range(2, len(shape))]
         assert_close([mean, scale], [given[0].mean(over), (given[0].var(over, correction=0) + 1e-5).rsqrt()])
         assert torch.autograd.gradcheck(layer, given) and torch.autograd.gradgradcheck(layer, given)
+
+
+class Now(nn.Module):
+    """A layer that is passed only if `on`."""
+
+    def __init__(self, layer: nn.Module):
+        super().__init__()
+        self.layer, self.on = layer, False
+
+    def forward(self, x):
+        return self.layer(x) if self.on else x
+
+
+def only_carried(layer, x):
+    """What the layer makes of x where the batch itself did not pass it."""
+    model, statistics = Now(layer).train(), BatchStatistics()
+    with statistics:
+        model(x)
+    model.on = True
+    with statistics.carried(model):
+        return model(x)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+def test_a_batch_norm_that_the_batch_did_not_pass_has_its_running_statistics(affine, fixed_seed):
+    layer, x = nn.BatchNorm1d(5, affine=affine, eps=0.3, momentum=None), torch.randn(6, 5)
+    layer.running_mean.normal_()
+    layer.running_var.uniform_(0.5, 2)
+    for weight in layer.parameters():
+        nn.init.normal_(weight)
+    before = {name: value.clone() for name, value in layer.state_dict().items()}
+    found = only_carried(layer, x)
+    assert_close(layer.state_dict(), before)
+    assert_close(found, layer.eval()(x))
+
+
+def test_a_batch_norm_without_running_statistics_that_the_batch_did_not_pass_is_refused():
+    layer = nn.BatchNorm1d(5, track_running_stats=False)
+    message = "a batch norm that the batch did not pass; accepted: the same layers in every pass"
+    with pytest.raises(InputError, match=f"^{message}$"):
+        only_carried(layer, torch.rand(6, 5))
+
+
+def test_a_batch_norm_whose_weight_is_computed_is_known_by_its_place(fixed_seed):
+    """Its weight is another tensor in each pass."""
+    x, weight = torch.randn(6, 2), torch.randn(2).requires_grad_()
+
+    def model(x):
+        return F.batch_norm(x, None, None, weight * 2, training=True)
+
+    statistics = BatchStatistics()
+    with statistics:
+        z = model(x)
+    kept = torch.zeros(99)  # so that no tensor lies where one of the first pass lay
+    with statistics.carried(model):
+        assert_close(model(x), z)
+    assert len(kept) == 99
+
+
+def test_batch_norm_with_given_statistics_keeps_the_type():
+    x = torch.rand(4, 3, dtype=torch.bfloat16)
+    assert affine_batch_norm(x, torch.zeros(3), torch.ones(3), None, None).dtype == torch.bfloat16
 
 
 def test_one_value_per_channel_is_refused_by_torch():
@@ -238,6 +301,67 @@ def test_leaves_other_calls_and_code_outside_alone(images):
     assert inside.shape == (1, 5, 4)
     outside = F.conv2d(images, torch.ones(1, 2, 2, 2, dtype=torch.double).requires_grad_())
     assert type(outside.grad_fn).__name__ == "ConvolutionBackward0"
+
+
+class Own(nn.Parameter):
+    """A parameter of another library, whose meaning we do not know."""
+
+
+MEAN, SCALE = torch.zeros(2, dtype=torch.double), torch.ones(2, dtype=torch.double)
+
+
+@pytest.mark.parametrize(
+    ("ours", "layer"),
+    [
+        (True, F.relu),
+        (False, lambda x: F.relu(x + 0, inplace=True)),
+        (True, F.silu),
+        (True, F.gelu),
+        (True, lambda x: F.gelu(x, approximate="none")),
+        (False, lambda x: F.gelu(x, approximate="tanh")),
+        (True, lambda x: F.batch_norm(x, MEAN, SCALE)),
+        (True, lambda x: F.batch_norm(x, MEAN, SCALE, SCALE, MEAN)),
+        (False, lambda x: F.batch_norm(x, MEAN, SCALE, training=True)),
+        (False, lambda x: F.batch_norm(x, None, None, training=True)),
+        (False, lambda x: F.batch_norm(x, MEAN, SCALE, Own(SCALE), MEAN)),
+        (False, lambda x: F.batch_norm(x.bfloat16(), MEAN.float(), SCALE.float())),
+    ],
+)
+def test_which_layers_are_replaced(images, ours, layer):
+    """As the derivatives are equal, nothing else tells; values are equal whatever is left out."""
+    images = images.requires_grad_()
+    with CheapDoubleBackward():
+        z = layer(images)
+    theirs = layer(images)
+    assert_close(z, theirs)
+    assert (type(z.grad_fn) is not type(theirs.grad_fn)) == ours
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_frozen_convolution_passes_the_penalty_on(images, frozen):
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.SiLU(), nn.Conv2d(3, 2, 2), nn.SiLU()).double()
+    model[2 * frozen].requires_grad_(False)
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+
+    def penalty(layers):
+        x = images.clone().requires_grad_()
+        with layers:
+            z = model(x)
+        (g,) = torch.autograd.grad(z.sum(), x, create_graph=True)
+        return torch.autograd.grad(g.square().sum(), weights)
+
+    for found, truth in zip(penalty(CheapDoubleBackward()), penalty(torch.enable_grad()), strict=True):
+        assert_close(found, truth)
+
+
+def test_a_name_of_torchs_is_replaced_while_anybody_is_inside():
+    theirs, ours = torch.utils.checkpoint.checkpoint, object()
+    replaced = _Replaced("checkpoint", ours)
+    with replaced:
+        with replaced:
+            assert torch.utils.checkpoint.checkpoint is ours
+        assert torch.utils.checkpoint.checkpoint is ours
+    assert torch.utils.checkpoint.checkpoint is theirs
 
 
 def test_arguments_may_be_named(images):
