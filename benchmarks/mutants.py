@@ -43,7 +43,8 @@ def read() -> Iterator[dict[str, str]]:
             change = "\n".join(line[0] + line[1:].strip() for line in diff if line[0] in "+-")
             function = name.rpartition(".")[2].partition("__mutmut_")[0].lstrip("x").removeprefix("_").strip("ǁ")
             function = f"{path.stem}.{function.replace('ǁ', '.')}"
-            yield {"module": path.stem, "function": function, "status": status_by_exit_code[code], "change": change}
+            status = status_by_exit_code[code].replace("segfault", "killed")  # whatever ends a test is noticed
+            yield {"module": path.stem, "function": function, "status": status, "change": change}
 
 
 def counts(mutants: pd.DataFrame) -> pd.DataFrame:

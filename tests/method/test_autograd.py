@@ -307,7 +307,12 @@ class Own(nn.Parameter):
     """A parameter of another library, whose meaning we do not know."""
 
 
+class Pictures(torch.Tensor):
+    """Images of another library."""
+
+
 MEAN, SCALE = torch.zeros(2, dtype=torch.double), torch.ones(2, dtype=torch.double)
+KERNEL = torch.linspace(-1, 1, 12, dtype=torch.double).view(2, 2, 1, 3)
 
 
 @pytest.mark.parametrize(
@@ -325,6 +330,14 @@ MEAN, SCALE = torch.zeros(2, dtype=torch.double), torch.ones(2, dtype=torch.doub
         (False, lambda x: F.batch_norm(x, None, None, training=True)),
         (False, lambda x: F.batch_norm(x, MEAN, SCALE, Own(SCALE), MEAN)),
         (False, lambda x: F.batch_norm(x.bfloat16(), MEAN.float(), SCALE.float())),
+        (False, lambda x: F.relu(x.bfloat16())),
+        (True, lambda x: F.conv2d(x, KERNEL)),
+        (True, lambda x: F.conv2d(x, KERNEL, MEAN, (2, 1), 1, groups=1)),
+        (False, lambda x: F.conv2d(x, KERNEL * x.mean())),
+        (False, lambda x: F.conv2d(x, KERNEL, padding="same")),
+        (False, lambda x: F.conv2d(x, Own(KERNEL))),
+        (False, lambda x: F.conv2d(x.as_subclass(Pictures), KERNEL)),
+        (False, lambda x: F.conv2d(x.bfloat16(), KERNEL.bfloat16())),
     ],
 )
 def test_which_layers_are_replaced(images, ours, layer):
