@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from jsigr_lib.method import attacks
-from jsigr_lib.method.attack_loop import Settings, ascend, cross_entropy, margin
+from jsigr_lib.method.attack_loop import Goal, Settings, ascend, cross_entropy, margin
 from jsigr_lib.method.attacks import attack, bim, fgsm, mi_fgsm, pgd, vt_fgsm
 from jsigr_lib.method.balls import distance, quantise
 from jsigr_lib.method.checks import are_probabilities, check_logits
@@ -745,6 +745,12 @@ def test_probabilities_by_hand(rows, expected):
 def test_logits_that_look_like_probabilities_only_nearly(net, x, y, scale, shift):
     """Rows that sum to 1/2, to -1, or to 1 with negative entries."""
     fgsm(Function(lambda x: scale * (3 * net(x)).softmax(1) + shift), x, y, eps=0.1)
+
+
+def test_a_loss_that_is_nan_is_never_the_worst():
+    x, z = torch.zeros(2, 3), torch.tensor([[1.0, 2.0], [3.0, 5.0]])
+    goal = Goal(x, torch.tensor([0, 1]), lambda z, y: torch.where(y == 0, NAN, z[:, 1]))
+    assert goal.rank(z).tolist() == [-torch.inf, 5]
 
 
 @every_attack

@@ -167,6 +167,15 @@ def test_a_small_bias_would_show(linear, x, y, seeded, options, bias, monkeypatc
     assert (deviations(UNBIASED[options], linear, x, y, None, seeded()) > LIMIT).all()
 
 
+def test_labels_beyond_the_classes_are_refused_on_every_step(net, x, y):
+    """Standard and penalised steps, the first and later ones."""
+    for objective in (JSIGR(0.0, 0.0), JSIGR(0.1, 1.0, fraction=0.25)):
+        for _ in range(8):
+            objective(net, x, y)
+            with pytest.raises(InputError, match="label 99; accepted"):
+                objective(net, x, torch.full_like(y, 99))
+
+
 @pytest.mark.parametrize("fraction", [0.5, 0.7, 1.0])
 def test_steps_are_of_one_kind(fraction):
     for objective in (JSIGR(0.1, 2.0, fraction=fraction), JSIGR(0.0, 0.0, fraction=0.1)):
