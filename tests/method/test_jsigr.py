@@ -167,13 +167,27 @@ def test_a_small_bias_would_show(linear, x, y, seeded, options, bias, monkeypatc
     assert (deviations(UNBIASED[options], linear, x, y, None, seeded()) > LIMIT).all()
 
 
-def test_labels_beyond_the_classes_are_refused_on_every_step(net, x, y):
+def test_labels_beyond_the_classes_are_refused_on_every_step(net, batch_norm_net, x, y):
     """Standard and penalised steps, the first and later ones."""
-    for objective in (JSIGR(0.0, 0.0), JSIGR(0.1, 1.0, fraction=0.25)):
-        for _ in range(8):
-            objective(net, x, y)
-            with pytest.raises(InputError, match="label 99; accepted"):
-                objective(net, x, torch.full_like(y, 99))
+    for model in (net, batch_norm_net):
+        for objective in (JSIGR(0.0, 0.0), JSIGR(0.1, 1.0, fraction=0.25)):
+            for _ in range(8):
+                objective(model, x, y)
+                with pytest.raises(InputError, match="label 99; accepted"):
+                    objective(model, x, torch.full_like(y, 99))
+
+
+def test_images_of_any_shape_if_nothing_is_selected(fixed_seed):
+    model, x, y = nn.Linear(5, 3), torch.rand(4, 5), torch.tensor([0, 1, 2, 0])
+    for objective in (JSIGR(0.1, 0.0, fraction=1.0), JSIGR(0.1, 1.0, fraction=1.0, selection=None)):
+        assert objective(model, x, y).isfinite()
+    with pytest.raises(InputError, match="or selection=None"):
+        JSIGR(0.1, 1.0)(model, x, y)
+
+
+def test_a_mask_that_does_not_fit_is_described(net, x, y):
+    with pytest.raises(InputError, match=r"^the mask is float32 \[2, 1\];"):
+        JSIGR(0.1, 1.0)(net, x, y, torch.ones(2, 1))
 
 
 @pytest.mark.parametrize("fraction", [0.5, 0.7, 1.0])
