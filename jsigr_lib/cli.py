@@ -8,7 +8,6 @@ import logging
 import signal
 import sys
 import time
-import tomllib
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -18,6 +17,19 @@ import typer
 from rich.console import Console
 
 from jsigr_lib.method.errors import InputError, one_line, one_of, printable, shown
+from jsigr_lib.options import (
+    Device,
+    Group,
+    Jobs,
+    Json,
+    Notebooks,
+    Profile,
+    ProfileOrGroup,
+    Settings,
+    asked,
+    number,
+    path_of,
+)
 from jsigr_lib.store.paths import PRETRAINED, ROOT
 
 if TYPE_CHECKING:
@@ -30,7 +42,6 @@ JACOBIAN_REGULARIZER = "github.com/facebookresearch/jacobian_regularizer"
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
-Json = Annotated[bool, typer.Option("--json", help="print everything as JSON, for programs")]
 SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 UsageError = typer.BadParameter.__base__  # for an unknown option or a missing value
 
@@ -40,31 +51,6 @@ def say(line: str) -> None:
     terminal was closed."""
     with suppress(OSError):
         console.print(line, markup=False)
-
-
-def number(kind: type, help: str):
-    """An option that takes a number. Its complaint names the value, which typer's own leaves out."""
-
-    def parse(value: str) -> int | float:
-        try:
-            return kind(value)
-        except ValueError:
-            raise typer.BadParameter(f"{shown(value)} is no {'whole ' * (kind is int)}number") from None
-
-    return typer.Option(help=help, parser=parse, metavar=f"<{kind.__name__}>")
-
-
-PROFILES = "smoke, quick, full or paper, or a TOML file like theirs"
-Profile = Annotated[str, typer.Option(help=PROFILES)]
-ProfileOrGroup = Annotated[str | None, typer.Option(help=f"{PROFILES}; by default quick, or the group's own")]
-Notebooks = Annotated[list[str] | None, typer.Option(help="01 to 05, 06 to 09 of the neighbours; all by default")]
-Group = Annotated[str | None, typer.Option(help="study, or neighbours: the notebooks of related work")]
-PARAMETER = typer.Option(
-    "--set", metavar="KEY=VALUE", help="a key of the profile, such as eps=0.05 or penalty.share=0.3; repeatable"
-)
-Settings = Annotated[list[str] | None, PARAMETER]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Jobs = Annotated[int, number(int, "processes at a time; 0 is one per core")]
 
 
 @app.callback()
@@ -220,42 +206,6 @@ def engine_of(name: str, address: str | None, gpus: float, retries: int) -> "Eng
     return found
 
 
-def path_of(option: str, path: str | None) -> Path | None:
-    """The path given for an option. Raises InputError for an empty one, which would mean the current folder."""
-    if path is not None and not (path.strip() and path.isprintable()):
-        raise InputError(f"--{option} {shown(path)}; accepted: a path of printable characters")
-    return path and Path(path)
-
-
-def asked(profile: str | None, group: str | None, pairs: list[str]) -> dict:
-    """The profile and its settings. A group alone brings its own profile; beside a profile it is one more setting."""
-    settings = parse_settings(pairs)
-    if profile is not None:
-        return {"profile": profile, "settings": settings if group is None else {**settings, "group": group}}
-    from jsigr_lib.study.config import GROUPS
-
-    group = "study" if group is None else group
-    one_of("group", group, GROUPS)
-    return {"profile": GROUPS[group], "settings": settings}
-
-
-def parse_settings(pairs: list[str]) -> dict:
-    """["eps=0.1", "seeds=[0, 1]", "dataset=mnist"] -> their values. What is no TOML value is a string."""
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        key = key.strip()
-        if not (key and equals):
-            raise InputError(f"--set {shown(pair)}; accepted: KEY=VALUE")
-        if key in settings:
-            raise InputError(f"--set {shown(key)} stands there twice; accepted: once")
-        try:
-            settings[key] = tomllib.loads(f"value = {value}")["value"] if value.isprintable() else value
-        except (ValueError, RecursionError):
-            settings[key] = value
-    return settings
-
-
 def progress_lines() -> "Progress":
     """A progress callback: a line for each trained network and each twentieth of the cost, with the time left."""
     start, last = time.perf_counter(), 0.0
@@ -273,18 +223,18 @@ def progress_lines() -> "Progress":
     return progress
 
 
-def stop(number: int, frame: object) -> None:
+def stop(signum: int, frame: object) -> None:
     """End the run at a signal, undisturbed by further ones. No KeyboardInterrupt, which typer ends in its own way."""
     for other in SIGNALS:
         signal.signal(other, signal.SIG_IGN)
-    raise SystemExit(128 + number)
+    raise SystemExit(128 + signum)
 
 
 def main() -> None:
     """Entry point of `jsigr` and of `python -m jsigr_lib`."""
     logging.getLogger("papermill").addHandler(logging.NullHandler())  # a failure is said once, in our line
-    ignored = [number for number in SIGNALS[2:] if signal.getsignal(number) == signal.SIG_IGN]  # by nohup
-    before = {number: signal.signal(number, stop) for number in SIGNALS if number not in ignored}
+    ignored = [signum for signum in SIGNALS[2:] if signal.getsignal(signum) == signal.SIG_IGN]  # by nohup
+    before = {signum: signal.signal(signum, stop) for signum in SIGNALS if signum not in ignored}
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="jsigr", standalone_mode=False)
     except (InputError, RuntimeError, OSError, MemoryError, ImportError) as error:  # a library without memory: either
@@ -298,6 +248,6 @@ def main() -> None:
     except SystemExit as stopped:
         say("jsigr: interrupted; what was complete is kept, and the same command continues from there")
         sys.exit(stopped.code)  # with further signals still ignored
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
     sys.exit(code)

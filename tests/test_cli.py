@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 import jsigr_lib
-from jsigr_lib import cli
+from jsigr_lib import cli, options
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.pipeline import pipeline
 from jsigr_lib.store.paths import ROOT, RUNS
@@ -229,10 +229,10 @@ def test_nohup_stays_in_force(monkeypatch, capsys):
 
 
 def test_settings_are_toml_values_or_strings():
-    parsed = cli.parse_settings(["eps=0.1", "seeds=[0, 1]", "dataset=mnist", "data_root=/a=b"])
+    parsed = options.parse_settings(["eps=0.1", "seeds=[0, 1]", "dataset=mnist", "data_root=/a=b"])
     assert parsed == {"eps": 0.1, "seeds": [0, 1], "dataset": "mnist", "data_root": "/a=b"}
     with pytest.raises(InputError):
-        cli.parse_settings(["=1"])
+        options.parse_settings(["=1"])
 
 
 def test_diff_exits_with_the_agreement(monkeypatch, capsys, tmp_path):
@@ -244,8 +244,8 @@ def test_diff_exits_with_the_agreement(monkeypatch, capsys, tmp_path):
     first = text.splitlines()[1].rpartition(",")[2]
     for share, codes in ((f"{float(first) + 1e-4:.4f}", (0, 1)), ("0.1", (1, 1))):
         (mine / "deletion_insertion.csv").write_text(text.replace(f",{first}\n", f",{share}\n", 1))
-        for options, code in zip(([], ["--exact"]), codes, strict=True):
-            assert call(monkeypatch, capsys, "diff", str(quick), str(mine), *options)[0] == code
+        for given, code in zip(([], ["--exact"]), codes, strict=True):
+            assert call(monkeypatch, capsys, "diff", str(quick), str(mine), *given)[0] == code
     monkeypatch.setattr(sys, "argv", ["jsigr", "diff", str(tmp_path), str(quick), "--json"])
     with pytest.raises(SystemExit):
         cli.main()

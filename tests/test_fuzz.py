@@ -22,7 +22,6 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import nn
 
-from jsigr_lib.cli import parse_settings
 from jsigr_lib.data import pictures, sources
 from jsigr_lib.explorer import pretrained
 from jsigr_lib.explorer.controls import Settings
@@ -31,6 +30,7 @@ from jsigr_lib.explorer.widgets import SaliencyExplorer
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.method.saliency import Selection
 from jsigr_lib.networks import models
+from jsigr_lib.options import parse_settings
 from jsigr_lib.records.deviations import load_deviations
 from jsigr_lib.store.files import sha256
 from jsigr_lib.store.paths import CLAIMS, DEVIATIONS, EQUATIONS, PRETRAINED, PROFILES, ROOT
