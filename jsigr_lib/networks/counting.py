@@ -31,7 +31,8 @@ def count_flops(architecture: str, width: int | None, objective: str, options: O
 def count_bytes(architecture: str, width: int | None, objective: str, options: Options, size: int, batch: int) -> int:
     """Bytes that a training step on `batch` images, of its dearest kind, holds at most: the network, its gradients and
     AdamW's state, and what is kept between forward and backward pass. What a library or a kernel keeps to itself does
-    not count. Of a wide network, what is kept is in proportion to a narrow one's, as its channels are, or nearly so."""
+    not count. Of a wide network, what is kept is in proportion to a narrow one's, as its channels are, or nearly so.
+    That is too much, up to three times, where weights outweigh what is kept of the images."""
     width = width or models.default_width(architecture)
     narrow = min(width, max(NARROW))
     options = tuple((name, 1 if name == "steps" else value) for name, value in options)  # each frees what it took
@@ -70,12 +71,13 @@ def _operations(architecture: str, width: int, objective: str, options: Options,
 
 
 def _network(architecture: str, width: int, size: int) -> nn.Module:
-    channels = _channels(size)
-    shape = {"channels": channels, "size": size, "classes": 10, "mean": [0.5] * channels, "std": [0.5] * channels}
+    deep = channels(size)
+    shape = {"channels": deep, "size": size, "classes": 10, "mean": [0.5] * deep, "std": [0.5] * deep}
     return models.build(architecture, width=width, seed=0, **shape)
 
 
-def _channels(size: int) -> int:
+def channels(size: int) -> int:
+    """Of the images of the given size, in pixels: grey if 28, else colour."""
     return 1 if size == 28 else 3
 
 
@@ -87,7 +89,7 @@ def _steps(
 
     def step(kind: defences.Objective, network: nn.Module) -> None:
         generator = torch.Generator().manual_seed(0)
-        x, y = torch.rand(images, _channels(size), size, size, generator=generator), torch.arange(images) % 10
+        x, y = torch.rand(images, channels(size), size, size, generator=generator), torch.arange(images) % 10
         kind(network, x, y, x if kind.guide == "gradient" else None, generator=generator).backward()
 
     for how_often, kind in defences.build(objective, **dict(options)).kinds_of_step():

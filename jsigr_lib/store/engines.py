@@ -21,8 +21,7 @@ AHEAD = 2  # submissions that an engine takes per process, so that none waits fo
 THREADS = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB_MAXIMUM", "NUMEXPR")}
 """What tells the libraries below numpy and scipy to have one thread; torch is told by `hardware.one_thread`."""
 KEPT = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(2**30))
-"""What tells glibc to keep up to 1 GB that tensors leave for the next ones: the kernel would clear it each time, which
-took a sixth of an attack's time."""
+"""What tells glibc to keep up to 1 GB that tensors leave for the next ones: the kernel would clear it each time."""
 
 Made = tuple[dict[str, Tensor], dict[str, Any]]
 """An artefact's tensors, and the facts about it."""

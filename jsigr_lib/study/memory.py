@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jsigr_lib.networks.counting import PLAIN, count_bytes
+from jsigr_lib.networks.counting import PLAIN, channels, count_bytes
 from jsigr_lib.networks.zoo import Training
 from jsigr_lib.store.specs import Spec
 from jsigr_lib.study.attacked import ATTACK_BATCH, Attacked
@@ -26,9 +26,8 @@ def largest(specs: Iterable[Spec]) -> Task | None:
     """The training, or the attack through one network or several, that takes most; None if there is neither. Of all
     trainings it is that of the network whose plain steps take most, by the objective that takes most on a small one."""
     specs = [*specs]
-    attacks = [one for one in specs if isinstance(one, Attacked)]
     trainings = [one for one in specs if isinstance(one, Training)]
-    tasks = [_attack(max(attacks, key=lambda one: _attack(one).bytes))] if attacks else []
+    tasks = [_attack(one) for one in specs if isinstance(one, Attacked)]
     if trainings:
         most = max(_plain(one, one.batch_size) for one in trainings)
         alike = [one for one in trainings if _plain(one, one.batch_size) == most]
@@ -57,4 +56,4 @@ def _step(spec: Training, architecture: str, width: int | None) -> int:
 
 def _data(spec: Training) -> int:
     """The training images, a byte per pixel."""
-    return spec.data.train_images * spec.size**2 * (1 if spec.size == 28 else 3)
+    return spec.data.train_images * spec.size**2 * channels(spec.size)
