@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import tomllib
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -166,6 +167,33 @@ def test_a_gain_is_said_where_there_is_one():
 def test_training_on_attacks_is_advised_where_it_is_ahead(jsigr, auto, lead, said):
     text = readme.training_on_attacks([run(jsigr, auto=auto)], 1.25, 2.0)
     assert lead in text and said in text
+
+
+def test_sources_are_compared_one_by_one():
+    """They differ more among each other than the defences do, which are attacked through the same ones."""
+    of = {"architecture": "small-cnn", "threat": "transfer", "source_defence": "standard", "attack": "mi-fgsm"}
+    left = {("a", "jsigr"): 0.2, ("a", "fast"): 0.3, ("b", "jsigr"): 0.6, ("b", "fast"): 0.7, ("c", "jsigr"): 0.9}
+    rows = [{"source": source, "defence": one, "accuracy": value} for (source, one), value in left.items()]
+    table = pd.DataFrame(rows).assign(**of, norm="linf", eps=0.0314)
+    table = table.assign(low=table.accuracy - 0.04, high=table.accuracy + 0.04)
+    sources = pd.DataFrame({"architecture": "small-cnn", "source": ["a", "b", "c"], "votes": [True, True, False]})
+    plain = run(0.79, role=True)
+    tables = {"robustness": table, "sources": sources}
+    second = replace(plain, table=lambda name: tables[name] if name in tables else plain.table(name))
+    assert not readme.above(readme.transferred(second), "fast", "jsigr") and readme.leaves_more(second, "fast", "jsigr")
+    assert not readme.leaves_more(second, "jsigr", "fast")
+    tables["robustness"] = table.assign(low=table.low.where(table.source != "b", 0))
+    assert not readme.leaves_more(second, "fast", "jsigr")
+    assert not readme.leaves_more(run(0.79), "fast", "jsigr")
+
+
+def test_the_least_difference_from_a_part_is_said():
+    plain = run(0.7, role=True, parts="supported", data="DATA")
+    rows = [("sigr", 0.2, 0.1), ("jacobian", 0.012, 0.0005)]
+    table = pd.DataFrame(rows, columns=["b", "difference", "low"])
+    table = table.assign(data="DATA", claim="parts", role="decides", a="jsigr", seeds=1, high=table.difference * 2)
+    judged = replace(plain, table=lambda name: table if name == "contrasts" else plain.table(name))
+    assert "*supported* on DATA (beside jacobian 0.0120 [0.0005, 0.0240], 1 seed)." in readme.parts([judged])
 
 
 def test_the_parts_are_said_as_they_are_judged():

@@ -36,6 +36,23 @@ def white_box(run: Run) -> dict[str, pd.Series]:
     return words.keyed(words.rows(words.first(run.table("judges")), judge="AutoAttack"))
 
 
+def from_each(run: Run) -> list[dict[str, pd.Series]]:
+    """The same by each undefended source that votes; empty in a run of the first protocol, which has one source."""
+    if run.first_protocol:
+        return []
+    votes = words.first(run.table("sources")).query("votes").source
+    asked = {"threat": "transfer", "source_defence": "standard", "attack": run.attack, "norm": "linf"}
+    found = words.rows(words.first(run.table("robustness")), **asked, eps=round(run.profile["eps"], 4))
+    return [words.keyed(words.rows(found, source=source)) for source in votes]
+
+
+def leaves_more(run: Run, a: str, b: str) -> bool:
+    """Whether a's interval under transferred attacks lies wholly above b's: over all sources, or from each of them, as
+    both are attacked through the same ones."""
+    each = from_each(run)
+    return above(transferred(run), a, b) or (bool(each) and all(above(one, a, b) for one in each))
+
+
 def above(left: dict[str, pd.Series], a: str, b: str) -> bool:
     """Whether one interval lies wholly above the other."""
     return a in left and b in left and left[a].low > left[b].high
@@ -115,12 +132,12 @@ def _lost(run: Run) -> str:
 def training_on_attacks(runs: list[Run], cost: float, other: float, defence: str = "fast") -> str:
     """J-SIGR beside the cheaper training on attacks."""
     more, less = [], []
-    for kind, left, of in (
-        ("transferred", transferred, [run for run in runs if run.sees]),
-        ("white-box", white_box, runs),
+    for kind, ahead_on, of in (
+        ("transferred", leaves_more, [run for run in runs if run.sees]),
+        ("white-box", lambda run, a, b: above(white_box(run), a, b), runs),
     ):
         for found, a, b in ((more, defence, "jsigr"), (less, "jsigr", defence)):
-            ahead = [run for run in of if above(left(run), a, b)]
+            ahead = [run for run in of if ahead_on(run, a, b)]
             found += [f"{kind} {on(ahead)}"] if ahead else []
     label = runs[0].labels.get(defence, defence)
     text = f"A step of {label} takes {number(other)}, {number(other / cost, 1)} times J-SIGR's."
@@ -141,7 +158,7 @@ def parts(runs: list[Run]) -> str:
     intervals."""
     judged = [run for run in runs if "parts" in run.verdict]
     if judged:
-        said = listed(f"*{run.verdict['parts']}* {on([run])}" for run in judged)
+        said = listed(f"*{run.verdict['parts']}* {on([run])}{_least(run)}" for run in judged)
         better = all(run.verdict["parts"] == "supported" for run in judged)
         lead = "Both penalties are needed" if better else "Try one penalty first"
         return f"- **{lead}.** That J-SIGR is better than each of its parts, at the same clean accuracy, is {said}."
@@ -157,6 +174,15 @@ def parts(runs: list[Run]) -> str:
         return "- **Both penalties are needed.** No simpler one leaves as much under transferred attacks."
     text = f"Under transferred attacks J-SIGR is not clearly ahead of {'; '.join(found)}."
     return f"- **Try one penalty first.** {text}"
+
+
+def _least(run: Run) -> str:
+    """The least difference of J-SIGR and a part of it."""
+    found = words.rows(run.table("contrasts"), data=run.card.data.iloc[0], claim="parts", role="decides")
+    if not len(found):
+        return ""
+    row = found.loc[found.difference.idxmin()]
+    return f" (beside {run.labels[row.b]} {words.interval(row)}, {_seeds([row.seeds])})"
 
 
 def guarantee(runs: list[Run]) -> str:

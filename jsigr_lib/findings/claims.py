@@ -116,7 +116,8 @@ def trade_offs(paid: pd.DataFrame, labels: Labels) -> Text:
         "Clearly more of the transferred ones is left by "
         f"{listed(f'{name(one, labels)} ({number(found[one].cost)} times)' for one in more)}."
         if more
-        else "No other defence leaves clearly more of the transferred ones.",
+        else "By these intervals, which also cover the choice of sources, no other defence leaves clearly more of the "
+        "transferred ones.",
         f"{words.begin(names(cheaper, labels))} {'costs' if len(cheaper) == 1 else 'cost'} no more than J-SIGR."
         if cheaper
         else "",

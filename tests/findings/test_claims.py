@@ -73,4 +73,4 @@ def test_trade_offs():
         "Clearly more of the transferred ones is left by PGD-7 training (1.00 times)" in text
         and "PGD-7 training costs no more" in text
     )
-    assert "No other defence leaves clearly more" in claims.trade_offs(paid(0.7, 0.71), LABELS)
+    assert "no other defence leaves clearly more" in claims.trade_offs(paid(0.7, 0.71), LABELS)

@@ -2,6 +2,7 @@
 for processes of this machine."""
 
 import pickle
+import platform
 import re
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import torch
 from jsigr_lib.method.errors import InputError
 from jsigr_lib.store.artefacts import Store
 from jsigr_lib.store.keys import Code
+from jsigr_lib.store.paths import ROOT
 from jsigr_lib.store.queue import makespan
 from jsigr_lib.store.ray_engine import RayEngine, Received
 from jsigr_lib.store.specs import Spec
@@ -256,3 +258,34 @@ def test_the_process_behind_the_locks_of_workers_hears_no_hang_up():
     """It would die, and its successor print a traceback for each lock."""
     found = subprocess.run([sys.executable, "-c", HEARING], capture_output=True, text=True)
     assert found.stdout == "True\n", found.stderr
+
+
+REUSING = """
+import resource, sys
+import torch
+from jsigr_lib.store.engines import Local
+
+def faults(store):
+    x, w = torch.rand(64, 16, 32, 32), torch.rand(16, 16, 3, 3, requires_grad=True)
+    counted = []
+    for _ in range(20):
+        h = x
+        for _ in range(8):
+            h = torch.relu(torch.nn.functional.conv2d(h, w, padding=1) * 0.1)
+        h.sum().backward()
+        counted.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+    return {}, {"faults": counted[-1] - counted[9]}
+
+if __name__ == "__main__":
+    local = Local(1)
+    print(local.result(local.submit([faults], None))[0][1]["faults"])
+    local.close()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_a_worker_uses_the_memory_of_tensors_again(tmp_path):
+    """In ten steps of training the kernel clears hardly a page; if all were given back, it would be over 100,000."""
+    (tmp_path / "reusing.py").write_text(REUSING)
+    found = subprocess.run([sys.executable, tmp_path / "reusing.py"], capture_output=True, text=True, cwd=ROOT)
+    assert int(found.stdout) < 1000, found.stderr

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 
@@ -142,6 +144,23 @@ def test_needs_and_work(study):
     assert Outcomes(target=target).needs() == [target, study.data]
     one, ten = (Attacked(sources=source, attack="pgd", eps=0.1, settings=(("steps", n),)).work() for n in (1, 10))
     assert ten == 10 * one > 0
+
+
+@pytest.mark.parametrize("attack", [name for name in GRADIENT_ATTACKS if name != "fgsm"])
+def test_an_attack_is_priced_by_its_gradients(study, attack):
+    """By the images that go through its source while it is made, beside those of PGD."""
+    source, passed = study.surrogate("mlp"), {}
+    x, y = study.batch("test", 4)
+    for name in ("pgd", attack):
+        model, passed[name] = copy.deepcopy(study.model(source)), 0
+
+        def count(_, inputs, name=name):
+            passed[name] += len(inputs[0]) if torch.is_grad_enabled() else 0
+
+        model.register_forward_pre_hook(count)
+        attacks.run(name, model, x, y, eps=0.1, steps=6)
+    priced = [Attacked(sources=source, attack=name, eps=0.1, settings=(("steps", 6),)).work() for name in passed]
+    assert priced[-1] / priced[0] == pytest.approx(passed[attack] / passed["pgd"], rel=0.2)
 
 
 def test_transfer_is_refused_from_an_ensemble_with_the_target_in_it(study):
