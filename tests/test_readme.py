@@ -193,7 +193,7 @@ def test_the_least_difference_from_a_part_is_said():
     table = pd.DataFrame(rows, columns=["b", "difference", "low"])
     table = table.assign(data="DATA", claim="parts", role="decides", a="jsigr", seeds=1, high=table.difference * 2)
     judged = replace(plain, table=lambda name: table if name == "contrasts" else plain.table(name))
-    assert "*supported* on DATA (beside jacobian 0.0120 [0.0005, 0.0240], 1 seed)." in readme.parts([judged])
+    assert "*supported* on DATA (beside jacobian 0.012 [0.001, 0.024], 1 seed)." in readme.parts([judged])
 
 
 def test_the_parts_are_said_as_they_are_judged():
