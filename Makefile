@@ -31,7 +31,7 @@ reproduce: $(STAMP) ## every figure and table anew (PROFILE=smoke, quick, full o
 # Each process has one thread, and takes tests from the other when it has none left.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-test: lint ## lint, then the test suite: 14 minutes on two idle cores (ARGS="-k words")
+test: lint ## lint, then the test suite: 13 to 30 minutes on two cores (ARGS="-k words")
 	@$(PYTEST) $(ARGS)
 
 test-gpu: $(STAMP) ## the tests of tests/gpu on a CUDA device; make test has them on a device made of software
